@@ -1,0 +1,3 @@
+//! Re-signing: a recorded JWS becomes a current one.
+
+pub mod key;

@@ -1,0 +1,30 @@
+//! Matching, transforming and re-signing recorded traffic: pure domain code.
+//!
+//! The engine has no clock, socket, file, environment, thread or log. Bytes and values come in, bytes and values go out; time and keys are
+//! handed in. Control plane and responder run this same code, so that a preview cannot drift from production.
+//!
+//! In reading order:
+//!
+//! 1. [`formats`] reads users' files into [`snapshot::RrPair`]s;
+//! 2. [`transform`] reads a transform template into chains;
+//! 3. [`compile`] runs the chains over the pairs once and leaves a compiled snapshot: an index of
+//!    signatures, responses as recorded bytes, and the spans in them where tokens go;
+//! 4. [`serving`] joins it with a node's key ring;
+//! 5. [`answer`] is the main path: normalise, sign, look up, choose, splice.
+//!
+//! Whatever is wrong with a document is a [`diagnostic::Diagnostic`].
+
+pub mod answer;
+pub mod body;
+pub mod compile;
+pub mod diagnostic;
+pub mod formats;
+pub mod index;
+pub mod jwt;
+pub mod near_miss;
+pub mod request;
+pub mod serving;
+pub mod signature;
+pub mod snapshot;
+pub mod test_config;
+pub mod transform;
