@@ -15,16 +15,17 @@
 //! Whatever is wrong with a document is a [`diagnostic::Diagnostic`].
 
 pub mod answer;
-pub mod body;
+mod body;
 pub mod compile;
 pub mod diagnostic;
 pub mod formats;
-pub mod index;
+mod index;
+mod json;
 pub mod jwt;
 pub mod near_miss;
 pub mod request;
 pub mod serving;
-pub mod signature;
+mod signature;
 pub mod snapshot;
 pub mod test_config;
 pub mod transform;

@@ -1,1 +1,290 @@
-//! Being written.
+//! Requests: the live one as the data plane hands it in, and the normal form that live and recorded ones are compared in.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::{
+    body::{self, BodyKey},
+    json,
+    snapshot::{Header, RrPair},
+};
+
+/// A live request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The authority of the target or the `Host` header, with or without port.
+    pub host: &'a str,
+    /// The path as it was on the wire.
+    pub path: &'a str,
+    /// The raw query without `?`.
+    pub query: &'a str,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: &'a [u8],
+}
+
+/// The parts of a request that chains may change and that a signature is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Parts {
+    pub(crate) method: String,
+    /// As presented, with port if there was one.
+    pub(crate) host: String,
+    pub(crate) path: String,
+    /// Decoded query parameters, sorted.
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, Bytes)>,
+    pub(crate) body: Bytes,
+    /// A body that is known by its hash only.
+    pub(crate) body_hash: Option<Bytes>,
+    /// Keys of a recorded signature that cannot be recomputed, because the recording has no request.
+    pub(crate) extra: BTreeMap<String, Bytes>,
+}
+
+impl Parts {
+    /// The parts of a live request.
+    pub(crate) fn of_live(request: &Request<'_>) -> Self {
+        Self {
+            method: request.method.to_owned(),
+            host: request.host.to_owned(),
+            path: request.path.to_owned(),
+            query: sorted_query(request.query),
+            headers: request
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes())))
+                .collect(),
+            body: Bytes::copy_from_slice(&body::unfolded(request.body)),
+            ..Self::default()
+        }
+    }
+
+    /// The parts of a recorded request, with the recorded signature laid over it: a signature is used as written, so that a user may
+    /// edit it, and differences in notation between recorder versions do not matter.
+    pub(crate) fn of_recorded(pair: &RrPair) -> Self {
+        let mut parts = pair.request.as_ref().map_or_else(Self::default, |request| Self {
+            method: request.method.clone(),
+            host: request.host.clone(),
+            path: request.path.clone(),
+            query: sorted_query(&request.query),
+            headers: request.headers.iter().map(|Header { name, value }| (name.clone(), value.clone())).collect(),
+            body: match body::unfolded(&request.body) {
+                std::borrow::Cow::Borrowed(_) => request.body.clone(),
+                std::borrow::Cow::Owned(unfolded) => unfolded.into(),
+            },
+            ..Self::default()
+        });
+        parts.overlay(pair);
+        parts
+    }
+
+    fn overlay(&mut self, pair: &RrPair) {
+        let text = |key: &str| pair.signature.get(key).map(|value| String::from_utf8_lossy(value).into_owned());
+        if let Some(method) = text(keys::METHOD) {
+            self.method = method;
+        }
+        if let Some(path) = text(keys::URL) {
+            self.path = path;
+        }
+        if let Some(host) = text(keys::HOST)
+            && host != without_port(&self.host)
+        {
+            self.host = host;
+        }
+        self.overlay_query(pair);
+        self.overlay_body(pair);
+        if pair.request.is_none() {
+            let known = |key: &str| keys::KNOWN.contains(&key) || keys::query_name(key).is_some();
+            self.extra = pair.signature.iter().filter(|(key, _)| !known(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+        }
+    }
+
+    fn overlay_query(&mut self, pair: &RrPair) {
+        let split: Vec<(String, String)> = pair
+            .signature
+            .iter()
+            .filter_map(|(key, value)| Some((keys::query_name(key)?.to_owned(), String::from_utf8_lossy(value).into_owned())))
+            .collect();
+        if !split.is_empty() {
+            // A repeated name has one key in the signature but several values in the request; only an edit is taken over.
+            let edited = split.iter().any(|entry| !self.query.contains(entry)) || self.query.iter().any(|(name, _)| !split.iter().any(|s| s.0 == *name));
+            if edited {
+                self.query = split;
+                self.query.sort();
+            }
+        } else if let Some(combined) = pair.signature.get(keys::QUERY) {
+            let combined = String::from_utf8_lossy(combined);
+            if combined != joined(&self.query) {
+                // Values are decoded already; a `&` or `=` inside one cannot be told from a separator any more.
+                self.query = combined
+                    .split('&')
+                    .filter(|field| !field.is_empty())
+                    .map(|field| field.split_once('=').unwrap_or((field, "")))
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect();
+                self.query.sort();
+            }
+        }
+    }
+
+    fn overlay_body(&mut self, pair: &RrPair) {
+        let own = self.body_key();
+        if let Some(recorded) = pair.signature.get(keys::BODY_JSON) {
+            let same = matches!(&own, BodyKey::Json(own) if same_json(own, recorded));
+            if !same {
+                self.body = recorded.clone();
+                self.body_hash = None;
+                self.set_header("content-type", Bytes::from_static(b"application/json"));
+            }
+        } else if let Some(recorded) = pair.signature.get(keys::BODY_HASH)
+            && self.body.is_empty()
+        {
+            self.body_hash = Some(recorded.clone());
+        }
+    }
+
+    /// How the body takes part in the signature.
+    pub(crate) fn body_key(&self) -> BodyKey {
+        match &self.body_hash {
+            Some(hash) => BodyKey::Hash(hash.to_vec()),
+            None => body::key(self.header("content-type").map_or(&[], |value| value.as_ref()), &self.body),
+        }
+    }
+
+    /// The first value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&Bytes> {
+        self.header_at(name, 0)
+    }
+
+    /// The n-th value of a header.
+    pub(crate) fn header_at(&self, name: &str, index: usize) -> Option<&Bytes> {
+        self.headers.iter().filter(|header| header.0.eq_ignore_ascii_case(name)).nth(index).map(|header| &header.1)
+    }
+
+    fn set_header(&mut self, name: &str, value: Bytes) {
+        self.headers.retain(|header| !header.0.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value));
+    }
+}
+
+/// The keys of a signature.
+pub(crate) mod keys {
+    pub(crate) const METHOD: &str = "http:method";
+    pub(crate) const URL: &str = "http:url";
+    pub(crate) const HOST: &str = "http:host";
+    pub(crate) const QUERY: &str = "http:queryparams";
+    pub(crate) const BODY_JSON: &str = "http:requestBodyJSON";
+    pub(crate) const BODY_HASH: &str = "http:requestBodyHash";
+    pub(crate) const INSTANCE: &str = "instance";
+    /// Every key that is recomputed from a request, or not part of matching.
+    pub(crate) const KNOWN: [&str; 7] = [METHOD, URL, HOST, QUERY, BODY_JSON, BODY_HASH, INSTANCE];
+
+    /// The parameter that a key of the split form stands for.
+    pub(crate) fn query_name(key: &str) -> Option<&str> {
+        key.strip_prefix("http:queryparams:").or_else(|| key.strip_prefix("http:qp:"))
+    }
+}
+
+/// A host without its port; an IPv6 literal keeps its brackets.
+pub(crate) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => host,
+    }
+}
+
+/// Decoded query parameters, sorted.
+pub(crate) fn sorted_query(raw: &str) -> Vec<(String, String)> {
+    let mut query: Vec<_> = body::pairs(raw).collect();
+    query.sort();
+    query
+}
+
+/// The combined form of a query: `k=v&k=v` of decoded, sorted parameters.
+pub(crate) fn joined(query: &[(String, String)]) -> String {
+    let mut out = String::new();
+    for (nth, (name, value)) in query.iter().enumerate() {
+        if nth > 0 {
+            out.push('&');
+        }
+        out.push_str(name);
+        out.push('=');
+        out.push_str(value);
+    }
+    out
+}
+
+/// Whether two documents mean the same, numbers compared by value: recorders have written `1` for `1.0`.
+fn same_json(own: &[u8], recorded: &[u8]) -> bool {
+    if json::canonical(recorded).is_ok_and(|recorded| recorded == own) {
+        return true;
+    }
+    let value = |doc: &[u8]| serde_json::from_slice::<serde_json::Value>(doc).ok();
+    matches!((value(own), value(recorded)), (Some(own), Some(recorded)) if loosely_equal(&own, &recorded))
+}
+
+fn loosely_equal(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| loosely_equal(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| loosely_equal(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::HttpRequest;
+
+    fn recorded(query: &str, body: &str, signature: &[(&str, &str)]) -> Parts {
+        Parts::of_recorded(&RrPair {
+            request: Some(HttpRequest {
+                method: "POST".into(),
+                host: "api:8080".into(),
+                path: "/p".into(),
+                query: query.into(),
+                body: Bytes::copy_from_slice(body.as_bytes()),
+                ..HttpRequest::default()
+            }),
+            signature: signature.iter().map(|(k, v)| ((*k).to_owned(), Bytes::copy_from_slice(v.as_bytes()))).collect(),
+            ..RrPair::default()
+        })
+    }
+
+    #[test]
+    fn old_and_new_query_shapes_mean_the_same() {
+        let plain = recorded("b=2&a=x%20y", "", &[]);
+        assert_eq!(plain, recorded("b=2&a=x%20y", "", &[("http:queryparams", "a=x y&b=2"), ("http:host", "api")]));
+        assert_eq!(plain, recorded("b=2&a=x%20y", "", &[("http:queryparams:a", "x y"), ("http:queryparams:b", "2")]));
+    }
+
+    #[test]
+    fn an_edited_signature_wins() {
+        let edited = recorded("a=1", "", &[("http:url", "/other"), ("http:queryparams", "a=9"), ("http:host", "else")]);
+        assert_eq!((edited.path.as_str(), edited.host.as_str()), ("/other", "else"));
+        assert_eq!(edited.query, [("a".to_owned(), "9".to_owned())]);
+        assert_eq!(recorded("", r#"{"a":1}"#, &[("http:requestBodyJSON", r#"{"a":2}"#)]).body, r#"{"a":2}"#);
+    }
+
+    #[test]
+    fn notation_is_no_edit() {
+        let body = r#"{"b":"<é>","a":1.0}"#;
+        let parts = recorded("", body, &[("http:requestBodyJSON", "{\"a\":1,\"b\":\"\\u003cé\\u003e\"}")]);
+        assert_eq!(parts.body, body);
+    }
+
+    #[test]
+    fn ports_are_cut_off_hosts_only() {
+        for (host, bare) in [("api:80", "api"), ("api", "api"), ("[::1]:80", "[::1]"), ("::1", "::1"), ("a:b", "a:b")] {
+            assert_eq!(without_port(host), bare);
+        }
+    }
+}
