@@ -1,1 +1,84 @@
-//! Being written.
+//! Answers: what comes back for a request, and how it is put together from recorded bytes and freshly made values.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+/// What the engine says to a request.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// A recorded response, current again.
+    Hit(Hit),
+    /// Nothing was recorded for such a request.
+    Miss,
+}
+
+/// A response to send.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    /// The status code.
+    pub status: u16,
+    /// The header fields, without those of the connection, `content-length` and `date`, which the server makes.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// How many tokens in it were re-signed.
+    pub resigned: u32,
+    /// How many tokens in it are served as recorded, because their key cannot sign.
+    pub unsigned: u32,
+}
+
+/// Recorded bytes with holes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spliced {
+    base: Bytes,
+    /// In order and without overlap.
+    holes: Vec<(Range<usize>, usize)>,
+}
+
+impl Spliced {
+    /// Bytes whose holes are `(span, what goes there)`.
+    pub(crate) fn new(base: Bytes, mut holes: Vec<(Range<usize>, usize)>) -> Self {
+        holes.sort_by_key(|hole| hole.0.start);
+        Self { base, holes }
+    }
+
+    /// Which fills the holes take.
+    pub(crate) fn fills(&self) -> impl Iterator<Item = usize> + '_ {
+        self.holes.iter().map(|hole| hole.1)
+    }
+
+    /// The bytes with each hole filled by `fill`, which appends to the output. `None` when a fill fails.
+    pub(crate) fn fill(
+        &self,
+        mut fill: impl FnMut(usize, &mut Vec<u8>) -> Option<()>,
+    ) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(self.base.len() + self.holes.len() * 512);
+        let mut from = 0;
+        for (span, what) in &self.holes {
+            out.extend_from_slice(self.base.get(from..span.start)?);
+            fill(*what, &mut out)?;
+            from = span.end;
+        }
+        out.extend_from_slice(self.base.get(from..)?);
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bytes_outside_holes_never_change(parts in prop::collection::vec("[a-z]{0,9}", 1..6), fill in "[0-9]{0,9}") {
+            let base = parts.join("####");
+            let holes: Vec<_> = base.match_indices("####").enumerate().map(|(nth, (at, _))| (at..at + 4, nth)).collect();
+            let spliced = Spliced::new(base.into(), holes);
+            let filled = spliced.fill(|_, out| { out.extend_from_slice(fill.as_bytes()); Some(()) }).unwrap();
+            prop_assert_eq!(String::from_utf8(filled).unwrap(), parts.join(&fill));
+        }
+    }
+}

@@ -114,7 +114,8 @@ pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
 }
 
 fn decode(text: &str) -> String {
-    let spaced = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
+    let spaced =
+        if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
     percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
@@ -133,7 +134,9 @@ mod tests {
     #[test]
     fn json_is_known_by_its_look() {
         let json = BodyKey::Json(br#"{"a":1}"#.to_vec());
-        for content_type in ["application/json", "text/plain", "", "application/x-www-form-urlencoded"] {
+        for content_type in
+            ["application/json", "text/plain", "", "application/x-www-form-urlencoded"]
+        {
             assert_eq!(key(content_type.as_bytes(), b" {\"a\": 1}\n"), json, "{content_type}");
         }
         assert_eq!(key(b"", &gzip(br#"{"a":1}"#)), json);
@@ -147,14 +150,26 @@ mod tests {
 
     #[test]
     fn forms_become_objects_of_strings() {
-        let form = key(b"Application/X-WWW-Form-Urlencoded; charset=utf-8", b"scope=read+write&grant_type=client%5Fcredentials&b&scope=x");
-        assert_eq!(form, BodyKey::Json(br#"{"b":"","grant_type":"client_credentials","scope":"read write,x"}"#.to_vec()));
+        let form = key(
+            b"Application/X-WWW-Form-Urlencoded; charset=utf-8",
+            b"scope=read+write&grant_type=client%5Fcredentials&b&scope=x",
+        );
+        assert_eq!(
+            form,
+            BodyKey::Json(
+                br#"{"b":"","grant_type":"client_credentials","scope":"read write,x"}"#.to_vec()
+            )
+        );
     }
 
     #[test]
     fn other_bodies_are_hashed_and_none_is_none() {
         let BodyKey::Hash(hash) = key(b"application/xml", b"abc") else { panic!("not hashed") };
-        assert_eq!(hash.get(..4), Some(&[0xba, 0x78, 0x16, 0xbf][..]), "FIPS 180-2, SHA-256 of abc");
+        assert_eq!(
+            hash.get(..4),
+            Some(&[0xba, 0x78, 0x16, 0xbf][..]),
+            "FIPS 180-2, SHA-256 of abc"
+        );
         assert_eq!(key(b"application/json", b""), BodyKey::None);
     }
 

@@ -43,7 +43,11 @@ impl Diagnostic {
     }
 
     /// A finding that leaves a part out or as recorded.
-    pub fn warning(code: &'static str, path: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn warning(
+        code: &'static str,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self::new(Severity::Warning, code, path, message)
     }
 
@@ -52,7 +56,12 @@ impl Diagnostic {
         Self::new(Severity::Info, code, path, message)
     }
 
-    fn new(severity: Severity, code: &'static str, path: impl Into<String>, message: impl Into<String>) -> Self {
+    fn new(
+        severity: Severity,
+        code: &'static str,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             severity,
             code,
@@ -169,10 +178,14 @@ mod tests {
 
     #[test]
     fn prints_where_what_and_how_to_mend() {
-        let found = Diagnostic::error("unknown_transform", "responder[0].transforms[1].type", "there is no transform `jwt_resing`")
-            .hint("did you mean `jwt_resign`?")
-            .subject("t.json")
-            .line(7);
+        let found = Diagnostic::error(
+            "unknown_transform",
+            "responder[0].transforms[1].type",
+            "there is no transform `jwt_resing`",
+        )
+        .hint("did you mean `jwt_resign`?")
+        .subject("t.json")
+        .line(7);
         assert_eq!(
             found.to_string(),
             "t.json:7: responder[0].transforms[1].type: there is no transform `jwt_resing` [unknown_transform]; did you mean `jwt_resign`?"

@@ -43,7 +43,9 @@ impl Path {
                 }
                 '.' => segments.push(Self::segment(&mut name, &mut escaped)?),
                 '|' | '@' | '*' | '?' | '(' if !escaped && (c != '@' || name.is_empty()) => {
-                    return Err("queries, modifiers and wildcards are not supported: use names, indexes and `#`");
+                    return Err(
+                        "queries, modifiers and wildcards are not supported: use names, indexes and `#`",
+                    );
                 }
                 other => name.push(other),
             }
@@ -64,7 +66,11 @@ impl Path {
 
     /// The last name of the path, without array steps.
     pub(crate) fn leaf(&self) -> &str {
-        self.segments.iter().rev().find_map(|s| if let Segment::Name(name) = s { Some(name.as_str()) } else { None }).unwrap_or_default()
+        self.segments
+            .iter()
+            .rev()
+            .find_map(|s| if let Segment::Name(name) = s { Some(name.as_str()) } else { None })
+            .unwrap_or_default()
     }
 }
 
@@ -120,7 +126,11 @@ pub(crate) fn member(doc: &[u8], start: usize, name: &str) -> Option<Located> {
     let path = [Segment::Name(name.to_owned())];
     walk(&mut Jiter::new(object), &path, None, &mut found).ok()?;
     let found = found.into_iter().next()?;
-    Some(Located { span: found.span.start + start..found.span.end + start, kind: found.kind, parent: Some(start) })
+    Some(Located {
+        span: found.span.start + start..found.span.end + start,
+        kind: found.kind,
+        parent: Some(start),
+    })
 }
 
 fn reader(doc: &[u8]) -> Result<Jiter<'_>, NotJson> {
@@ -128,7 +138,12 @@ fn reader(doc: &[u8]) -> Result<Jiter<'_>, NotJson> {
     Ok(Jiter::new(doc))
 }
 
-fn walk(reader: &mut Jiter<'_>, path: &[Segment], parent: Option<usize>, found: &mut Vec<Located>) -> Result<(), NotJson> {
+fn walk(
+    reader: &mut Jiter<'_>,
+    path: &[Segment],
+    parent: Option<usize>,
+    found: &mut Vec<Located>,
+) -> Result<(), NotJson> {
     let peek = reader.peek()?;
     let start = reader.current_index();
     let Some((step, rest)) = path.split_first() else {
@@ -187,7 +202,9 @@ fn kind(peek: Peek) -> Kind {
 pub(crate) fn text(doc: &[u8], at: &Located) -> Vec<u8> {
     let raw = doc.get(at.span.clone()).unwrap_or_default();
     match at.kind {
-        Kind::String => serde_json::from_slice::<String>(raw).map_or_else(|_| raw.to_vec(), String::into_bytes),
+        Kind::String => {
+            serde_json::from_slice::<String>(raw).map_or_else(|_| raw.to_vec(), String::into_bytes)
+        }
         _ => raw.to_vec(),
     }
 }
@@ -249,7 +266,12 @@ pub(crate) fn canonical(doc: &[u8]) -> Result<Vec<u8>, NotJson> {
     Ok(out)
 }
 
-fn write_canonical(reader: &mut Jiter<'_>, doc: &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), NotJson> {
+fn write_canonical(
+    reader: &mut Jiter<'_>,
+    doc: &[u8],
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<(), NotJson> {
     let peek = reader.peek()?;
     if depth > MAX_DEPTH {
         return Err(NotJson { offset: reader.current_index() });
@@ -333,7 +355,9 @@ mod tests {
     #[test]
     fn inserts_where_nothing_was() {
         let put = |doc: &str, path: &str| {
-            insert(doc.as_bytes(), &Path::parse(path).unwrap(), b"1").unwrap().map(|d| String::from_utf8(d).unwrap())
+            insert(doc.as_bytes(), &Path::parse(path).unwrap(), b"1")
+                .unwrap()
+                .map(|d| String::from_utf8(d).unwrap())
         };
         assert_eq!(put("{}", "a").as_deref(), Some(r#"{"a":1}"#));
         assert_eq!(put("{ \"x\": 2 }", "a.b").as_deref(), Some("{ \"x\": 2,\"a\":{\"b\":1} }"));
@@ -345,7 +369,10 @@ mod tests {
     #[test]
     fn canonical_form_is_blind_to_order_and_space_only() {
         let canon = |doc: &str| String::from_utf8(canonical(doc.as_bytes()).unwrap()).unwrap();
-        assert_eq!(canon(r#" {"b":1.0,"a":[ {"z":"<é>","y":null} ], "a2":1e2} "#), r#"{"a":[{"y":null,"z":"<é>"}],"a2":1e2,"b":1.0}"#);
+        assert_eq!(
+            canon(r#" {"b":1.0,"a":[ {"z":"<é>","y":null} ], "a2":1e2} "#),
+            r#"{"a":[{"y":null,"z":"<é>"}],"a2":1e2,"b":1.0}"#
+        );
         assert_eq!(canon(r#"{"k":1,"k":2}"#), r#"{"k":2}"#);
         assert_eq!(canon("\"\\u0041\\/\""), "\"A/\"");
         assert!(canonical(b"{").is_err());

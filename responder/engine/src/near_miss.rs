@@ -1,1 +1,173 @@
-//! Being written.
+//! Near misses: what was recorded nearest to a request that got no answer.
+
+use serde::Serialize;
+
+use crate::{index::Index, request::keys, signature::Signature};
+
+/// How many recorded signatures are compared at the most.
+const MAX_COMPARED: usize = 50_000;
+/// How many are told.
+const MAX_TOLD: usize = 3;
+/// A value is told up to this length.
+const MAX_VALUE: usize = 240;
+
+/// The nearest recorded signatures, nearest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NearMiss {
+    /// The signature of the request.
+    pub presented: Vec<Entry>,
+    /// The recorded signatures that differ least.
+    pub nearest: Vec<Near>,
+}
+
+/// A key and its value, shortened and made printable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A recorded signature and where it differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Near {
+    /// The recorded signature.
+    pub recorded: Vec<Entry>,
+    /// The keys that differ.
+    pub differing: Vec<Difference>,
+}
+
+/// One key that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The key.
+    pub key: String,
+    /// What was recorded; absent when the recorded signature has no such key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<String>,
+    /// What was presented; absent when the request has no such key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presented: Option<String>,
+}
+
+/// The recorded signatures nearest to this one.
+pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
+    let mut ranked: Vec<(usize, Signature)> = index
+        .signatures()
+        .take(MAX_COMPARED)
+        .map(|recorded| (distance(presented, &recorded), recorded))
+        .collect();
+    ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.to_bytes().cmp(&b.1.to_bytes())));
+    let nearest = ranked
+        .iter()
+        .take(MAX_TOLD)
+        .map(|(_, recorded)| Near {
+            recorded: entries(recorded),
+            differing: differences(presented, recorded),
+        })
+        .collect();
+    NearMiss { presented: entries(presented), nearest }
+}
+
+/// A path or a method that differs weighs more than the rest: a request is rather meant for the same endpoint.
+fn distance(presented: &Signature, recorded: &Signature) -> usize {
+    let weight = |key: &str| match key {
+        keys::URL => 8,
+        keys::METHOD => 4,
+        _ => 2,
+    };
+    let mut total: usize = keys_that_differ(presented, recorded).map(weight).sum();
+    if let (Some(a), Some(b)) = (value(presented, keys::URL), value(recorded, keys::URL)) {
+        let common = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        // Among different paths the one with the longer common beginning is nearer.
+        total = total * 64 + (a.len().max(b.len()) - common).min(63);
+    }
+    total
+}
+
+fn keys_that_differ<'s>(
+    presented: &'s Signature,
+    recorded: &'s Signature,
+) -> impl Iterator<Item = &'s str> {
+    let changed = presented
+        .entries()
+        .filter(|(key, own)| value(recorded, key) != Some(*own))
+        .map(|(key, _)| key);
+    let missing =
+        recorded.entries().filter(|(key, _)| value(presented, key).is_none()).map(|(key, _)| key);
+    changed.chain(missing)
+}
+
+fn differences(presented: &Signature, recorded: &Signature) -> Vec<Difference> {
+    keys_that_differ(presented, recorded)
+        .map(|key| Difference {
+            key: key.to_owned(),
+            recorded: value(recorded, key).map(|value| printable(key, value)),
+            presented: value(presented, key).map(|value| printable(key, value)),
+        })
+        .collect()
+}
+
+fn value<'s>(signature: &'s Signature, key: &str) -> Option<&'s [u8]> {
+    signature.entries().find(|entry| entry.0 == key).map(|entry| entry.1)
+}
+
+fn entries(signature: &Signature) -> Vec<Entry> {
+    signature
+        .entries()
+        .map(|(key, value)| Entry { key: key.to_owned(), value: printable(key, value) })
+        .collect()
+}
+
+/// Hashes in hex, text as it is, both shortened.
+fn printable(key: &str, value: &[u8]) -> String {
+    if key == keys::BODY_HASH {
+        return value.iter().map(|byte| format!("{byte:02x}")).collect();
+    }
+    let text = String::from_utf8_lossy(value);
+    if text.chars().count() <= MAX_VALUE {
+        text.into_owned()
+    } else {
+        text.chars().take(MAX_VALUE).chain("…".chars()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Parts;
+
+    fn signature(method: &str, path: &str, query: &str) -> Signature {
+        Signature::of(
+            &Parts {
+                method: method.into(),
+                host: "a".into(),
+                path: path.into(),
+                query: crate::request::sorted_query(query),
+                ..Parts::default()
+            },
+            &[],
+        )
+    }
+
+    #[test]
+    fn names_the_nearest_and_what_differs() {
+        let mut index = Index::default();
+        index.add(&signature("GET", "/users", "page=1"), 0);
+        index.add(&signature("GET", "/orders", ""), 1);
+        index.add(&signature("POST", "/users", "page=2"), 2);
+        let miss = nearest(&signature("GET", "/users", "page=2"), &index);
+        let differing: Vec<_> = miss
+            .nearest
+            .iter()
+            .map(|near| near.differing.iter().map(|d| d.key.as_str()).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(
+            differing,
+            [vec!["http:queryparams"], vec!["http:method"], vec!["http:queryparams", "http:url"]]
+        );
+        assert_eq!(miss.nearest[0].differing[0].recorded.as_deref(), Some("page=1"));
+        assert_eq!(miss.nearest[0].differing[0].presented.as_deref(), Some("page=2"));
+    }
+}

@@ -48,16 +48,28 @@ pub(crate) struct Parts {
 impl Parts {
     /// The parts of a live request.
     pub(crate) fn of_live(request: &Request<'_>) -> Self {
+        let copied = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
+        };
+        Self::of_live_with(request, request.headers.iter().map(copied).collect())
+    }
+
+    /// The parts of a live request that a signature is made of, for when no chain looks at the others.
+    pub(crate) fn of_live_matched(request: &Request<'_>) -> Self {
+        let content_type =
+            request.headers.get(http::header::CONTENT_TYPE).filter(|_| !request.body.is_empty());
+        let copied = content_type
+            .map(|value| ("content-type".to_owned(), Bytes::copy_from_slice(value.as_bytes())));
+        Self::of_live_with(request, copied.into_iter().collect())
+    }
+
+    fn of_live_with(request: &Request<'_>, headers: Vec<(String, Bytes)>) -> Self {
         Self {
             method: request.method.to_owned(),
             host: request.host.to_owned(),
             path: request.path.to_owned(),
             query: sorted_query(request.query),
-            headers: request
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes())))
-                .collect(),
+            headers,
             body: Bytes::copy_from_slice(&body::unfolded(request.body)),
             ..Self::default()
         }
@@ -71,7 +83,11 @@ impl Parts {
             host: request.host.clone(),
             path: request.path.clone(),
             query: sorted_query(&request.query),
-            headers: request.headers.iter().map(|Header { name, value }| (name.clone(), value.clone())).collect(),
+            headers: request
+                .headers
+                .iter()
+                .map(|Header { name, value }| (name.clone(), value.clone()))
+                .collect(),
             body: match body::unfolded(&request.body) {
                 std::borrow::Cow::Borrowed(_) => request.body.clone(),
                 std::borrow::Cow::Owned(unfolded) => unfolded.into(),
@@ -83,7 +99,9 @@ impl Parts {
     }
 
     fn overlay(&mut self, pair: &RrPair) {
-        let text = |key: &str| pair.signature.get(key).map(|value| String::from_utf8_lossy(value).into_owned());
+        let text = |key: &str| {
+            pair.signature.get(key).map(|value| String::from_utf8_lossy(value).into_owned())
+        };
         if let Some(method) = text(keys::METHOD) {
             self.method = method;
         }
@@ -99,7 +117,12 @@ impl Parts {
         self.overlay_body(pair);
         if pair.request.is_none() {
             let known = |key: &str| keys::KNOWN.contains(&key) || keys::query_name(key).is_some();
-            self.extra = pair.signature.iter().filter(|(key, _)| !known(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+            self.extra = pair
+                .signature
+                .iter()
+                .filter(|(key, _)| !known(key))
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
         }
     }
 
@@ -107,11 +130,17 @@ impl Parts {
         let split: Vec<(String, String)> = pair
             .signature
             .iter()
-            .filter_map(|(key, value)| Some((keys::query_name(key)?.to_owned(), String::from_utf8_lossy(value).into_owned())))
+            .filter_map(|(key, value)| {
+                Some((
+                    keys::query_name(key)?.to_owned(),
+                    String::from_utf8_lossy(value).into_owned(),
+                ))
+            })
             .collect();
         if !split.is_empty() {
             // A repeated name has one key in the signature but several values in the request; only an edit is taken over.
-            let edited = split.iter().any(|entry| !self.query.contains(entry)) || self.query.iter().any(|(name, _)| !split.iter().any(|s| s.0 == *name));
+            let edited = split.iter().any(|entry| !self.query.contains(entry))
+                || self.query.iter().any(|(name, _)| !split.iter().any(|s| s.0 == *name));
             if edited {
                 self.query = split;
                 self.query.sort();
@@ -151,7 +180,10 @@ impl Parts {
     pub(crate) fn body_key(&self) -> BodyKey {
         match &self.body_hash {
             Some(hash) => BodyKey::Hash(hash.to_vec()),
-            None => body::key(self.header("content-type").map_or(&[], |value| value.as_ref()), &self.body),
+            None => body::key(
+                self.header("content-type").map_or(&[], |value| value.as_ref()),
+                &self.body,
+            ),
         }
     }
 
@@ -162,7 +194,11 @@ impl Parts {
 
     /// The n-th value of a header.
     pub(crate) fn header_at(&self, name: &str, index: usize) -> Option<&Bytes> {
-        self.headers.iter().filter(|header| header.0.eq_ignore_ascii_case(name)).nth(index).map(|header| &header.1)
+        self.headers
+            .iter()
+            .filter(|header| header.0.eq_ignore_ascii_case(name))
+            .nth(index)
+            .map(|header| &header.1)
     }
 
     fn set_header(&mut self, name: &str, value: Bytes) {
@@ -192,7 +228,12 @@ pub(crate) mod keys {
 /// A host without its port; an IPv6 literal keeps its brackets.
 pub(crate) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit())
+                && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -231,9 +272,12 @@ fn loosely_equal(a: &serde_json::Value, b: &serde_json::Value) -> bool {
     use serde_json::Value;
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| loosely_equal(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| loosely_equal(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| loosely_equal(a, b)))
+            a.len() == b.len()
+                && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| loosely_equal(a, b)))
         }
         _ => a == b,
     }
@@ -254,7 +298,10 @@ mod tests {
                 body: Bytes::copy_from_slice(body.as_bytes()),
                 ..HttpRequest::default()
             }),
-            signature: signature.iter().map(|(k, v)| ((*k).to_owned(), Bytes::copy_from_slice(v.as_bytes()))).collect(),
+            signature: signature
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), Bytes::copy_from_slice(v.as_bytes())))
+                .collect(),
             ..RrPair::default()
         })
     }
@@ -262,28 +309,52 @@ mod tests {
     #[test]
     fn old_and_new_query_shapes_mean_the_same() {
         let plain = recorded("b=2&a=x%20y", "", &[]);
-        assert_eq!(plain, recorded("b=2&a=x%20y", "", &[("http:queryparams", "a=x y&b=2"), ("http:host", "api")]));
-        assert_eq!(plain, recorded("b=2&a=x%20y", "", &[("http:queryparams:a", "x y"), ("http:queryparams:b", "2")]));
+        assert_eq!(
+            plain,
+            recorded("b=2&a=x%20y", "", &[("http:queryparams", "a=x y&b=2"), ("http:host", "api")])
+        );
+        assert_eq!(
+            plain,
+            recorded(
+                "b=2&a=x%20y",
+                "",
+                &[("http:queryparams:a", "x y"), ("http:queryparams:b", "2")]
+            )
+        );
     }
 
     #[test]
     fn an_edited_signature_wins() {
-        let edited = recorded("a=1", "", &[("http:url", "/other"), ("http:queryparams", "a=9"), ("http:host", "else")]);
+        let edited = recorded(
+            "a=1",
+            "",
+            &[("http:url", "/other"), ("http:queryparams", "a=9"), ("http:host", "else")],
+        );
         assert_eq!((edited.path.as_str(), edited.host.as_str()), ("/other", "else"));
         assert_eq!(edited.query, [("a".to_owned(), "9".to_owned())]);
-        assert_eq!(recorded("", r#"{"a":1}"#, &[("http:requestBodyJSON", r#"{"a":2}"#)]).body, r#"{"a":2}"#);
+        assert_eq!(
+            recorded("", r#"{"a":1}"#, &[("http:requestBodyJSON", r#"{"a":2}"#)]).body,
+            r#"{"a":2}"#
+        );
     }
 
     #[test]
     fn notation_is_no_edit() {
         let body = r#"{"b":"<é>","a":1.0}"#;
-        let parts = recorded("", body, &[("http:requestBodyJSON", "{\"a\":1,\"b\":\"\\u003cé\\u003e\"}")]);
+        let parts =
+            recorded("", body, &[("http:requestBodyJSON", "{\"a\":1,\"b\":\"\\u003cé\\u003e\"}")]);
         assert_eq!(parts.body, body);
     }
 
     #[test]
     fn ports_are_cut_off_hosts_only() {
-        for (host, bare) in [("api:80", "api"), ("api", "api"), ("[::1]:80", "[::1]"), ("::1", "::1"), ("a:b", "a:b")] {
+        for (host, bare) in [
+            ("api:80", "api"),
+            ("api", "api"),
+            ("[::1]:80", "[::1]"),
+            ("::1", "::1"),
+            ("a:b", "a:b"),
+        ] {
             assert_eq!(without_port(host), bare);
         }
     }

@@ -67,7 +67,10 @@ impl Signature {
 
     /// The lowest free number that is no less than the size of the map.
     fn free_number(&self) -> String {
-        (self.entries.len()..).map(|n| n.to_string()).find(|n| !self.entries.contains_key(n)).unwrap_or_default()
+        (self.entries.len()..)
+            .map(|n| n.to_string())
+            .find(|n| !self.entries.contains_key(n))
+            .unwrap_or_default()
     }
 
     /// The same signature for another host.
@@ -91,7 +94,8 @@ impl Signature {
 
     /// Bytes that are equal exactly when the signatures are: every key and value with its length before it, in key order.
     pub(crate) fn to_bytes(&self) -> Box<[u8]> {
-        let mut out = Vec::with_capacity(self.entries.iter().map(|(k, v)| k.len() + v.len() + 16).sum());
+        let mut out =
+            Vec::with_capacity(self.entries.iter().map(|(k, v)| k.len() + v.len() + 16).sum());
         for (key, value) in &self.entries {
             for part in [key.as_bytes(), value] {
                 out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
@@ -142,8 +146,14 @@ mod tests {
             Edit::Store { key: None, value: b"x".to_vec() },
         ];
         let signature = Signature::of(&parts("b=2&a=1"), &edits);
-        let entries: Vec<_> = signature.entries().map(|(k, v)| format!("{k}={}", String::from_utf8_lossy(v))).collect();
-        assert_eq!(entries, ["4=x", "http:host=api", "http:queryparams=a=1", "http:url=/p", "tenant=acme"]);
+        let entries: Vec<_> = signature
+            .entries()
+            .map(|(k, v)| format!("{k}={}", String::from_utf8_lossy(v)))
+            .collect();
+        assert_eq!(
+            entries,
+            ["4=x", "http:host=api", "http:queryparams=a=1", "http:url=/p", "tenant=acme"]
+        );
     }
 
     #[test]

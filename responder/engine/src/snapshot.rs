@@ -129,6 +129,9 @@ impl Serve {
     /// Whether pairs of this direction are served.
     #[must_use]
     pub fn includes(self, direction: Direction) -> bool {
-        matches!((self, direction), (Self::All, _) | (Self::Out, Direction::Out) | (Self::In, Direction::In))
+        matches!(
+            (self, direction),
+            (Self::All, _) | (Self::Out, Direction::Out) | (Self::In, Direction::In)
+        )
     }
 }

@@ -1,1 +1,387 @@
-//! Being written.
+//! Transform templates: chains of extractor, filters and steps.
+//!
+//! A chain is a composition of functions. A two-phase step such as `json_path` takes its value out of what it is given, lets the rest of
+//! the chain work on it, and puts the result back; so "run forward, then re-insert in reverse" is plain recursion, see [`op`]. The
+//! extractor decides whether a chain works on requests (before matching, recorded and live alike) or on recorded responses.
+
+mod document;
+pub(crate) mod extractor;
+pub(crate) mod filter;
+pub(crate) mod op;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics},
+    jwt::{KeySource, key::SecretRef},
+};
+
+pub(crate) use document::Node;
+use extractor::Extractor;
+use filter::Filters;
+use op::Op;
+
+/// A transform template, ready to compile snapshots with.
+#[derive(Debug, Clone, Default)]
+pub struct Template {
+    id: String,
+    responder: Vec<Chain>,
+    generator: usize,
+}
+
+/// One chain of the responder section.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    /// Its path in the document, for example `responder[0]`.
+    pub(crate) path: String,
+    pub(crate) filters: Filters,
+    pub(crate) extractor: Extractor,
+    pub(crate) ops: Vec<Op>,
+}
+
+/// Which message a chain works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Request,
+    Response,
+}
+
+impl Template {
+    /// Reads a template and every finding about it. A chain with an error is left out of the template; the document as a whole is
+    /// acceptable when no finding is an error.
+    #[must_use]
+    pub fn parse(json: &[u8]) -> (Self, Diagnostics) {
+        let mut found = Diagnostics::default();
+        let document = match document::read(json) {
+            Ok(document) => document,
+            Err(why) => {
+                found.push(why);
+                return (Self::default(), found);
+            }
+        };
+        let (root, at) = unwrap(&document);
+        let id = root.get("id").and_then(Node::as_str).unwrap_or_default().to_owned();
+        if id.is_empty() {
+            found.push(Diagnostic::error(
+                "missing_field",
+                join(&at, "id"),
+                "a transform template needs an id",
+            ));
+        }
+        let mut responder = Vec::new();
+        for (path, node) in section(root, &at, "responder", &mut found) {
+            responder.extend(Chain::parse(&node, path, &mut found));
+        }
+        // Generator chains work on traffic that a load client sends; they are checked for shape and otherwise left to it.
+        let generator = section(root, &at, "generator", &mut found).len();
+        (Self { id, responder, generator }, found)
+    }
+
+    /// The template's own id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How many chains the responder runs.
+    #[must_use]
+    pub fn responder_chains(&self) -> usize {
+        self.responder.len()
+    }
+
+    /// How many chains are left to a load client.
+    #[must_use]
+    pub fn generator_chains(&self) -> usize {
+        self.generator
+    }
+
+    /// The secrets that the responder's chains name, sorted, each once.
+    #[must_use]
+    pub fn required_secrets(&self) -> Vec<SecretRef> {
+        let mut secrets: Vec<SecretRef> = self
+            .responder
+            .iter()
+            .flat_map(|chain| &chain.ops)
+            .filter_map(|op| match op {
+                Op::JwtResign(config) => match &config.secret {
+                    KeySource::Secret(secret) => Some(secret.clone()),
+                    KeySource::Inline(_) => None,
+                },
+                _ => None,
+            })
+            .collect();
+        secrets.sort();
+        secrets.dedup();
+        secrets
+    }
+
+    pub(crate) fn chains(&self) -> &[Chain] {
+        &self.responder
+    }
+}
+
+impl Chain {
+    fn parse(node: &Node, path: String, found: &mut Diagnostics) -> Option<Self> {
+        if !node.is_object() {
+            found.push(Diagnostic::error("wrong_type", path, "a chain is an object"));
+            return None;
+        }
+        if matches!(node.get("active"), Some(Node::Bool(false))) {
+            found.push(Diagnostic::info(
+                "chain_inactive",
+                path,
+                "the chain is not active and is left out",
+            ));
+            return None;
+        }
+        let filters = Filters::parse(node.get("filters"), &join(&path, "filters"), found);
+        let extractor = Extractor::parse(node.get("extractor"), &join(&path, "extractor"), found);
+        let steps = match node.get("transforms") {
+            Some(Node::List(steps)) => steps.as_slice(),
+            None | Some(Node::Null) => &[],
+            Some(_) => {
+                found.push(Diagnostic::error(
+                    "wrong_type",
+                    join(&path, "transforms"),
+                    "`transforms` is a list",
+                ));
+                return None;
+            }
+        };
+        let ops: Vec<Option<Op>> = steps
+            .iter()
+            .enumerate()
+            .map(|(nth, step)| Op::parse(step, &format!("{path}.transforms[{nth}]"), found))
+            .collect();
+        let ops: Option<Vec<Op>> = ops.into_iter().collect();
+        let chain = Self { filters: filters?, extractor: extractor?, ops: ops?, path };
+        chain.check(found);
+        Some(chain)
+    }
+
+    /// Findings about the steps taken together.
+    fn check(&self, found: &mut Diagnostics) {
+        let resigns = self.ops.iter().any(|op| matches!(op, Op::JwtResign(_)));
+        if resigns && self.side() == Side::Request {
+            found.push(
+                Diagnostic::warning(
+                    "request_token_not_resigned",
+                    self.path.clone(),
+                    "tokens that a client presents are not re-signed, so this chain's jwt_resign changes nothing",
+                )
+                .hint("use the extractor `http_res_body` to re-sign tokens in recorded responses"),
+            );
+        }
+        if self.ops.is_empty() {
+            found.push(Diagnostic::warning(
+                "chain_without_transforms",
+                self.path.clone(),
+                "the chain has no transforms and changes nothing",
+            ));
+        }
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        self.extractor.side()
+    }
+}
+
+/// A step's `type` and its `config`, whose keys are lower-cased and whose values are text.
+pub(crate) struct Step<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) config: BTreeMap<String, String>,
+}
+
+impl<'a> Step<'a> {
+    pub(crate) fn parse(node: &'a Node, path: &str, found: &mut Diagnostics) -> Option<Self> {
+        if !node.is_object() {
+            found.push(Diagnostic::error(
+                "wrong_type",
+                path,
+                "a step is an object with `type` and `config`",
+            ));
+            return None;
+        }
+        let Some(kind) = node.get("type").and_then(Node::as_str).filter(|kind| !kind.is_empty())
+        else {
+            found.push(Diagnostic::error(
+                "missing_field",
+                join(path, "type"),
+                "the step has no `type`",
+            ));
+            return None;
+        };
+        let mut config = BTreeMap::new();
+        let mut sound = true;
+        match node.get("config") {
+            None | Some(Node::Null) => {}
+            Some(Node::Object(members)) => {
+                for (name, value) in members {
+                    match value.to_text() {
+                        Some(text) => drop(config.insert(name.to_ascii_lowercase(), text)),
+                        None => {
+                            sound = false;
+                            let at = format!("{path}.config.{name}");
+                            found.push(Diagnostic::error(
+                                "wrong_type",
+                                at,
+                                "config values are strings",
+                            ));
+                        }
+                    }
+                }
+            }
+            Some(_) => {
+                sound = false;
+                found.push(Diagnostic::error(
+                    "wrong_type",
+                    join(path, "config"),
+                    "`config` is an object of strings",
+                ));
+            }
+        }
+        sound.then_some(Self { kind, config })
+    }
+
+    /// A config value that must be there.
+    pub(crate) fn required(
+        &mut self,
+        name: &str,
+        path: &str,
+        found: &mut Diagnostics,
+    ) -> Option<String> {
+        let value = self.config.remove(&name.to_ascii_lowercase());
+        if value.is_none() {
+            let at = format!("{path}.config.{name}");
+            found.push(Diagnostic::error(
+                "missing_field",
+                at,
+                format!("`{}` needs `{name}`", self.kind),
+            ));
+        }
+        value
+    }
+
+    /// A config value with a default.
+    pub(crate) fn optional(&mut self, name: &str) -> Option<String> {
+        self.config.remove(&name.to_ascii_lowercase())
+    }
+
+    /// A number with a default.
+    pub(crate) fn number(
+        &mut self,
+        name: &str,
+        default: usize,
+        path: &str,
+        found: &mut Diagnostics,
+    ) -> Option<usize> {
+        let Some(text) = self.optional(name) else { return Some(default) };
+        let number = text.trim().parse().ok();
+        if number.is_none() {
+            found.push(Diagnostic::error(
+                "wrong_type",
+                format!("{path}.config.{name}"),
+                format!("`{name}` is a number from 0, not `{text}`"),
+            ));
+        }
+        number
+    }
+
+    /// Text in which placeholders are not resolved yet: their presence is an error, because leaving them in place would change traffic
+    /// in a way that nobody asked for.
+    pub(crate) fn plain(value: String, at: &str, found: &mut Diagnostics) -> Option<String> {
+        if value.contains("${{") {
+            found.push(
+                Diagnostic::error(
+                    "unsupported_placeholder",
+                    at,
+                    "placeholders are only supported in `secretPath`",
+                )
+                .hint("write the value itself"),
+            );
+            return None;
+        }
+        Some(value)
+    }
+
+    /// Reports config keys that nobody took.
+    pub(crate) fn finish(self, path: &str, found: &mut Diagnostics) {
+        for name in self.config.keys() {
+            let at = format!("{path}.config.{name}");
+            found.push(Diagnostic::warning(
+                "unknown_field",
+                at,
+                format!("`{}` has no setting `{name}`; it is ignored", self.kind),
+            ));
+        }
+    }
+}
+
+/// The template inside the wrappers that snapshots and blueprints put around it.
+fn unwrap(document: &Node) -> (&Node, String) {
+    for wrapper in ["tokenizerConfig", "tokenizeConfig"] {
+        if let Some(inner) = document.get(wrapper)
+            && inner.is_object()
+        {
+            return (inner, wrapper.to_owned());
+        }
+    }
+    (document, String::new())
+}
+
+fn section(root: &Node, at: &str, name: &str, found: &mut Diagnostics) -> Vec<(String, Node)> {
+    let path = join(at, name);
+    match root.get(name) {
+        None | Some(Node::Null) => Vec::new(),
+        Some(Node::List(chains)) => chains
+            .iter()
+            .enumerate()
+            .map(|(nth, chain)| (format!("{path}[{nth}]"), chain.clone()))
+            .collect(),
+        Some(_) => {
+            found.push(Diagnostic::error(
+                "wrong_type",
+                path,
+                format!("`{name}` is a list of chains"),
+            ));
+            Vec::new()
+        }
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// The known name that is nearest to a misspelt one.
+pub(crate) fn did_you_mean(name: &str, known: &[&str]) -> String {
+    let nearest = known.iter().map(|candidate| (distance(name, candidate), candidate)).min();
+    match nearest {
+        Some((distance, candidate)) if distance <= 3 && distance < candidate.len() => {
+            format!("did you mean `{candidate}`?")
+        }
+        _ => format!("known are: {}", known.join(", ")),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
+            let next = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = *cell;
+            *cell = next;
+            left = next;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

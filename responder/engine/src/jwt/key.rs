@@ -16,3 +16,43 @@ impl fmt::Display for SecretRef {
         write!(f, "{}/{}", self.secret, self.key)
     }
 }
+use std::{collections::BTreeMap, sync::Arc};
+#[derive(Debug)]
+pub struct SigningKey;
+impl SigningKey {
+    pub fn can_sign(&self, _a: super::alg::Alg) -> Result<(), KeyError> {
+        Ok(())
+    }
+    pub fn weakness(&self, _a: super::alg::Alg) -> Option<String> {
+        None
+    }
+}
+#[derive(Debug, thiserror::Error)]
+#[error("k")]
+pub struct KeyError;
+impl KeyError {
+    pub fn code(&self) -> &'static str {
+        "k"
+    }
+}
+#[derive(Debug)]
+pub struct KeyProblem {
+    pub code: &'static str,
+    pub message: String,
+}
+#[derive(Debug)]
+pub struct KeyEntry {
+    pub key: Option<Arc<SigningKey>>,
+    pub problem: Option<KeyProblem>,
+    pub generation: u64,
+}
+#[derive(Debug, Default)]
+pub struct KeyRing;
+impl KeyRing {
+    pub fn generation(&self) -> u64 {
+        0
+    }
+    pub fn get(&self, _s: &SecretRef) -> Option<&KeyEntry> {
+        None
+    }
+}

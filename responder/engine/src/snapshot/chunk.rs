@@ -44,13 +44,17 @@ fn endpoint(pair: &RrPair) -> (&str, &str, &str, u64) {
 ///
 /// # Errors
 /// The first error of `emit`.
-pub fn cut<E>(pairs: impl IntoIterator<Item = RrPair>, mut emit: impl FnMut(Chunk) -> Result<(), E>) -> Result<(), E> {
+pub fn cut<E>(
+    pairs: impl IntoIterator<Item = RrPair>,
+    mut emit: impl FnMut(Chunk) -> Result<(), E>,
+) -> Result<(), E> {
     let mut open = proto::Chunk::default();
     let mut size = 0;
     for pair in pairs {
         let pair = wire::encode_pair(pair);
         let encoded = pair.encode_to_vec();
-        let closes = Digest::of(&encoded).hash().first().is_some_and(|byte| byte & BOUNDARY_MASK == 0);
+        let closes =
+            Digest::of(&encoded).hash().first().is_some_and(|byte| byte & BOUNDARY_MASK == 0);
         size += encoded.len();
         open.pairs.push(pair);
         if size >= MAX || (size >= MIN && closes) {
@@ -66,7 +70,11 @@ pub fn cut<E>(pairs: impl IntoIterator<Item = RrPair>, mut emit: impl FnMut(Chun
 
 fn close(open: &proto::Chunk) -> Chunk {
     let bytes = open.encode_to_vec();
-    Chunk { digest: Digest::of(&bytes), pairs: u64::try_from(open.pairs.len()).unwrap_or(u64::MAX), bytes }
+    Chunk {
+        digest: Digest::of(&bytes),
+        pairs: u64::try_from(open.pairs.len()).unwrap_or(u64::MAX),
+        bytes,
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +85,11 @@ mod tests {
     fn pairs(count: u64) -> Vec<RrPair> {
         (0..count)
             .map(|n| RrPair {
-                request: Some(HttpRequest { path: format!("/item/{:03}", n % 97), body: vec![7; 500].into(), ..HttpRequest::default() }),
+                request: Some(HttpRequest {
+                    path: format!("/item/{:03}", n % 97),
+                    body: vec![7; 500].into(),
+                    ..HttpRequest::default()
+                }),
                 ordinal: n,
                 ..RrPair::default()
             })
@@ -97,8 +109,10 @@ mod tests {
 
     #[test]
     fn every_pair_comes_back_in_recorded_order() {
-        let mut back: Vec<RrPair> =
-            cut_all(pairs(1000)).iter().flat_map(|chunk| wire::decode_chunk(&chunk.bytes).expect("our own chunk decodes")).collect();
+        let mut back: Vec<RrPair> = cut_all(pairs(1000))
+            .iter()
+            .flat_map(|chunk| wire::decode_chunk(&chunk.bytes).expect("our own chunk decodes"))
+            .collect();
         back.sort_by_key(|pair| pair.ordinal);
         assert_eq!(back, pairs(1000));
     }
@@ -109,8 +123,16 @@ mod tests {
         let mut edited = pairs(5000);
         edited[42].response.body = "edited".into();
         let after = cut_all(edited);
-        let kept = after.iter().filter(|chunk| before.iter().any(|old| old.digest == chunk.digest)).count();
+        let kept = after
+            .iter()
+            .filter(|chunk| before.iter().any(|old| old.digest == chunk.digest))
+            .count();
         assert!(after.len() > 10, "{} chunks", after.len());
-        assert!(after.len() - kept <= 2, "{} of {} chunks changed", after.len() - kept, after.len());
+        assert!(
+            after.len() - kept <= 2,
+            "{} of {} chunks changed",
+            after.len() - kept,
+            after.len()
+        );
     }
 }

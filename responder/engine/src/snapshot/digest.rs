@@ -13,7 +13,10 @@ impl Digest {
     /// The address of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self { hash: *blake3::hash(bytes).as_bytes(), size: u64::try_from(bytes.len()).unwrap_or(u64::MAX) }
+        Self {
+            hash: *blake3::hash(bytes).as_bytes(),
+            size: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        }
     }
 
     /// An address from its parts.
@@ -43,7 +46,11 @@ impl Digest {
     /// The hash in lower-case hex, which names the blob's file.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        self.hash.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|nibble| char::from_digit(u32::from(nibble), 16)).collect()
+        self.hash
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .filter_map(|nibble| char::from_digit(u32::from(nibble), 16))
+            .collect()
     }
 }
 
@@ -65,7 +72,10 @@ mod tests {
 
     #[test]
     fn names_the_empty_blob_as_the_blake3_specification_does() {
-        assert_eq!(Digest::of(b"").to_hex(), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+        assert_eq!(
+            Digest::of(b"").to_hex(),
+            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+        );
     }
 
     #[test]

@@ -70,7 +70,11 @@ pub fn encode_pair(pair: RrPair) -> proto::RrPair {
             headers: encode_headers(pair.response.headers),
             body: pair.response.body,
         }),
-        signature: pair.signature.into_iter().map(|(key, value)| proto::SignatureEntry { key, value }).collect(),
+        signature: pair
+            .signature
+            .into_iter()
+            .map(|(key, value)| proto::SignatureEntry { key, value })
+            .collect(),
         extra_json: pair.extra_json.into(),
         ordinal: pair.ordinal,
     }
@@ -90,8 +94,11 @@ pub fn decode_pair(pair: proto::RrPair) -> Result<RrPair, WireError> {
             _ => Direction::Out,
         },
         duration: pair.duration.map_or(Ok(0), |d| {
-            let seconds = u64::try_from(d.seconds).map_err(|_| WireError::Range { what: "duration" })?;
-            Ok(seconds.saturating_mul(NANOS).saturating_add(u64::try_from(d.nanos).unwrap_or_default()))
+            let seconds =
+                u64::try_from(d.seconds).map_err(|_| WireError::Range { what: "duration" })?;
+            Ok(seconds
+                .saturating_mul(NANOS)
+                .saturating_add(u64::try_from(d.nanos).unwrap_or_default()))
         })?,
         l7protocol: pair.l7protocol,
         service: pair.service,
@@ -114,13 +121,15 @@ pub fn decode_pair(pair: proto::RrPair) -> Result<RrPair, WireError> {
             body: r.body,
         }),
         response: HttpResponse {
-            status: u16::try_from(response.status).map_err(|_| WireError::Range { what: "response.status" })?,
+            status: u16::try_from(response.status)
+                .map_err(|_| WireError::Range { what: "response.status" })?,
             status_message: response.status_message,
             headers: decode_headers(response.headers),
             body: response.body,
         },
         signature: pair.signature.into_iter().map(|entry| (entry.key, entry.value)).collect(),
-        extra_json: String::from_utf8(pair.extra_json.into()).map_err(|_| WireError::Range { what: "extra_json" })?,
+        extra_json: String::from_utf8(pair.extra_json.into())
+            .map_err(|_| WireError::Range { what: "extra_json" })?,
         ordinal: pair.ordinal,
     })
 }
@@ -138,7 +147,8 @@ pub fn decode_chunk(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Result<Vec<RrPair>, 
 /// # Errors
 /// When the bytes are no chunk.
 pub fn decode_chunk_bytes(bytes: Bytes) -> Result<Vec<RrPair>, WireError> {
-    let chunk = proto::Chunk::decode(bytes).map_err(|source| WireError::Decode { what: "chunk", source })?;
+    let chunk = proto::Chunk::decode(bytes)
+        .map_err(|source| WireError::Decode { what: "chunk", source })?;
     chunk.pairs.into_iter().map(decode_pair).collect()
 }
 
@@ -160,7 +170,8 @@ pub fn decode_digest(digest: &common::Digest) -> Result<Digest, WireError> {
     if digest.function() != common::DigestFunction::Blake3 {
         return Err(WireError::Range { what: "digest.function" });
     }
-    let hash = <[u8; 32]>::try_from(&digest.hash[..]).map_err(|_| WireError::Range { what: "digest.hash" })?;
+    let hash = <[u8; 32]>::try_from(&digest.hash[..])
+        .map_err(|_| WireError::Range { what: "digest.hash" })?;
     Ok(Digest::from_parts(hash, digest.size_bytes))
 }
 

@@ -1,0 +1,342 @@
+//! Running response chains with stand-ins for tokens.
+//!
+//! A stand-in is a long decimal number that the response does not contain. It passes through JSON, strings, headers and patterns like a
+//! token would, and is found again afterwards, wherever the chains have put it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{CompiledSnapshot, Signed, headers, name_of, run_on_response};
+use crate::{
+    answer::Spliced,
+    diagnostic::{Diagnostic, Diagnostics},
+    jwt::{ResignConfig, TokenError, TokenSlot},
+    signature::Edit,
+    snapshot::{HttpResponse, RrPair, digest::Digest},
+    transform::{
+        Chain,
+        op::{Effects, StepError},
+    },
+};
+
+/// What a hole is filled with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// The current form of a token.
+    Token(usize),
+    /// A point in time that moves with a token.
+    Moment { slot: usize, text: String, follows: Follows },
+}
+
+/// Which claim a point in time moves with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follows {
+    Expiry,
+    Issue,
+}
+
+/// The response as its chains leave it when no token can be signed: chains with `jwt_resign` are skipped.
+pub(super) fn without_tokens(
+    chains: &[Chain],
+    admitted: &[usize],
+    response: &HttpResponse,
+) -> HttpResponse {
+    let mut plain = response.clone();
+    run_on_response(chains, admitted, &mut plain, &mut NoTokens, |_, _| {});
+    plain
+}
+
+struct NoTokens;
+
+impl Effects for NoTokens {
+    fn resign(&mut self, token: &[u8], _config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
+        if token.is_empty() {
+            Ok(Vec::new())
+        } else {
+            Err(StepError::new("not_signed", "tokens stay as recorded"))
+        }
+    }
+
+    fn resigned(&self) -> usize {
+        0
+    }
+
+    fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn edit_signature(&mut self, _edit: Edit) {}
+}
+
+/// Running the chains of one response.
+pub(super) struct Draft<'c> {
+    mark: String,
+    recorded_at: Option<i64>,
+    first_fill: usize,
+    first_slot: usize,
+    fills: &'c mut Vec<Fill>,
+    slots: &'c mut Vec<TokenSlot>,
+}
+
+impl Draft<'_> {
+    /// Runs the chains; `None` when no token was re-signed.
+    pub(super) fn run(
+        compiled: &mut CompiledSnapshot,
+        pair: &RrPair,
+        admitted: &[usize],
+        response: HttpResponse,
+        found: &mut Diagnostics,
+    ) -> Option<Signed> {
+        let mut draft = Draft {
+            mark: unused_number(&response),
+            recorded_at: pair.ts,
+            first_fill: compiled.fills.len(),
+            first_slot: compiled.slots.len(),
+            fills: &mut compiled.fills,
+            slots: &mut compiled.slots,
+        };
+        let mut marked = response.clone();
+        run_on_response(
+            &compiled.response_chains,
+            admitted,
+            &mut marked,
+            &mut draft,
+            |chain, why| {
+                // A chain that does not concern a response says so quietly; a token that cannot be re-signed is worth a warning.
+                let at = chain.path.clone();
+                let message = format!("the chain is skipped: {why}");
+                let finding = match why.code {
+                    "not_json" | "path_not_found" | "alg_filtered" => {
+                        Diagnostic::info(why.code, at, message)
+                    }
+                    _ => Diagnostic::warning(why.code, at, message),
+                };
+                found.push(finding.subject(name_of(pair)));
+            },
+        );
+        if draft.slots.len() == draft.first_slot {
+            return None;
+        }
+        let (mark, first_fill, first_slot) = (draft.mark, draft.first_fill, draft.first_slot);
+        let signed = splice(&mark, first_fill, compiled.fills.len(), marked, &name_of(pair), found);
+        Some(signed.unwrap_or_else(|| {
+            found.push(
+                Diagnostic::info(
+                    "chain_per_request",
+                    "",
+                    "a re-signed token is encoded once more, so its chains run for each request",
+                )
+                .subject(name_of(pair)),
+            );
+            Signed::Dynamic {
+                response,
+                chains: admitted.to_vec(),
+                slots: first_slot..compiled.slots.len(),
+            }
+        }))
+    }
+}
+
+impl Effects for Draft<'_> {
+    fn resign(&mut self, token: &[u8], config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
+        if token.is_empty() {
+            return Ok(Vec::new());
+        }
+        if contains(token, self.mark.as_bytes()) {
+            return Err(StepError::new(
+                "token_resigned_twice",
+                "an earlier chain has re-signed this token already",
+            ));
+        }
+        let slot = TokenSlot::new(token, config, self.recorded_at).map_err(token_error)?;
+        let fill = Fill::Token(self.slots.len());
+        self.slots.push(slot);
+        Ok(self.stand_in(fill))
+    }
+
+    fn resigned(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {
+        let slot = self.slots.len().checked_sub(1)?;
+        let token = self.slots.get(slot)?;
+        if let Some(relative) = relative_validity(name, text, token) {
+            return relative;
+        }
+        let follows = follows(name);
+        moved(text, 0)?;
+        Some(self.stand_in(Fill::Moment { slot, text: text.to_owned(), follows }))
+    }
+
+    fn edit_signature(&mut self, _edit: Edit) {}
+}
+
+impl Draft<'_> {
+    fn stand_in(&mut self, fill: Fill) -> Vec<u8> {
+        let text = format!("{}{:06}", self.mark, self.fills.len() - self.first_fill);
+        self.fills.push(fill);
+        text.into_bytes()
+    }
+}
+
+/// Why a chain stops at a token.
+pub(crate) fn token_error(why: TokenError) -> StepError {
+    StepError::new(why.code(), format!("jwt_resign: {why}"))
+}
+
+fn follows(name: &str) -> Follows {
+    if name == "not_before" { Follows::Issue } else { Follows::Expiry }
+}
+
+/// `expires_in` and its kin, which are known before any request: `Some(None)` means that the value stays. `None` for points in time.
+fn relative_validity(name: &str, text: &str, token: &TokenSlot) -> Option<Option<Vec<u8>>> {
+    if !name.to_ascii_lowercase().replace('_', "").ends_with("expiresin") {
+        return None;
+    }
+    let change = token.lifetime_change().unwrap_or(0);
+    let new = text
+        .trim()
+        .parse::<i64>()
+        .ok()
+        .filter(|_| change != 0)
+        .map(|seconds| seconds.saturating_add(change).max(0));
+    Some(new.map(|seconds| seconds.to_string().into_bytes()))
+}
+
+/// The current form of what stands beside a token, for chains that run per request.
+pub(crate) fn validity_now(name: &str, text: &str, token: &TokenSlot, now: i64) -> Option<Vec<u8>> {
+    relative_validity(name, text, token)
+        .unwrap_or_else(|| moved(text, shift(follows(name), token, now)).map(String::into_bytes))
+}
+
+impl Follows {
+    /// The current form of a point in time.
+    pub(crate) fn now(self, text: &str, token: &TokenSlot, now: i64) -> Option<String> {
+        moved(text, shift(self, token, now))
+    }
+}
+
+/// By how many seconds a claim of the token has moved.
+fn shift(follows: Follows, token: &TokenSlot, now: i64) -> i64 {
+    let times = token.times(now);
+    let (new, recorded) = match follows {
+        Follows::Expiry => (times.exp, times.recorded_exp),
+        Follows::Issue => (times.iat, times.recorded_iat),
+    };
+    match (new, recorded) {
+        (Some(new), Some(recorded)) => new.saturating_sub(recorded),
+        _ => 0,
+    }
+}
+
+/// A point in time moved by seconds, in its own notation: seconds or milliseconds since the epoch, or RFC 3339. `None` for anything else.
+fn moved(text: &str, seconds: i64) -> Option<String> {
+    if let Ok(number) = text.trim().parse::<i64>() {
+        let unit = if number.unsigned_abs() >= 100_000_000_000 { 1000 } else { 1 };
+        return Some(number.saturating_add(seconds.saturating_mul(unit)).to_string());
+    }
+    let moment: jiff::Timestamp = text.parse().ok()?;
+    let new = moment.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()?;
+    let digits = text
+        .split_once('.')
+        .map_or(0, |(_, tail)| tail.bytes().take_while(u8::is_ascii_digit).count());
+    Some(format!("{new:.digits$}"))
+}
+
+/// A number that the response does not contain.
+fn unused_number(response: &HttpResponse) -> String {
+    let mut seed = Digest::of(&response.body);
+    loop {
+        // It must not begin with a zero, to be a JSON number.
+        let digits: String = std::iter::once('7')
+            .chain(seed.hash().iter().take(16).map(|byte| char::from(b'0' + byte % 10)))
+            .collect();
+        let taken = contains(&response.body, digits.as_bytes())
+            || response.headers.iter().any(|header| contains(&header.value, digits.as_bytes()));
+        if !taken {
+            return digits;
+        }
+        seed = Digest::of(seed.hash());
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Turns stand-ins into holes; `None` when one of them is nowhere in sight.
+fn splice(
+    mark: &str,
+    first: usize,
+    end: usize,
+    marked: HttpResponse,
+    subject: &str,
+    found: &mut Diagnostics,
+) -> Option<Signed> {
+    let mut seen = vec![false; end - first];
+    let mut holes = |bytes: Bytes| {
+        let holes = find_stand_ins(&bytes, mark, first);
+        for fill in holes.iter().map(|hole| hole.1) {
+            if let Some(seen) = fill.checked_sub(first).and_then(|nth| seen.get_mut(nth)) {
+                *seen = true;
+            }
+        }
+        Spliced::new(bytes, holes)
+    };
+    let body = holes(marked.body);
+    let mut spliced = Vec::new();
+    let mut plain = http::HeaderMap::new();
+    for field in &marked.headers {
+        let Some((name, value)) = headers::servable(field, subject, found) else { continue };
+        if contains(&field.value, mark.as_bytes()) {
+            spliced.push((name, holes(field.value.clone())));
+        } else {
+            plain.append(name, value);
+        }
+    }
+    seen.iter().all(|seen| *seen).then_some(Signed::Spliced {
+        headers: spliced,
+        plain_headers: plain,
+        body,
+    })
+}
+
+fn find_stand_ins(bytes: &[u8], mark: &str, first: usize) -> Vec<(std::ops::Range<usize>, usize)> {
+    let mut holes = Vec::new();
+    let mut from = 0;
+    while let Some(at) = bytes
+        .get(from..)
+        .and_then(|rest| rest.windows(mark.len()).position(|window| window == mark.as_bytes()))
+    {
+        let start = from + at;
+        let end = start + mark.len() + 6;
+        let nth = bytes
+            .get(start + mark.len()..end)
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .and_then(|text| text.parse::<usize>().ok());
+        if let Some(nth) = nth {
+            holes.push((start..end, first + nth));
+        }
+        from = end.min(bytes.len());
+    }
+    holes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_in_time_move_in_their_own_notation() {
+        assert_eq!(moved("1700000000", 60).as_deref(), Some("1700000060"));
+        assert_eq!(moved("1700000000123", 60).as_deref(), Some("1700000060123"));
+        assert_eq!(moved("2024-01-01T00:00:00Z", 60).as_deref(), Some("2024-01-01T00:01:00Z"));
+        assert_eq!(
+            moved("2024-01-01T00:00:00.250Z", 60).as_deref(),
+            Some("2024-01-01T00:01:00.250Z")
+        );
+        assert_eq!(moved("soon", 60), None);
+    }
+}
