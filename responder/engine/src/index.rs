@@ -38,7 +38,7 @@ impl Index {
         match self.entries.get_mut(entry) {
             Some(entry) => entry.instances.push(instance),
             None => {
-                self.entries.push(Entry { instances: vec![instance], cursor: AtomicU32::new(0) })
+                self.entries.push(Entry { instances: vec![instance], cursor: AtomicU32::new(0) });
             }
         }
     }

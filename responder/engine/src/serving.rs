@@ -244,7 +244,7 @@ impl Effects for LiveTokens<'_> {
             return Ok(Vec::new());
         }
         // The compiler made no slot for what is no token to re-sign, so the same test comes first.
-        TokenSlot::new(token, config, None).map_err(crate::compile::token_error)?;
+        TokenSlot::new(token, config, None).map_err(|why| crate::compile::token_error(&why))?;
         let slot = self.next;
         self.next += 1;
         self.serving.token(slot, self.second).map(|bytes| bytes.to_vec()).ok_or_else(|| {

@@ -55,7 +55,7 @@ impl Template {
         let document = match document::read(json) {
             Ok(document) => document,
             Err(why) => {
-                found.push(why);
+                found.push(*why);
                 return (Self::default(), found);
             }
         };

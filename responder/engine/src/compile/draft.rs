@@ -149,7 +149,8 @@ impl Effects for Draft<'_> {
                 "an earlier chain has re-signed this token already",
             ));
         }
-        let slot = TokenSlot::new(token, config, self.recorded_at).map_err(token_error)?;
+        let slot =
+            TokenSlot::new(token, config, self.recorded_at).map_err(|why| token_error(&why))?;
         let fill = Fill::Token(self.slots.len());
         self.slots.push(slot);
         Ok(self.stand_in(fill))
@@ -182,7 +183,7 @@ impl Draft<'_> {
 }
 
 /// Why a chain stops at a token.
-pub(crate) fn token_error(why: TokenError) -> StepError {
+pub(crate) fn token_error(why: &TokenError) -> StepError {
     StepError::new(why.code(), format!("jwt_resign: {why}"))
 }
 

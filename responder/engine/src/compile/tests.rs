@@ -19,7 +19,8 @@ fn with(direction: Direction, status: u16) -> RrPair {
 
 #[test]
 fn serves_the_direction_that_is_asked_for() {
-    let pairs = || vec![with(Direction::In, 200), with(Direction::Out, 200), with(Direction::In, 204)];
+    let pairs =
+        || vec![with(Direction::In, 200), with(Direction::Out, 200), with(Direction::In, 204)];
     assert_eq!(compiled(pairs(), Serve::In), (2, vec![]));
     assert_eq!(compiled(pairs(), Serve::Out), (1, vec![]));
     assert_eq!(compiled(pairs(), Serve::All), (3, vec![]));
@@ -28,5 +29,8 @@ fn serves_the_direction_that_is_asked_for() {
 
 #[test]
 fn leaves_out_what_http_cannot_replay() {
-    assert_eq!(compiled(vec![with(Direction::Out, 101), with(Direction::Out, 0)], Serve::Out), (0, vec!["status_not_servable"; 2]));
+    assert_eq!(
+        compiled(vec![with(Direction::Out, 101), with(Direction::Out, 0)], Serve::Out),
+        (0, vec!["status_not_servable"; 2])
+    );
 }

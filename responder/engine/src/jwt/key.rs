@@ -1,58 +1,261 @@
-//! Signing keys and the ring that holds a node's keys.
+//! Signing keys: parsed once, judged once, never printed.
+//!
+//! The key decides what it may sign; a token's `alg` only selects among that. So an HMAC secret that is in truth a PEM file is refused
+//! rather than used as text, which is how key confusion begins.
+
+mod jwk;
+mod load;
+mod ring;
+mod secret;
 
 use std::fmt;
 
-/// Names a key of a mounted secret: the file `<secret-dir>/<secret>/<key>`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecretRef {
-    /// The secret, which is a directory.
-    pub secret: String,
-    /// The key, which is a file in it.
-    pub key: String,
+use aws_lc_rs::{
+    hmac,
+    rand::SystemRandom,
+    rsa,
+    signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaEncoding, RsaKeyPair},
+};
+use zeroize::Zeroizing;
+
+pub use self::{
+    ring::{KeyEntry, KeyProblem, KeyRing},
+    secret::{DEFAULT_SECRET_ROOT, SecretPathError, SecretRef},
+};
+use super::alg::Alg;
+
+/// A key that signs.
+pub struct SigningKey(Material);
+
+enum Material {
+    Hmac { raw: Zeroizing<Vec<u8>>, keys: Box<[hmac::Key; 3]> },
+    Rsa(Box<RsaKeyPair>),
+    Ec(Curve, Box<EcdsaKeyPair>),
+    Ed25519(Box<Ed25519KeyPair>),
 }
 
-impl fmt::Display for SecretRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.secret, self.key)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Curve {
+    P256,
+    P384,
+    P521,
+}
+
+/// What is wrong with a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says it")]
+pub enum KeyError {
+    #[error("a {kind} key cannot sign {alg}")]
+    AlgMismatch { kind: String, alg: &'static str },
+    #[error(
+        "the file holds a certificate; the private key is needed, which in a TLS secret is named tls.key"
+    )]
+    Certificate,
+    #[error("the file holds a public key; the private key is needed")]
+    Public,
+    #[error("the private key is encrypted; decrypt it, for example with `openssl pkey`")]
+    Encrypted,
+    #[error(
+        "the file holds an OpenSSH key; convert it to PEM, for example with `ssh-keygen -p -m PEM`"
+    )]
+    OpenSsh,
+    #[error("the file holds a JWK; PEM is needed, or the raw bytes of an HMAC secret")]
+    Jwk,
+    #[error("the key file is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("the file holds {0} private keys; exactly one is needed")]
+    Ambiguous(usize),
+    #[error("{0}")]
+    Weak(&'static str),
+    #[error("an RSA key of {0} bits is too large; 8192 is the most")]
+    TooLarge(usize),
+    #[error("the signature failed")]
+    Sign,
+}
+
+impl KeyError {
+    /// A stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::AlgMismatch { .. } => "key_alg_mismatch",
+            Self::Certificate => "key_is_certificate",
+            Self::Public => "key_is_public",
+            Self::Encrypted => "key_encrypted",
+            Self::OpenSsh | Self::Jwk | Self::Malformed(_) => "key_malformed",
+            Self::Ambiguous(_) => "key_ambiguous",
+            Self::Weak(_) => "key_weak",
+            Self::TooLarge(_) => "key_too_large",
+            Self::Sign => "sign_failed",
+        }
     }
 }
-use std::{collections::BTreeMap, sync::Arc};
-#[derive(Debug)]
-pub struct SigningKey;
+
 impl SigningKey {
-    pub fn can_sign(&self, _a: super::alg::Alg) -> Result<(), KeyError> {
+    /// Reads a key: PEM (PKCS#1, PKCS#8, SEC1), the DER of those, or else the raw bytes of an HMAC secret.
+    ///
+    /// # Errors
+    /// When it is none of these, or too weak to be used.
+    pub fn parse(bytes: &[u8]) -> Result<Self, KeyError> {
+        load::load(bytes).map(Self)
+    }
+
+    /// What people call it: `HMAC`, `RSA 2048`, `EC P-256`, `Ed25519`.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match &self.0 {
+            Material::Hmac { .. } => "HMAC".to_owned(),
+            Material::Rsa(pair) => format!("RSA {}", pair.public_modulus_len() * 8),
+            Material::Ec(curve, _) => format!("EC {}", curve.name()),
+            Material::Ed25519(_) => "Ed25519".to_owned(),
+        }
+    }
+
+    /// Whether it signs with this algorithm.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn can_sign(&self, alg: Alg) -> Result<(), KeyError> {
+        let fits = match (&self.0, alg) {
+            (Material::Hmac { .. }, Alg::Hs256 | Alg::Hs384 | Alg::Hs512)
+            | (
+                Material::Rsa(_),
+                Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512,
+            )
+            | (Material::Ec(Curve::P256, _), Alg::Es256)
+            | (Material::Ec(Curve::P384, _), Alg::Es384)
+            | (Material::Ec(Curve::P521, _), Alg::Es512)
+            | (Material::Ed25519(_), Alg::EdDsa) => true,
+            _ => false,
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(KeyError::AlgMismatch { kind: self.kind(), alg: alg.as_str() })
+        }
+    }
+
+    /// Why it is a poor choice for this algorithm, if it is.
+    #[must_use]
+    pub fn weakness(&self, alg: Alg) -> Option<String> {
+        let Material::Hmac { raw, .. } = &self.0 else { return None };
+        let wanted = match alg {
+            Alg::Hs384 => 48,
+            Alg::Hs512 => 64,
+            _ => 32,
+        };
+        if raw.ends_with(b"\n") {
+            return Some(
+                "the HMAC secret ends in a line feed, which is part of it; write the file without one, or set `trim` to `trailing_newline`"
+                    .to_owned(),
+            );
+        }
+        (raw.len() < wanted).then(|| {
+            format!(
+                "the HMAC secret has {} bytes, {} wants at least {wanted} (RFC 7518, section 3.2)",
+                raw.len(),
+                alg.as_str()
+            )
+        })
+    }
+
+    /// The same HMAC secret without a line feed at its end; `None` when it has none or is no HMAC secret.
+    #[must_use]
+    pub fn trimmed(&self) -> Option<Self> {
+        let Material::Hmac { raw, .. } = &self.0 else { return None };
+        let trimmed = raw.strip_suffix(b"\r\n").or_else(|| raw.strip_suffix(b"\n"))?;
+        Self::parse(trimmed).ok()
+    }
+
+    /// Signs a message and appends the raw JWS signature.
+    ///
+    /// # Errors
+    /// When the key does not sign with this algorithm.
+    pub fn sign(&self, alg: Alg, message: &[u8], out: &mut Vec<u8>) -> Result<(), KeyError> {
+        self.can_sign(alg)?;
+        match &self.0 {
+            Material::Hmac { keys, .. } => {
+                let [sha256, sha384, sha512] = &**keys;
+                let key = match alg {
+                    Alg::Hs384 => sha384,
+                    Alg::Hs512 => sha512,
+                    _ => sha256,
+                };
+                out.extend_from_slice(hmac::sign(key, message).as_ref());
+            }
+            Material::Rsa(pair) => {
+                let start = out.len();
+                out.resize(start + pair.public_modulus_len(), 0);
+                let room = out.get_mut(start..).ok_or(KeyError::Sign)?;
+                pair.sign(rsa_encoding(alg), &SystemRandom::new(), message, room)
+                    .map_err(|_| KeyError::Sign)?;
+            }
+            Material::Ec(_, pair) => {
+                let signature =
+                    pair.sign(&SystemRandom::new(), message).map_err(|_| KeyError::Sign)?;
+                out.extend_from_slice(signature.as_ref());
+            }
+            Material::Ed25519(pair) => out.extend_from_slice(pair.sign(message).as_ref()),
+        }
         Ok(())
     }
-    pub fn weakness(&self, _a: super::alg::Alg) -> Option<String> {
-        None
+
+    /// The public key as a JWK (RFC 7517); `None` for an HMAC secret, which has no public part.
+    #[must_use]
+    pub fn jwk(&self) -> Option<serde_json::Value> {
+        jwk::of(self)
+    }
+
+    /// The thumbprint of the public key (RFC 7638, SHA-256, base64url); `None` for an HMAC secret, which could be guessed from it.
+    #[must_use]
+    pub fn thumbprint(&self) -> Option<String> {
+        jwk::thumbprint(self)
+    }
+
+    fn rsa_public(&self) -> Option<&rsa::PublicKey> {
+        if let Material::Rsa(pair) = &self.0 { Some(pair.public_key()) } else { None }
+    }
+
+    /// The uncompressed point and its curve.
+    fn ec_public(&self) -> Option<(Curve, &[u8])> {
+        if let Material::Ec(curve, pair) = &self.0 {
+            Some((*curve, pair.public_key().as_ref()))
+        } else {
+            None
+        }
+    }
+
+    fn ed25519_public(&self) -> Option<&[u8]> {
+        if let Material::Ed25519(pair) = &self.0 { Some(pair.public_key().as_ref()) } else { None }
     }
 }
-#[derive(Debug, thiserror::Error)]
-#[error("k")]
-pub struct KeyError;
-impl KeyError {
-    pub fn code(&self) -> &'static str {
-        "k"
+
+impl Curve {
+    fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::P521 => "P-521",
+        }
     }
 }
-#[derive(Debug)]
-pub struct KeyProblem {
-    pub code: &'static str,
-    pub message: String,
-}
-#[derive(Debug)]
-pub struct KeyEntry {
-    pub key: Option<Arc<SigningKey>>,
-    pub problem: Option<KeyProblem>,
-    pub generation: u64,
-}
-#[derive(Debug, Default)]
-pub struct KeyRing;
-impl KeyRing {
-    pub fn generation(&self) -> u64 {
-        0
-    }
-    pub fn get(&self, _s: &SecretRef) -> Option<&KeyEntry> {
-        None
+
+fn rsa_encoding(alg: Alg) -> &'static dyn RsaEncoding {
+    match alg {
+        Alg::Rs384 => &signature::RSA_PKCS1_SHA384,
+        Alg::Rs512 => &signature::RSA_PKCS1_SHA512,
+        Alg::Ps256 => &signature::RSA_PSS_SHA256,
+        Alg::Ps384 => &signature::RSA_PSS_SHA384,
+        Alg::Ps512 => &signature::RSA_PSS_SHA512,
+        _ => &signature::RSA_PKCS1_SHA256,
     }
 }
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,12 @@ fn seconds(seconds: i64) -> i64 {
 /// A token as somebody else signed it; its JWS signature is of no account.
 fn recorded_token(claims: &Value) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    format!("{}.{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(&claims.to_string()), part("old signature, 32 bytes of them.."))
+    format!(
+        "{}.{}.{}",
+        part(r#"{"alg":"HS256","typ":"JWT"}"#),
+        part(&claims.to_string()),
+        part("old signature, 32 bytes of them..")
+    )
 }
 
 fn pair(method: &str, target: &str, request: &str, response: &str) -> RrPair {
@@ -60,7 +65,16 @@ fn pair(method: &str, target: &str, request: &str, response: &str) -> RrPair {
 
 fn ring(key: Option<&[u8]>) -> KeyRing {
     let secret = SecretRef { secret: "jwt-demo".into(), key: "tls.key".into() };
-    let entry = key.map(|key| (secret, KeyEntry { key: Some(Arc::new(SigningKey::parse(key).unwrap())), problem: None, generation: 1 }));
+    let entry = key.map(|key| {
+        (
+            secret,
+            KeyEntry {
+                key: Some(Arc::new(SigningKey::parse(key).unwrap())),
+                problem: None,
+                generation: 1,
+            },
+        )
+    });
     KeyRing::new(1, entry.into_iter().collect::<BTreeMap<_, _>>())
 }
 
@@ -70,14 +84,30 @@ fn serve(mut pairs: Vec<RrPair>, template: &str, keys: &KeyRing) -> Serving {
     }
     let (template, found) = Template::parse(template.as_bytes());
     assert_eq!(found.into_vec(), []);
-    let (compiled, _) = compile(pairs, &template, &TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap(), Serve::Out);
+    let (compiled, _) = compile(
+        pairs,
+        &template,
+        &TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap(),
+        Serve::Out,
+    );
     Serving::new(Arc::new(compiled), keys)
 }
 
 fn ask(serving: &Serving, method: &str, target: &str, body: &str) -> Answer {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, "application/json".parse().unwrap())]);
-    serving.answer(&Request { method, host: "api.example", path, query, headers: &headers, body: body.as_bytes() }, seconds(NOW))
+    let headers =
+        HeaderMap::from_iter([(http::header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+    serving.answer(
+        &Request {
+            method,
+            host: "api.example",
+            path,
+            query,
+            headers: &headers,
+            body: body.as_bytes(),
+        },
+        seconds(NOW),
+    )
 }
 
 fn hit(answer: Answer) -> Hit {
@@ -94,7 +124,9 @@ fn verified(token: &str) -> Value {
     let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
     rules.validate_exp = false;
     rules.required_spec_claims.clear();
-    jsonwebtoken::decode::<Value>(token, &jsonwebtoken::DecodingKey::from_secret(KEY), &rules).unwrap().claims
+    jsonwebtoken::decode::<Value>(token, &jsonwebtoken::DecodingKey::from_secret(KEY), &rules)
+        .unwrap()
+        .claims
 }
 
 fn resign(path: &str) -> String {
@@ -104,7 +136,9 @@ fn resign(path: &str) -> String {
 }
 
 fn template(steps: &str) -> String {
-    format!(r#"{{"id":"t","responder":[{{"extractor":{{"type":"res_body"}},"transforms":[{steps}]}}]}}"#)
+    format!(
+        r#"{{"id":"t","responder":[{{"extractor":{{"type":"res_body"}},"transforms":[{steps}]}}]}}"#
+    )
 }
 
 fn codes(found: &[Diagnostic]) -> Vec<&str> {
@@ -113,9 +147,14 @@ fn codes(found: &[Diagnostic]) -> Vec<&str> {
 
 #[test]
 fn a_login_comes_back_with_a_current_token_and_nothing_else_changed() {
-    let token = recorded_token(&json!({"sub": "alice", "iat": RECORDED_AT, "exp": RECORDED_AT + 3600}));
+    let token =
+        recorded_token(&json!({"sub": "alice", "iat": RECORDED_AT, "exp": RECORDED_AT + 3600}));
     let body = format!("{{ \"expires_in\":3600,\n  \"access_token\" : \"{token}\", \"n\": 1.50 }}");
-    let serving = serve(vec![pair("POST", "/login", r#"{"u":"alice"}"#, &body)], &resign("access_token"), &ring(Some(KEY)));
+    let serving = serve(
+        vec![pair("POST", "/login", r#"{"u":"alice"}"#, &body)],
+        &resign("access_token"),
+        &ring(Some(KEY)),
+    );
     let answer = hit(ask(&serving, "POST", "/login", r#"{ "u": "alice" }"#));
 
     let fresh: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -138,15 +177,24 @@ fn without_a_key_the_recorded_answer_is_served_and_counted() {
     assert_eq!(codes(serving.diagnostics()), ["secret_missing"]);
 
     let rsa_expected = serve(pairs, &resign("access_token"), &ring(None)).rebind(&ring(Some(KEY)));
-    assert_eq!(hit(ask(&rsa_expected, "GET", "/t", "")).resigned, 1, "a key that appears later is used");
+    assert_eq!(
+        hit(ask(&rsa_expected, "GET", "/t", "")).resigned,
+        1,
+        "a key that appears later is used"
+    );
 }
 
 #[test]
 fn what_is_no_token_stays_and_is_reported() {
     let none = format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
-    let bodies = [r#"{"access_token":"opaque"}"#.to_owned(), format!(r#"{{"access_token":"{none}"}}"#), r#"{"error":"x"}"#.to_owned()];
+    let bodies = [
+        r#"{"access_token":"opaque"}"#.to_owned(),
+        format!(r#"{{"access_token":"{none}"}}"#),
+        r#"{"error":"x"}"#.to_owned(),
+    ];
     for (body, code) in bodies.iter().zip([Some("not_a_jwt"), Some("alg_not_allowed"), None]) {
-        let serving = serve(vec![pair("GET", "/t", "", body)], &resign("access_token"), &ring(Some(KEY)));
+        let serving =
+            serve(vec![pair("GET", "/t", "", body)], &resign("access_token"), &ring(Some(KEY)));
         let answer = hit(ask(&serving, "GET", "/t", ""));
         assert_eq!((text(&answer), answer.resigned), (body.as_str(), 0));
         assert_eq!(codes(serving.diagnostics()), code.into_iter().collect::<Vec<_>>(), "{body}");
@@ -161,7 +209,8 @@ fn points_in_time_beside_a_token_move_with_it() {
         RECORDED_AT + 60,
         (RECORDED_AT + 60) * 1000
     );
-    let serving = serve(vec![pair("GET", "/t", "", &body)], &resign("access_token"), &ring(Some(KEY)));
+    let serving =
+        serve(vec![pair("GET", "/t", "", &body)], &resign("access_token"), &ring(Some(KEY)));
     let fresh: Value = serde_json::from_slice(&hit(ask(&serving, "GET", "/t", "")).body).unwrap();
     assert_eq!(fresh["expires_on"], json!((NOW + 60).to_string()));
     assert_eq!(fresh["expires_at"], json!((NOW + 60) * 1000));
@@ -183,15 +232,24 @@ fn expires_in_follows_a_new_lifetime() {
 fn a_token_inside_base64_is_signed_per_request() {
     let token = recorded_token(&json!({"iat": RECORDED_AT, "exp": RECORDED_AT + 60}));
     let wrapped = base64::engine::general_purpose::STANDARD.encode(format!(r#"{{"t":"{token}"}}"#));
-    let steps = format!(r#"{{"type":"json_path","config":{{"path":"blob"}}}},{{"type":"base64"}},{}"#, {
-        r#"{"type":"json_path","config":{"path":"t"}},{"type":"jwt_resign","config":{"secretPath":"${{secret:jwt-demo/tls.key}}"}}"#
-    });
-    let serving = serve(vec![pair("GET", "/t", "", &format!(r#"{{"blob":"{wrapped}"}}"#))], &template(&steps), &ring(Some(KEY)));
+    let steps = format!(
+        r#"{{"type":"json_path","config":{{"path":"blob"}}}},{{"type":"base64"}},{}"#,
+        {
+            r#"{"type":"json_path","config":{"path":"t"}},{"type":"jwt_resign","config":{"secretPath":"${{secret:jwt-demo/tls.key}}"}}"#
+        }
+    );
+    let serving = serve(
+        vec![pair("GET", "/t", "", &format!(r#"{{"blob":"{wrapped}"}}"#))],
+        &template(&steps),
+        &ring(Some(KEY)),
+    );
     assert_eq!(codes(serving.diagnostics()), ["chain_per_request"]);
     let answer = hit(ask(&serving, "GET", "/t", ""));
     assert_eq!(answer.resigned, 1);
     let outer: Value = serde_json::from_slice(&answer.body).unwrap();
-    let inner = base64::engine::general_purpose::STANDARD_NO_PAD.decode(outer["blob"].as_str().unwrap()).unwrap();
+    let inner = base64::engine::general_purpose::STANDARD_NO_PAD
+        .decode(outer["blob"].as_str().unwrap())
+        .unwrap();
     let inner: Value = serde_json::from_slice(&inner).unwrap();
     assert_eq!(verified(inner["t"].as_str().unwrap())["exp"], json!(NOW + 60));
 }
@@ -202,20 +260,36 @@ fn request_chains_work_on_recorded_and_live_requests_alike() {
         "extractor":{"type":"req_body"},"transforms":[{"type":"json_path","config":{"path":"nonce"}},{"type":"constant","config":{"new":"*"}}]}]}"#;
     let mut refused = pair("POST", "/pay", r#"{"nonce":"1","to":"mallory"}"#, "no");
     refused.response.status = 403;
-    let serving = serve(vec![pair("POST", "/pay", r#"{"nonce":"1","to":"bob"}"#, "yes"), refused], mask, &ring(None));
+    let serving = serve(
+        vec![pair("POST", "/pay", r#"{"nonce":"1","to":"bob"}"#, "yes"), refused],
+        mask,
+        &ring(None),
+    );
     assert_eq!(text(&hit(ask(&serving, "POST", "/pay", r#"{"to":"bob","nonce":"77"}"#))), "yes");
     assert!(matches!(ask(&serving, "POST", "/pay", r#"{"to":"eve","nonce":"1"}"#), Answer::Miss));
     // The filter asks for a status that only the recording knows: the unmasked request still finds its own answer.
     assert_eq!(text(&hit(ask(&serving, "POST", "/pay", r#"{"nonce":"1","to":"mallory"}"#))), "no");
-    assert!(matches!(ask(&serving, "POST", "/pay", r#"{"nonce":"2","to":"mallory"}"#), Answer::Miss));
+    assert!(matches!(
+        ask(&serving, "POST", "/pay", r#"{"nonce":"2","to":"mallory"}"#),
+        Answer::Miss
+    ));
 }
 
 #[test]
 fn answers_of_one_signature_take_turns() {
-    let serving = serve(vec![pair("GET", "/n", "", "1"), pair("GET", "/n", "", "2")], r#"{"id":"t"}"#, &ring(None));
-    let seen: Vec<_> = (0..4).map(|_| text(&hit(ask(&serving, "GET", "/n", ""))).to_owned()).collect();
+    let serving = serve(
+        vec![pair("GET", "/n", "", "1"), pair("GET", "/n", "", "2")],
+        r#"{"id":"t"}"#,
+        &ring(None),
+    );
+    let seen: Vec<_> =
+        (0..4).map(|_| text(&hit(ask(&serving, "GET", "/n", ""))).to_owned()).collect();
     assert_eq!(seen, ["1", "2", "1", "2"]);
-    assert_eq!(text(&hit(ask(&serving.rebind(&ring(None)), "GET", "/n", ""))), "1", "new keys do not disturb the turns");
+    assert_eq!(
+        text(&hit(ask(&serving.rebind(&ring(None)), "GET", "/n", ""))),
+        "1",
+        "new keys do not disturb the turns"
+    );
 }
 
 #[test]
@@ -231,10 +305,22 @@ fn a_compressed_answer_is_unfolded_for_a_client_that_takes_none() {
     let serving = serve(vec![zipped, decoded], r#"{"id":"t"}"#, &ring(None));
     for target in ["/z", "/d"] {
         let plain = hit(ask(&serving, "GET", target, ""));
-        assert_eq!((text(&plain), plain.headers.get("content-encoding")), ("hello", None), "{target}");
+        assert_eq!(
+            (text(&plain), plain.headers.get("content-encoding")),
+            ("hello", None),
+            "{target}"
+        );
     }
-    let headers = HeaderMap::from_iter([(http::header::ACCEPT_ENCODING, "br;q=0.5, gzip".parse().unwrap())]);
-    let request = Request { method: "GET", host: "api.example", path: "/z", query: "", headers: &headers, body: b"" };
+    let headers =
+        HeaderMap::from_iter([(http::header::ACCEPT_ENCODING, "br;q=0.5, gzip".parse().unwrap())]);
+    let request = Request {
+        method: "GET",
+        host: "api.example",
+        path: "/z",
+        query: "",
+        headers: &headers,
+        body: b"",
+    };
     let answer = hit(serving.answer(&request, seconds(NOW)));
     assert_eq!(answer.body, folded);
     assert_eq!(answer.headers["content-encoding"], "gzip");
@@ -242,9 +328,14 @@ fn a_compressed_answer_is_unfolded_for_a_client_that_takes_none() {
 
 #[test]
 fn two_tokens_in_body_and_header_are_both_current() {
-    let token = |sub: &str| recorded_token(&json!({"sub": sub, "iat": RECORDED_AT, "exp": RECORDED_AT + 60}));
+    let token = |sub: &str| {
+        recorded_token(&json!({"sub": sub, "iat": RECORDED_AT, "exp": RECORDED_AT + 60}))
+    };
     let mut both = pair("GET", "/t", "", &format!(r#"{{"access_token":"{}"}}"#, token("body")));
-    both.response.headers.push(Header { name: "X-Token".into(), value: format!("Bearer {}", token("header")).into() });
+    both.response.headers.push(Header {
+        name: "X-Token".into(),
+        value: format!("Bearer {}", token("header")).into(),
+    });
     let chains = r#"{"id":"t","responder":[
         {"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"access_token"}},{"type":"jwt_resign","config":{"secretPath":"${{secret:jwt-demo/tls.key}}"}}]},
         {"extractor":{"type":"http_res_header","config":{"name":"x-token"}},"transforms":[{"type":"jwt_resign","config":{"secretPath":"${{secret:jwt-demo/tls.key}}"}}]}]}"#;

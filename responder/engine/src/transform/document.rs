@@ -51,16 +51,19 @@ impl Node {
 }
 
 /// Reads a document.
-pub(super) fn read(json: &[u8]) -> Result<Node, Diagnostic> {
+pub(super) fn read(json: &[u8]) -> Result<Node, Box<Diagnostic>> {
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
     let node: Node = serde_json::from_slice(json).map_err(|error| {
         let line = u32::try_from(error.line()).unwrap_or_default();
-        Diagnostic::error("not_json", "", format!("the template is no JSON: {error}")).line(line)
+        Box::new(
+            Diagnostic::error("not_json", "", format!("the template is no JSON: {error}"))
+                .line(line),
+        )
     })?;
     if node.is_object() {
         Ok(node)
     } else {
-        Err(Diagnostic::error("wrong_type", "", "a transform template is a JSON object"))
+        Err(Box::new(Diagnostic::error("wrong_type", "", "a transform template is a JSON object")))
     }
 }
 

@@ -110,10 +110,10 @@ impl Filters {
             match node.get(member) {
                 None | Some(Node::Null) => {}
                 Some(Node::List(list)) => {
-                    parts.push(Self::parse_list(list, &join(path, member), operator, found)?)
+                    parts.push(Self::parse_list(list, &join(path, member), operator, found)?);
                 }
                 Some(inner) if inner.is_object() => {
-                    parts.push(Self::parse_set(inner, &join(path, member), found)?)
+                    parts.push(Self::parse_set(inner, &join(path, member), found)?);
                 }
                 Some(_) => {
                     found.push(Diagnostic::error(
@@ -126,7 +126,7 @@ impl Filters {
             }
         }
         if node.get("filters").is_none() && node.get("conditions").is_none() {
-            return Filter::parse(node, path, found).map(|filters| filters);
+            return Filter::parse(node, path, found);
         }
         Some(if operator == "OR" { Self::Any(parts) } else { Self::All(parts) })
     }

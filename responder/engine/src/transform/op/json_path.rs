@@ -99,7 +99,7 @@ impl JsonPath {
             };
             match new {
                 Some(new) if place.kind == Kind::String => {
-                    edits.push((place.span, json::quote(&String::from_utf8_lossy(&new))))
+                    edits.push((place.span, json::quote(&String::from_utf8_lossy(&new))));
                 }
                 Some(new) => edits.push((place.span, new)),
                 None => {}

@@ -1,0 +1,375 @@
+//! The config of `jwt_resign`, as an operator wrote it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    alg::Alg,
+    key::{SecretRef, SigningKey},
+};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+
+/// Where the signing key comes from.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// From a mounted secret.
+    Secret(SecretRef),
+    /// It stands in the template.
+    Inline(Arc<SigningKey>),
+}
+
+/// What becomes of time claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeClaims {
+    /// `iat` becomes now; `exp`, `nbf` and `auth_time` keep their recorded distance to it.
+    Shift,
+    /// As the incumbent does: `iat` is now, `exp` two days later, `nbf` in 2015; only those that are there.
+    Fixed,
+    /// They stay.
+    Keep,
+}
+
+/// How tokens are re-signed.
+#[derive(Debug, Clone)]
+pub struct ResignConfig {
+    /// The key.
+    pub secret: KeySource,
+    /// Claims to set, in the order of precedence: later ones win.
+    pub claims: Vec<(String, String)>,
+    /// The `kid` of the JOSE header.
+    pub kid: Option<String>,
+    /// What may stand before a token, for example `Bearer `.
+    pub prefixes: Vec<String>,
+    /// Only tokens of this `alg` are re-signed.
+    pub match_alg: Option<String>,
+    /// What becomes of time claims.
+    pub time: TimeClaims,
+    /// The new lifetime in seconds.
+    pub expires_in: Option<i64>,
+    /// The `alg` to sign with instead of the recorded one.
+    pub alg: Option<Alg>,
+    /// Ignores a line feed at the end of an HMAC secret.
+    pub trim_newline: bool,
+}
+
+/// Claims whose values are points in time (RFC 7519, section 4.1; OpenID Connect Core, section 2).
+pub(super) const NUMERIC_DATES: [&str; 4] = ["iat", "exp", "nbf", "auth_time"];
+
+const KNOWN: [&str; 14] = [
+    "secretPath",
+    "key",
+    "iss",
+    "aud",
+    "sub",
+    "kid",
+    "claims",
+    "prefixes",
+    "matchAlg",
+    "timeClaims",
+    "expiresIn",
+    "alg",
+    "trim",
+    "secret",
+];
+
+impl ResignConfig {
+    /// Reads the config. Keys are lower-cased; `path` is where the config stands, for findings.
+    pub fn parse(
+        config: &BTreeMap<String, String>,
+        path: &str,
+        found: &mut Diagnostics,
+    ) -> Option<Self> {
+        let reader = Reader { config, path };
+        for key in config.keys() {
+            if !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(key)) {
+                let at = format!("{path}.{key}");
+                found.push(Diagnostic::warning(
+                    "unknown_field",
+                    at,
+                    format!("`jwt_resign` has no setting `{key}`; it is ignored"),
+                ));
+            }
+        }
+        // Every part is read before any verdict, so that one answer holds all findings.
+        let secret = reader.key_source(found);
+        let alg = reader.alg(found);
+        let time = reader.time(found);
+        let expires_in = reader.expires_in(found);
+        let claims = reader.claims(found);
+        let kid = reader.plain("kid", found);
+        let prefixes = reader.get("prefixes").unwrap_or("Bearer ,JWTBearer ");
+        Some(Self {
+            secret: secret?,
+            claims: claims?,
+            kid: kid?,
+            prefixes: prefixes
+                .split(',')
+                .filter(|prefix| !prefix.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            match_alg: reader.get("matchAlg").map(str::to_owned),
+            time: time?,
+            expires_in: expires_in?,
+            alg: alg?,
+            trim_newline: reader.get("trim").is_some_and(|trim| trim == "trailing_newline"),
+        })
+    }
+}
+
+struct Reader<'c> {
+    config: &'c BTreeMap<String, String>,
+    path: &'c str,
+}
+
+impl Reader<'_> {
+    /// A value that is not empty.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.config
+            .get(&name.to_ascii_lowercase())
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
+    }
+
+    fn key_source(&self, found: &mut Diagnostics) -> Option<KeySource> {
+        if let Some((name, path)) =
+            ["secretPath", "secret"].iter().find_map(|name| Some((*name, self.get(name)?)))
+        {
+            return match SecretRef::parse(path) {
+                Ok(secret) => Some(KeySource::Secret(secret)),
+                Err(why) => {
+                    found.push(
+                        Diagnostic::error(why.code, self.at(name), format!("this path names no secret: {why}"))
+                            .hint("write /home/speedscale/secret/<secret>/<key> or ${{secret:<secret>/<key>}}"),
+                    );
+                    None
+                }
+            };
+        }
+        let Some(key) = self.get("key") else {
+            found.push(
+                Diagnostic::error(
+                    "missing_key",
+                    self.at("secretPath"),
+                    "a key or path to a key for re-signing jwts is required",
+                )
+                .hint("set `secretPath` to /home/speedscale/secret/<secret>/<key>"),
+            );
+            return None;
+        };
+        let secret = key.trim();
+        if secret.starts_with("${{") {
+            return match SecretRef::parse(secret) {
+                Ok(secret) => Some(KeySource::Secret(secret)),
+                Err(why) => {
+                    found.push(Diagnostic::error(
+                        why.code,
+                        self.at("key"),
+                        format!("this names no secret: {why}"),
+                    ));
+                    None
+                }
+            };
+        }
+        match SigningKey::parse(key.as_bytes()) {
+            Ok(key) => {
+                found.push(
+                    Diagnostic::warning(
+                        "key_in_template",
+                        self.at("key"),
+                        "the key stands in the template, which is stored and sent around",
+                    )
+                    .hint("mount it as a secret and use `secretPath`"),
+                );
+                Some(KeySource::Inline(Arc::new(key)))
+            }
+            Err(why) => {
+                found.push(Diagnostic::error(
+                    why.code(),
+                    self.at("key"),
+                    format!("the key cannot be used: {why}"),
+                ));
+                None
+            }
+        }
+    }
+
+    fn alg(&self, found: &mut Diagnostics) -> Option<Option<Alg>> {
+        let Some(text) = self.get("alg") else { return Some(None) };
+        let alg = Alg::parse(text);
+        if alg.is_none() {
+            found.push(
+                Diagnostic::error(
+                    "unknown_alg",
+                    self.at("alg"),
+                    format!("there is no algorithm `{text}`"),
+                )
+                .hint(format!("known are: {}", Alg::names())),
+            );
+        }
+        alg.map(Some)
+    }
+
+    fn time(&self, found: &mut Diagnostics) -> Option<TimeClaims> {
+        match self.get("timeClaims").unwrap_or("shift") {
+            "shift" => Some(TimeClaims::Shift),
+            "fixed" => Some(TimeClaims::Fixed),
+            "keep" => Some(TimeClaims::Keep),
+            other => {
+                found.push(
+                    Diagnostic::error(
+                        "wrong_type",
+                        self.at("timeClaims"),
+                        format!("there is no way `{other}` to treat time claims"),
+                    )
+                    .hint("known are: shift, fixed, keep"),
+                );
+                None
+            }
+        }
+    }
+
+    fn expires_in(&self, found: &mut Diagnostics) -> Option<Option<i64>> {
+        let Some(text) = self.get("expiresIn") else { return Some(None) };
+        let seconds = duration(text.trim());
+        if seconds.is_none() {
+            found.push(
+                Diagnostic::error(
+                    "wrong_type",
+                    self.at("expiresIn"),
+                    format!("`{text}` is no duration"),
+                )
+                .hint("write seconds, or a number with s, m, h or d, for example 15m"),
+            );
+        }
+        seconds.map(Some)
+    }
+
+    /// A value without placeholders: what is left in place would be signed as it stands.
+    fn plain(&self, name: &str, found: &mut Diagnostics) -> Option<Option<String>> {
+        let Some(value) = self.get(name) else { return Some(None) };
+        if value.contains("${{") {
+            found.push(
+                Diagnostic::error(
+                    "unsupported_placeholder",
+                    self.at(name),
+                    "placeholders are only supported in `secretPath`",
+                )
+                .hint("write the value itself"),
+            );
+            return None;
+        }
+        Some(Some(value.to_owned()))
+    }
+
+    fn claims(&self, found: &mut Diagnostics) -> Option<Vec<(String, String)>> {
+        let mut claims = Vec::new();
+        let mut sound = true;
+        for name in ["iss", "aud", "sub"] {
+            match self.plain(name, found) {
+                Some(value) => claims.extend(value.map(|value| (name.to_owned(), value))),
+                None => sound = false,
+            }
+        }
+        let listed = self.plain("claims", found);
+        for (nth, entry) in listed.as_ref()?.iter().flat_map(|text| text.split(',')).enumerate() {
+            match entry.split_once('=') {
+                Some((name, value)) if !name.trim().is_empty() && !value.contains('=') => {
+                    claims.push((name.trim().to_owned(), value.to_owned()));
+                }
+                _ => {
+                    sound = false;
+                    let message = format!(
+                        "claims config entry malformed (must be key=value,...): entry {nth}"
+                    );
+                    found.push(
+                        Diagnostic::error("claims_malformed", self.at("claims"), message)
+                            .hint("write claims as name=value,name2=value2"),
+                    );
+                }
+            }
+        }
+        sound.then_some(claims)
+    }
+}
+
+/// Seconds, or a number with a unit.
+fn duration(text: &str) -> Option<i64> {
+    let (digits, unit) =
+        text.split_at_checked(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len())?;
+    let unit = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    digits.parse::<i64>().ok().filter(|number| *number >= 0)?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(config: &[(&str, &str)]) -> (Option<ResignConfig>, Vec<Diagnostic>) {
+        let config =
+            config.iter().map(|(k, v)| (k.to_ascii_lowercase(), (*v).to_owned())).collect();
+        let mut found = Diagnostics::default();
+        (ResignConfig::parse(&config, "c", &mut found), found.into_vec())
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let (config, found) = parse(&[
+            ("secretPath", "a/b"),
+            ("iss", "me"),
+            ("claims", "role=admin,exp=5"),
+            ("expiresIn", "15m"),
+        ]);
+        let config = config.unwrap();
+        assert_eq!(found, []);
+        assert_eq!(config.prefixes, ["Bearer ", "JWTBearer "]);
+        assert_eq!(config.time, TimeClaims::Shift);
+        assert_eq!(config.expires_in, Some(900));
+        assert_eq!(
+            config.claims.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+            ["iss=me", "role=admin", "exp=5"]
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let code = |config: &[(&str, &str)]| {
+            let (parsed, found) = parse(config);
+            assert!(parsed.is_none(), "{config:?}");
+            found.iter().map(|d| format!("{} {}", d.path, d.code)).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(code(&[]), "c.secretPath missing_key");
+        assert_eq!(code(&[("secretPath", "a/../../b")]), "c.secretPath secret_path_unsafe");
+        assert_eq!(code(&[("key", "")]), "c.secretPath missing_key");
+        assert_eq!(code(&[("secretPath", "a/b"), ("claims", "a")]), "c.claims claims_malformed");
+        assert_eq!(
+            code(&[("secretPath", "a/b"), ("claims", "a=b=c,,=x")]),
+            "c.claims claims_malformed; ".repeat(3).trim_end_matches("; ")
+        );
+        assert_eq!(
+            code(&[
+                ("secretPath", "a/b"),
+                ("alg", "RS257"),
+                ("timeClaims", "x"),
+                ("expiresIn", "-1")
+            ]),
+            "c.alg unknown_alg; c.timeClaims wrong_type; c.expiresIn wrong_type"
+        );
+        assert_eq!(
+            code(&[("secretPath", "a/b"), ("sub", "${{env_var:HOME}}")]),
+            "c.sub unsupported_placeholder"
+        );
+        assert_eq!(
+            code(&[("key", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----")]),
+            "c.key key_is_certificate"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! All keys of a node, of one moment. A ring is never changed: it is replaced whole.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{SecretRef, SigningKey};
+
+/// All keys of a node.
+#[derive(Debug, Clone, Default)]
+pub struct KeyRing {
+    generation: u64,
+    keys: BTreeMap<SecretRef, KeyEntry>,
+}
+
+/// One secret's key.
+#[derive(Debug, Clone)]
+pub struct KeyEntry {
+    /// The key in use: a broken new file does not take away the good one before it.
+    pub key: Option<Arc<SigningKey>>,
+    /// What is wrong with the file as it is now.
+    pub problem: Option<KeyProblem>,
+    /// Grows each time the key is replaced.
+    pub generation: u64,
+}
+
+/// What is wrong with a key file. Holds nothing of its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyProblem {
+    /// A stable code.
+    pub code: &'static str,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+impl KeyRing {
+    /// A ring of these keys.
+    #[must_use]
+    pub fn new(generation: u64, keys: BTreeMap<SecretRef, KeyEntry>) -> Self {
+        Self { generation, keys }
+    }
+
+    /// Grows with each ring that replaces another.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A secret's key.
+    #[must_use]
+    pub fn get(&self, secret: &SecretRef) -> Option<&KeyEntry> {
+        self.keys.get(secret)
+    }
+
+    /// All secrets and their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&SecretRef, &KeyEntry)> {
+        self.keys.iter()
+    }
+}
