@@ -36,7 +36,7 @@ pub(crate) fn unfolded(body: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(body);
     }
     let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    let limit = size.saturating_mul(MAX_RATIO).max(RATIO_FREE).min(MAX_UNFOLDED);
+    let limit = size.saturating_mul(MAX_RATIO).clamp(RATIO_FREE, MAX_UNFOLDED);
     let mut out = Vec::new();
     match MultiGzDecoder::new(body).take(limit + 1).read_to_end(&mut out) {
         Ok(read) if u64::try_from(read).is_ok_and(|read| read <= limit) => Cow::Owned(out),

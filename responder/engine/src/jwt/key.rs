@@ -116,17 +116,16 @@ impl SigningKey {
     /// # Errors
     /// When it does not.
     pub fn can_sign(&self, alg: Alg) -> Result<(), KeyError> {
-        let fits = match (&self.0, alg) {
-            (Material::Hmac { .. }, Alg::Hs256 | Alg::Hs384 | Alg::Hs512)
-            | (
-                Material::Rsa(_),
-                Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512,
-            )
-            | (Material::Ec(Curve::P256, _), Alg::Es256)
-            | (Material::Ec(Curve::P384, _), Alg::Es384)
-            | (Material::Ec(Curve::P521, _), Alg::Es512)
-            | (Material::Ed25519(_), Alg::EdDsa) => true,
-            _ => false,
+        let fits = match &self.0 {
+            Material::Hmac { .. } => matches!(alg, Alg::Hs256 | Alg::Hs384 | Alg::Hs512),
+            Material::Rsa(_) => matches!(
+                alg,
+                Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512
+            ),
+            Material::Ec(Curve::P256, _) => alg == Alg::Es256,
+            Material::Ec(Curve::P384, _) => alg == Alg::Es384,
+            Material::Ec(Curve::P521, _) => alg == Alg::Es512,
+            Material::Ed25519(_) => alg == Alg::EdDsa,
         };
         if fits {
             Ok(())
