@@ -1,0 +1,183 @@
+//! The members of a JSON object of a recording, taken out one by one.
+//!
+//! Values stay text until somebody wants them, so that what nobody takes is kept byte for byte. Reading follows the protobuf mapping:
+//! `null` means absent, numbers may be strings, bytes are base64, and a name may be spelled in either case style.
+
+use std::collections::BTreeMap;
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::formats::{
+    compact::compact,
+    verdict::{self, Left},
+};
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_allow_trailing_bits(true)
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// Names that are spelled in more than one way.
+const ALIASES: &[(&str, &str)] = &[
+    ("bodyBase64", "body_base64"),
+    ("statusCode", "status_code"),
+    ("statusMessage", "status_message"),
+    ("queryParams", "query_params"),
+    ("network_address", "networkAddress"),
+    ("mutableSignature", "mutable_signature"),
+    ("msgType", "msg_type"),
+    ("isTls", "is_tls"),
+];
+
+/// What is left of an object.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    path: String,
+    members: BTreeMap<String, &'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the outermost object.
+    pub(super) fn parse(text: &'a str) -> Result<Self, Left> {
+        let members = serde_json::from_str(text).map_err(|error| {
+            // Only errors of syntax are repeated: others may quote what was recorded.
+            let detail = if error.is_syntax() || error.is_eof() {
+                error.to_string()
+            } else {
+                "no JSON object".to_owned()
+            };
+            Left::refused("not_json", "", format!("the entry is not JSON: {detail}"))
+        })?;
+        Ok(Self { path: String::new(), members })
+    }
+
+    /// The path of a member.
+    pub(super) fn path(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// Whether a member is there, and not `null`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.peek(name).is_some()
+    }
+
+    /// The text of a member, which stays.
+    pub(super) fn peek(&self, name: &str) -> Option<&'a str> {
+        self.members.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null")
+    }
+
+    /// Takes a member as the text that it is.
+    pub(super) fn raw(&mut self, name: &str) -> Option<&'a str> {
+        let alias = ALIASES.iter().find(|(known, _)| *known == name).map(|(_, alias)| *alias);
+        let raw = self.members.remove(name).or_else(|| self.members.remove(alias?))?;
+        Some(raw.get()).filter(|raw| *raw != "null")
+    }
+
+    /// Puts back a member that could not be understood, so that it is kept.
+    pub(super) fn put_back(&mut self, name: &str, raw: &'a str) {
+        if let Ok(raw) = serde_json::from_str(raw) {
+            self.members.insert(name.to_owned(), raw);
+        }
+    }
+
+    /// Takes a string; numbers and booleans count as their text.
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Left> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        scalar(raw).map(Some).ok_or_else(|| verdict::invalid(self.path(name), "a string"))
+    }
+
+    /// Takes an integer, which may be a string.
+    pub(super) fn integer(&mut self, name: &str) -> Result<Option<i64>, Left> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let digits = text.strip_suffix(".0").unwrap_or(&text);
+        digits.parse().map(Some).map_err(|_| verdict::invalid(self.path(name), "an integer"))
+    }
+
+    /// Takes bytes, written as base64.
+    pub(super) fn bytes(&mut self, name: &str) -> Result<Option<Bytes>, Left> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        base64_string(raw).map(Some).ok_or_else(|| verdict::invalid(self.path(name), "base64"))
+    }
+
+    /// Takes an object.
+    pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, Left> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let members = serde_json::from_str(raw)
+            .map_err(|_| verdict::invalid(self.path(name), "an object"))?;
+        Ok(Some(Self { path: self.path(name), members }))
+    }
+
+    /// The members that are left, as text.
+    pub(super) fn rest(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.members.iter().map(|(name, raw)| (name.as_str(), raw.get()))
+    }
+
+    /// The members that are left, by name, as JSON without whitespace.
+    pub(super) fn into_rest(self) -> Vec<(String, String)> {
+        self.members.into_iter().map(|(name, raw)| (name, compact(raw.get()))).collect()
+    }
+}
+
+/// An object of members that are JSON already; empty when there are none.
+pub(super) fn object_json(members: &[(String, String)]) -> String {
+    if members.is_empty() {
+        return String::new();
+    }
+    let members: Vec<String> =
+        members.iter().map(|(name, json)| format!("{}:{json}", quoted(name))).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// A string as JSON.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The text of a JSON scalar.
+pub(super) fn scalar(raw: &str) -> Option<String> {
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::from_str(raw).ok(),
+        b'{' | b'[' => None,
+        _ => Some(raw.to_owned()),
+    }
+}
+
+/// The bytes of a base64 string in either alphabet.
+pub(super) fn base64_string(raw: &str) -> Option<Bytes> {
+    let text: String = serde_json::from_str(raw).ok()?;
+    let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
+    engine.decode(text).ok().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_protobuf_mapping() {
+        let mut fields =
+            Fields::parse(r#"{"a":"7","b":7,"c":null,"d":"-_8","e":"+/8=","body_base64":"eA==","f":true,"g":[ 1 ],"s":"x"}"#).unwrap();
+        assert_eq!(fields.integer("a").unwrap(), Some(7));
+        assert_eq!(fields.integer("b").unwrap(), Some(7));
+        assert_eq!(fields.text("c").unwrap(), None);
+        assert_eq!(fields.bytes("d").unwrap().unwrap(), fields.bytes("e").unwrap().unwrap());
+        assert_eq!(fields.bytes("bodyBase64").unwrap().unwrap(), "x");
+        assert_eq!(fields.text("f").unwrap().unwrap(), "true");
+        assert_eq!(fields.integer("s").unwrap_err().why.path, "s");
+        assert_eq!(object_json(&fields.into_rest()), r#"{"g":[1]}"#);
+    }
+
+    #[test]
+    fn findings_quote_nothing_recorded() {
+        let left = Fields::parse(r#""hunter2""#).unwrap_err();
+        assert!(!left.why.to_string().contains("hunter2"));
+        let left = Fields::parse(r#"{"a":nul}"#).unwrap_err();
+        assert!(left.why.message.contains("line 1"), "{}", left.why);
+    }
+}

@@ -1,0 +1,406 @@
+//! Cuts a stream of JSON into its top-level objects as the bytes arrive.
+//!
+//! Objects may stand one per line, pretty-printed over many lines, back to back without a newline, or in one top-level array. The
+//! grammar is followed closely enough that a damaged entry is noticed where it is damaged; reading then goes on at the next line that
+//! begins with `{`. At most one entry is held in memory, and never more than [`MAX_ENTRY`] of it.
+
+use crate::formats::{
+    MAX_ENTRY,
+    verdict::{self, Left},
+};
+
+/// Entries nested deeper than this are refused.
+const MAX_DEPTH: usize = 128;
+
+/// What the splitter finds.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// A complete top-level object.
+    Entry {
+        /// Its bytes.
+        text: Vec<u8>,
+        /// The line on which it begins.
+        line: u32,
+    },
+    /// Something that is no JSON object, or a part of one.
+    Broken {
+        /// The line on which it begins.
+        line: u32,
+        /// What is wrong with it.
+        left: Left,
+    },
+}
+
+/// What the grammar allows next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Between entries.
+    Between,
+    /// After a damaged entry: looking for a line that begins with `{`.
+    Lost,
+    /// A value.
+    Value,
+    /// A value, or the end of an array that has just begun.
+    ValueOrEnd,
+    /// A key.
+    Key,
+    /// A key, or the end of an object that has just begun.
+    KeyOrEnd,
+    /// The colon after a key.
+    Colon,
+    /// A comma or the end of what is open.
+    AfterValue,
+    /// The inside of a string.
+    Text { key: bool },
+    /// The character after a backslash.
+    Escape { key: bool },
+    /// A number, `true`, `false` or `null`; the parser of the entry looks at it closely.
+    Scalar,
+}
+
+/// The splitter of one file.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    /// One object per line is expected: a line that begins with `{` always begins an entry.
+    lines: bool,
+    state: State,
+    /// The open objects (`true`) and arrays of the entry.
+    open: Vec<bool>,
+    buffer: Vec<u8>,
+    /// The entry has outgrown the limit: it is read to its end and not kept.
+    oversize: bool,
+    in_array: bool,
+    line: u32,
+    begun: u32,
+    line_start: bool,
+    /// How many bytes of a byte order mark may still come.
+    mark: usize,
+}
+
+impl Splitter {
+    pub(super) fn new(lines: bool) -> Self {
+        Self {
+            lines,
+            state: State::Between,
+            open: Vec::new(),
+            buffer: Vec::new(),
+            oversize: false,
+            in_array: false,
+            line: 1,
+            begun: 1,
+            line_start: true,
+            mark: 0,
+        }
+    }
+
+    /// Takes the next bytes.
+    pub(super) fn push(&mut self, mut bytes: &[u8], found: &mut impl FnMut(Piece)) {
+        while let Some(&byte) = bytes.first() {
+            // Most of a recording is the inside of strings.
+            if let State::Text { .. } = self.state {
+                let plain = bytes
+                    .iter()
+                    .position(|&b| matches!(b, b'"' | b'\\') || b < 0x20)
+                    .unwrap_or(bytes.len());
+                if plain > 0 {
+                    let (text, rest) = bytes.split_at_checked(plain).unwrap_or((bytes, &[]));
+                    self.keep(text);
+                    self.line_start = false;
+                    bytes = rest;
+                    continue;
+                }
+            }
+            self.byte(byte, found);
+            if byte == b'\n' {
+                self.line = self.line.saturating_add(1);
+            }
+            self.line_start = byte == b'\n';
+            bytes = bytes.get(1..).unwrap_or_default();
+        }
+    }
+
+    /// Says that the stream has ended.
+    pub(super) fn finish(&mut self, found: &mut impl FnMut(Piece)) {
+        match self.state {
+            State::Between if self.in_array => {
+                found(Piece::Broken {
+                    line: self.line,
+                    left: Left::refused(
+                        "truncated",
+                        "",
+                        "the file ends within its top-level array",
+                    )
+                    .hint("the pairs before are kept"),
+                });
+            }
+            State::Between | State::Lost => {}
+            _ => {
+                let left = Left::refused("truncated", "", "the file ends within this entry")
+                    .hint("the entries before it are kept; record or copy the file again");
+                found(Piece::Broken { line: self.begun, left });
+            }
+        }
+        *self = Self::new(self.lines);
+    }
+
+    fn byte(&mut self, byte: u8, found: &mut impl FnMut(Piece)) {
+        let in_entry = !matches!(self.state, State::Between | State::Lost);
+        if in_entry && self.lines && self.line_start && byte == b'{' {
+            self.lose("the next entry begins before this one ends", found);
+        }
+        match self.state {
+            State::Between => self.between(byte, found),
+            State::Lost => {}
+            _ => self.within(byte, found),
+        }
+        // The byte at which an entry turns out to be damaged may begin the next one.
+        if self.state == State::Lost && self.line_start && byte == b'{' {
+            self.begin();
+        }
+    }
+
+    fn between(&mut self, byte: u8, found: &mut impl FnMut(Piece)) {
+        match byte {
+            b'{' => self.begin(),
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b',' if self.in_array => {}
+            b']' if self.in_array => self.in_array = false,
+            b'[' if !self.in_array => self.in_array = true,
+            0xEF if self.line == 1 && self.line_start => self.mark = 2,
+            0xBB if self.mark == 2 => self.mark = 1,
+            0xBF if self.mark == 1 => self.mark = 0,
+            _ => {
+                self.begun = self.line;
+                self.lose("no JSON object begins here", found);
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        self.buffer.clear();
+        self.buffer.push(b'{');
+        self.oversize = false;
+        self.open.clear();
+        self.open.push(true);
+        self.begun = self.line;
+        self.state = State::KeyOrEnd;
+    }
+
+    fn within(&mut self, byte: u8, found: &mut impl FnMut(Piece)) {
+        self.keep(&[byte]);
+        match (self.state, byte) {
+            (State::Text { key }, b'"') => {
+                self.state = if key { State::Colon } else { State::AfterValue }
+            }
+            (State::Text { key }, b'\\') => self.state = State::Escape { key },
+            (State::Text { .. }, _) => self.lose("a string is not closed", found),
+            (State::Escape { key }, _) => self.state = State::Text { key },
+            (State::Scalar, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'-' | b'.')
+            | (_, b' ' | b'\t' | b'\r' | b'\n') => {
+                if self.state == State::Scalar && byte.is_ascii_whitespace() {
+                    self.state = State::AfterValue;
+                }
+            }
+            (State::Key | State::KeyOrEnd, b'"') => self.state = State::Text { key: true },
+            (State::Colon, b':') => self.state = State::Value,
+            (State::Value | State::ValueOrEnd, _) if byte != b']' => self.value(byte, found),
+            (State::AfterValue | State::Scalar, b',') => {
+                self.state =
+                    if self.open.last() == Some(&true) { State::Key } else { State::Value };
+            }
+            (State::AfterValue | State::Scalar | State::KeyOrEnd, b'}')
+                if self.open.last() == Some(&true) =>
+            {
+                self.close(found);
+            }
+            (State::AfterValue | State::Scalar | State::ValueOrEnd, b']')
+                if self.open.last() == Some(&false) =>
+            {
+                self.close(found);
+            }
+            _ => self.lose("this is not JSON", found),
+        }
+    }
+
+    fn value(&mut self, byte: u8, found: &mut impl FnMut(Piece)) {
+        match byte {
+            b'"' => self.state = State::Text { key: false },
+            b'{' | b'[' if self.open.len() >= MAX_DEPTH => {
+                let left = Left::refused(
+                    "limit_exceeded",
+                    "",
+                    format!("the entry is nested deeper than {MAX_DEPTH}"),
+                );
+                found(Piece::Broken { line: self.begun, left });
+                self.drop_entry(State::Lost);
+            }
+            b'{' => {
+                self.open.push(true);
+                self.state = State::KeyOrEnd;
+            }
+            b'[' => {
+                self.open.push(false);
+                self.state = State::ValueOrEnd;
+            }
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => self.state = State::Scalar,
+            _ => self.lose("this is not JSON", found),
+        }
+    }
+
+    fn close(&mut self, found: &mut impl FnMut(Piece)) {
+        self.open.pop();
+        self.state = State::AfterValue;
+        if self.open.is_empty() {
+            if self.oversize {
+                found(Piece::Broken { line: self.begun, left: verdict::too_large() });
+            } else {
+                found(Piece::Entry { text: std::mem::take(&mut self.buffer), line: self.begun });
+            }
+            self.drop_entry(State::Between);
+        }
+    }
+
+    fn lose(&mut self, what: &str, found: &mut impl FnMut(Piece)) {
+        let place =
+            if self.line == self.begun { String::new() } else { format!(" at line {}", self.line) };
+        let left = Left::refused("not_json", "", format!("{what}{place}"))
+            .hint("reading goes on at the next line that begins with `{`");
+        found(Piece::Broken { line: self.begun, left });
+        self.drop_entry(State::Lost);
+    }
+
+    fn drop_entry(&mut self, next: State) {
+        self.buffer = Vec::new();
+        self.oversize = false;
+        self.open.clear();
+        self.state = next;
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.oversize {
+            return;
+        }
+        if self.buffer.len().saturating_add(bytes.len()) > MAX_ENTRY {
+            self.oversize = true;
+            self.buffer = Vec::new();
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Entries as they are, damage as `!line code`.
+    fn split(lines: bool, chunks: &[&[u8]]) -> Vec<String> {
+        let mut splitter = Splitter::new(lines);
+        let mut out = Vec::new();
+        let mut found = |piece| {
+            out.push(match piece {
+                Piece::Entry { text, line } => format!("{line} {}", String::from_utf8_lossy(&text)),
+                Piece::Broken { line, left } => format!("!{line} {}", left.why.code),
+            });
+        };
+        for chunk in chunks {
+            splitter.push(chunk, &mut found);
+        }
+        splitter.finish(&mut found);
+        out
+    }
+
+    fn check(text: &str, expected: &[&str]) {
+        for lines in [false, true] {
+            assert_eq!(split(lines, &[text.as_bytes()]), expected, "{text:?}, lines: {lines}");
+            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(split(lines, &bytes), expected, "byte by byte: {text:?}");
+        }
+    }
+
+    #[test]
+    fn finds_objects_however_they_stand() {
+        check("{\"a\":1}\n{\"b\":\"}{\\\"\"}\r\n", &["1 {\"a\":1}", "2 {\"b\":\"}{\\\"\"}"]);
+        check("{}{\"a\":{}} {\"b\":[]}", &["1 {}", "1 {\"a\":{}}", "1 {\"b\":[]}"]);
+        check(
+            "[\n {\"a\":[1, true ,null]},\n {\"b\":-1.5e3}\n]\n",
+            &["2 {\"a\":[1, true ,null]}", "3 {\"b\":-1.5e3}"],
+        );
+        check("\u{feff}{\n  \"a\": {\n  }\n}\n{}", &["1 {\n  \"a\": {\n  }\n}", "5 {}"]);
+        check("", &[]);
+        check("[]\n", &[]);
+    }
+
+    #[test]
+    fn damage_costs_one_entry() {
+        check("{\"a\":1}\n{\"b\":2", &["1 {\"a\":1}", "!2 truncated"]);
+        check("{\"a\":1}\n{\"b\":\"x\n{\"c\":3}\n", &["1 {\"a\":1}", "!2 not_json", "3 {\"c\":3}"]);
+        check("{\"a\":{}\n{\"c\":3}\n", &["!1 not_json", "2 {\"c\":3}"]);
+        check("oops\n{\"c\":3}", &["!1 not_json", "2 {\"c\":3}"]);
+        check(
+            "{\"a\" 1}\n{\"a\":1,}\n{1:2}\n{\"a\":[1}\n{}",
+            &["!1 not_json", "!2 not_json", "!3 not_json", "!4 not_json", "5 {}"],
+        );
+        check("[{\"a\":1},", &["1 {\"a\":1}", "!1 truncated"]);
+    }
+
+    #[test]
+    fn a_line_that_begins_an_object_begins_an_entry_in_lines_only() {
+        let text = "{\"a\":\n{\"b\":2}\n}\n";
+        assert_eq!(split(false, &[text.as_bytes()]), ["1 {\"a\":\n{\"b\":2}\n}"]);
+        assert_eq!(split(true, &[text.as_bytes()]), ["!1 not_json", "2 {\"b\":2}", "!3 not_json"]);
+    }
+
+    #[test]
+    fn nesting_is_limited() {
+        let nested = |depth: usize| {
+            format!("{{\"a\":{}{}}}\n{{}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
+        };
+        assert_eq!(split(true, &[nested(MAX_DEPTH).as_bytes()]).len(), 2);
+        assert_eq!(split(true, &[nested(MAX_DEPTH + 1).as_bytes()]), ["!1 limit_exceeded", "2 {}"]);
+    }
+
+    #[test]
+    fn an_oversized_entry_is_read_over() {
+        let mut splitter = Splitter::new(true);
+        let mut out = Vec::new();
+        let mut found = |piece| out.push(matches!(piece, Piece::Entry { .. }));
+        splitter.push(b"{\"a\":\"", &mut found);
+        let megabyte = vec![b'x'; 1024 * 1024];
+        for _ in 0..65 {
+            splitter.push(&megabyte, &mut found);
+            assert!(splitter.buffer.len() <= MAX_ENTRY);
+        }
+        splitter.push(b"\"}\n{}", &mut found);
+        splitter.finish(&mut found);
+        assert_eq!(out, [false, true]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(text in "[\\[\\]{}:,\"\\\\a1 \n\u{feff}]{0,60}", at in proptest::collection::vec(0_usize..60, 0..6), lines: bool) {
+            let bytes = text.as_bytes();
+            let mut at: Vec<usize> = at.into_iter().map(|i| i.min(bytes.len())).collect();
+            at.sort_unstable();
+            at.insert(0, 0);
+            at.push(bytes.len());
+            let chunks: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(split(lines, &chunks), split(lines, &[bytes]));
+        }
+
+        #[test]
+        fn whatever_json_writes_comes_back(values in proptest::collection::vec(proptest::collection::btree_map(".*", ".*", 0..4), 0..5), pretty: bool) {
+            let texts: Vec<String> = values
+                .iter()
+                .map(|v| if pretty { serde_json::to_string_pretty(v) } else { serde_json::to_string(v) }.unwrap())
+                .collect();
+            let found = split(false, &[texts.join("").as_bytes()]);
+            prop_assert_eq!(found.len(), texts.len());
+            for (found, text) in found.iter().zip(&texts) {
+                prop_assert!(found.ends_with(text.as_str()));
+            }
+        }
+    }
+}
