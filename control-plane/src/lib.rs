@@ -1,1 +1,3 @@
-//! Work in progress.
+//! The control plane: stores, validates and announces snapshots, transforms, test configs and replays.
+
+pub mod store;

@@ -1,0 +1,215 @@
+//! Blobs as files named by their digest: `blobs/ab/abcd…`.
+//!
+//! A blob's name appears only after its bytes are on disk (temporary file, fsync, rename, fsync of the directory), and each read is verified.
+
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use countersign_engine::snapshot::digest::Digest;
+
+use super::{BlobStore, StoreError, blocking};
+
+/// A directory of blobs.
+#[derive(Debug, Clone)]
+pub struct FileBlobs {
+    root: PathBuf,
+}
+
+impl FileBlobs {
+    /// Opens the directory, makes it when it is absent, and removes what an interrupted write left.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, read or written.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let temporary = root.join("tmp");
+        match fs::remove_dir_all(&temporary) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Io { doing: "clear", path: temporary, source });
+            }
+            _ => {}
+        }
+        fs::create_dir_all(&temporary).map_err(|source| StoreError::Io {
+            doing: "make",
+            path: temporary,
+            source,
+        })?;
+        sync_dir(root)?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_hex();
+        let shelf: String = name.chars().take(2).collect();
+        self.root.join(shelf).join(name)
+    }
+
+    fn put_blocking(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(&digest);
+        if !digest.matches(bytes) {
+            return Err(StoreError::Damaged {
+                path,
+                what: "the bytes to store do not have the digest they are stored under".to_owned(),
+            });
+        }
+        let shelf = path.parent().unwrap_or(&self.root);
+        // A blob that is there but damaged is written anew: the caller has its bytes.
+        if !matches!(read_verified(&path, &digest), Ok(Some(_))) {
+            if !shelf.is_dir() {
+                fs::create_dir_all(shelf).map_err(io_error("make", shelf))?;
+                sync_dir(&self.root)?;
+            }
+            self.write_new(&path, bytes)?;
+        }
+        // Also when the blob was there: whoever wrote it may have died before this step.
+        sync_dir(shelf)
+    }
+
+    fn retain_blocking(&self, live: &HashSet<Digest>) -> Result<u64, StoreError> {
+        let names: HashSet<OsString> = live.iter().map(|digest| digest.to_hex().into()).collect();
+        let mut removed = 0;
+        for shelf in read_dir(&self.root)?.into_iter().filter(|path| path.is_dir()) {
+            for blob in read_dir(&shelf)? {
+                if !blob.file_name().is_some_and(|name| names.contains(name)) {
+                    fs::remove_file(&blob).map_err(io_error("remove", &blob))?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let temporary =
+            self.root.join("tmp").join(COUNTER.fetch_add(1, Ordering::Relaxed).to_string());
+        let written = (|| {
+            let mut file = fs::File::create_new(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        })();
+        written.map_err(|source| {
+            // The error that matters is the first; a left-over file is removed at the next start.
+            drop(fs::remove_file(&temporary));
+            StoreError::Io { doing: "write", path: path.to_owned(), source }
+        })
+    }
+}
+
+#[async_trait]
+impl BlobStore for FileBlobs {
+    async fn put_if_absent(&self, digest: Digest, bytes: Bytes) -> Result<(), StoreError> {
+        let blobs = self.clone();
+        blocking(move || blobs.put_blocking(digest, &bytes)).await?
+    }
+
+    async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        let (path, digest) = (self.path(digest), *digest);
+        blocking(move || read_verified(&path, &digest)).await?
+    }
+
+    async fn retain(&self, live: HashSet<Digest>) -> Result<u64, StoreError> {
+        let blobs = self.clone();
+        blocking(move || blobs.retain_blocking(&live)).await?
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))
+}
+
+/// Adds what was tried, and where, to the system's error.
+pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { doing, path: path.to_owned(), source }
+}
+
+fn read_dir(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries =
+        fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    entries.map_err(io_error("read", path))
+}
+
+fn read_verified(path: &Path, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StoreError::Io { doing: "read", path: path.to_owned(), source }),
+    };
+    if digest.matches(&bytes) {
+        Ok(Some(bytes.into()))
+    } else {
+        Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: "its bytes do not have the digest that names it".to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance;
+
+    #[tokio::test]
+    async fn conforms() {
+        let dir = tempfile::tempdir().unwrap();
+        conformance::blobs(&FileBlobs::open(dir.path()).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn survives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"kept");
+        FileBlobs::open(dir.path()).unwrap().put_if_absent(digest, "kept".into()).await.unwrap();
+        assert_eq!(
+            FileBlobs::open(dir.path()).unwrap().get(&digest).await.unwrap(),
+            Some("kept".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_is_reported_with_the_path_and_mended_by_the_next_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(dir.path()).unwrap();
+        let digest = Digest::of(b"abc");
+        blobs.put_if_absent(digest, "abc".into()).await.unwrap();
+        let path = blobs.path(&digest);
+        for damage in ["abb", "ab", ""] {
+            fs::write(&path, damage).unwrap();
+            let error = blobs.get(&digest).await.unwrap_err();
+            assert!(
+                error.is_damage() && error.to_string().contains(&path.display().to_string()),
+                "{error}"
+            );
+        }
+        blobs.put_if_absent(digest, "abc".into()).await.unwrap();
+        assert_eq!(blobs.get(&digest).await.unwrap(), Some("abc".into()));
+    }
+
+    #[test]
+    fn removes_what_an_interrupted_write_left() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(FileBlobs::open(dir.path()).unwrap());
+        fs::write(dir.path().join("tmp/0"), "half").unwrap();
+        drop(FileBlobs::open(dir.path()).unwrap());
+        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("blobs");
+        fs::write(&root, "").unwrap();
+        let error = FileBlobs::open(&root).unwrap_err();
+        assert!(error.to_string().contains("blobs"), "{error}");
+    }
+}

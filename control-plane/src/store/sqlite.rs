@@ -1,0 +1,309 @@
+//! Records in one SQLite table, written ahead and synced in full.
+//!
+//! One connection writes, so that revisions are given in commit order; the row `meta.rev` is read and raised inside each write. All work
+//! runs on the blocking pool.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use countersign_engine::snapshot::digest::Digest;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use tokio::sync::watch;
+
+use super::{
+    CommitError, Committed, Expect, Kind, ListQuery, MetaStore, Op, Page, Record, StoreError, Txn,
+    blocking, now,
+};
+
+const LAYOUT: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), store_uid TEXT NOT NULL, rev INTEGER NOT NULL) STRICT;
+    CREATE TABLE resources (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        etag TEXT NOT NULL,
+        rev INTEGER NOT NULL,
+        created INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// A SQLite database of records.
+#[derive(Debug)]
+pub struct SqliteMeta {
+    uid: String,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    revision: watch::Sender<u64>,
+}
+
+impl SqliteMeta {
+    /// Opens the database, makes it when it is absent, and checks it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written, is damaged, or was written by a newer version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed =
+            |doing| move |source| StoreError::Database { doing, path: path.to_owned(), source };
+        let mut writer = connect(path).map_err(failed("open"))?;
+        // The check comes first: migrations must not touch a damaged file.
+        let verdict: String = writer
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(failed("check"))?;
+        if verdict != "ok" {
+            return Err(StoreError::Damaged { path: path.to_owned(), what: verdict });
+        }
+        let layout: i64 = writer
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(failed("read"))?;
+        if layout > LAYOUT {
+            return Err(StoreError::Layout { path: path.to_owned(), found: layout, known: LAYOUT });
+        }
+        if layout == 0 {
+            create(&mut writer).map_err(failed("create"))?;
+        }
+        let (uid, revision): (String, i64) = writer
+            .query_row("SELECT store_uid, rev FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(failed("read"))?;
+        // A write that changes nothing shows now, not at the first user's request, that the file can be written.
+        writer.execute("UPDATE meta SET rev = rev", []).map_err(failed("write"))?;
+        let reader = connect(path).map_err(failed("open"))?;
+        reader.pragma_update(None, "query_only", true).map_err(failed("open"))?;
+        let revision = watch::Sender::new(u64::try_from(revision).unwrap_or_default());
+        let inner = Inner {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            revision,
+        };
+        Ok(Self { uid, inner: Arc::new(inner) })
+    }
+}
+
+#[async_trait]
+impl MetaStore for SqliteMeta {
+    fn identity(&self) -> &str {
+        &self.uid
+    }
+
+    async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.commit(&txn)).await?
+    }
+
+    async fn get(&self, kind: Kind, name: &str) -> Result<Option<Record>, StoreError> {
+        let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
+        blocking(move || {
+            let reader = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            read(&reader, kind, &name).map_err(inner.failed("read"))
+        })
+        .await?
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut reader = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            list(&mut reader, &query).map_err(inner.failed("read"))
+        })
+        .await?
+    }
+
+    fn revision(&self) -> watch::Receiver<u64> {
+        self.inner.revision.subscribe()
+    }
+}
+
+impl Inner {
+    fn commit(&self, txn: &Txn) -> Result<Committed, CommitError> {
+        // A panic while the lock was held rolled its transaction back, so the connection is sound.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| CommitError::Store(self.failed("write")(source));
+        let tx =
+            writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let revision: i64 = tx
+            .query_row("UPDATE meta SET rev = rev + 1 RETURNING rev", [], |row| row.get(0))
+            .map_err(failed)?;
+        let mut records = Vec::new();
+        for op in &txn.ops {
+            let current = read(&tx, op.kind, &op.name).map_err(failed)?;
+            check(op, current.as_ref())?;
+            records.extend(apply(&tx, op, current, revision).map_err(failed)?);
+        }
+        tx.commit().map_err(failed)?;
+        let revision = u64::try_from(revision).unwrap_or_default();
+        // Still under the lock, so that the hint never goes backwards.
+        self.revision.send_replace(revision);
+        Ok(Committed { revision, records })
+    }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+        let path = self.path.clone();
+        move |source| StoreError::Database { doing, path, source }
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn create(writer: &mut Connection) -> rusqlite::Result<()> {
+    let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(SCHEMA)?;
+    tx.execute(
+        "INSERT INTO meta (one, store_uid, rev) VALUES (1, ?1, 1)",
+        [uuid::Uuid::new_v4().to_string()],
+    )?;
+    tx.pragma_update(None, "user_version", LAYOUT)?;
+    tx.commit()
+}
+
+fn read(connection: &Connection, kind: Kind, name: &str) -> rusqlite::Result<Option<Record>> {
+    connection
+        .prepare_cached("SELECT name, etag, rev, created, updated, body FROM resources WHERE kind = ?1 AND name = ?2")?
+        .query_row(params![kind.as_str(), name], record)
+        .optional()
+}
+
+fn list(reader: &mut Connection, query: &ListQuery) -> rusqlite::Result<Page> {
+    // One read transaction, so that the revision belongs to the rows.
+    let tx = reader.transaction()?;
+    let revision: i64 = tx.query_row("SELECT rev FROM meta", [], |row| row.get(0))?;
+    let wanted = query.limit.saturating_add(1);
+    let mut records: Vec<Record> = tx
+        .prepare_cached(
+            "SELECT name, etag, rev, created, updated, body FROM resources
+             WHERE kind = ?1 AND name >= ?2 AND name < ?2 || char(1114111) AND name > ?3 ORDER BY name LIMIT ?4",
+        )?
+        .query_map(
+            params![query.kind.as_str(), query.prefix, query.after, i64::try_from(wanted).unwrap_or(i64::MAX)],
+            record,
+        )?
+        .collect::<rusqlite::Result<_>>()?;
+    let more = records.len() > query.limit;
+    records.truncate(query.limit);
+    Ok(Page { records, more, revision: u64::try_from(revision).unwrap_or_default() })
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record {
+        name: row.get(0)?,
+        etag: row.get(1)?,
+        revision: u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default(),
+        created: row.get(3)?,
+        updated: row.get(4)?,
+        body: row.get::<_, Vec<u8>>(5)?.into(),
+    })
+}
+
+fn check(op: &Op, current: Option<&Record>) -> Result<(), CommitError> {
+    let (kind, name) = (op.kind, op.name.clone());
+    match (&op.expect, current) {
+        (Expect::Any, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => Ok(()),
+        (Expect::Etag(expected), Some(current)) if *expected == current.etag => Ok(()),
+        (Expect::Absent, Some(_)) => Err(CommitError::Exists { kind, name }),
+        (Expect::Present | Expect::Etag(_), None) => Err(CommitError::Missing { kind, name }),
+        (Expect::Etag(expected), Some(current)) => Err(CommitError::Changed {
+            kind,
+            name,
+            expected: expected.clone(),
+            current: current.etag.clone(),
+        }),
+    }
+}
+
+fn apply(
+    tx: &Transaction<'_>,
+    op: &Op,
+    current: Option<Record>,
+    revision: i64,
+) -> rusqlite::Result<Option<Record>> {
+    let Some(body) = &op.write else {
+        tx.prepare_cached("DELETE FROM resources WHERE kind = ?1 AND name = ?2")?
+            .execute(params![op.kind.as_str(), op.name])?;
+        return Ok(None);
+    };
+    let updated = now();
+    let created = current.map_or(updated, |c| c.created);
+    // The content is in the etag too, so that a store restored from a backup does not give an old etag to new content.
+    let content: String = Digest::of(body).to_hex().chars().take(12).collect();
+    let etag = format!("{revision:x}-{content}");
+    tx.prepare_cached(
+        "INSERT INTO resources (kind, name, etag, rev, created, updated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (kind, name) DO UPDATE SET etag = ?3, rev = ?4, updated = ?6, body = ?7",
+    )?
+    .execute(params![op.kind.as_str(), op.name, etag, revision, created, updated, &body[..]])?;
+    let revision = u64::try_from(revision).unwrap_or_default();
+    Ok(Some(Record { name: op.name.clone(), etag, revision, created, updated, body: body.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::conformance;
+
+    #[tokio::test]
+    async fn conforms() {
+        let dir = tempfile::tempdir().unwrap();
+        conformance::meta(&SqliteMeta::open(&dir.path().join("meta.db")).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn identity_revision_and_records_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta.db");
+        let first = SqliteMeta::open(&path).unwrap();
+        let committed =
+            first.commit(Txn::put(Kind::Replay, "r", Expect::Absent, "body")).await.unwrap();
+        let uid = first.identity().to_owned();
+        drop(first);
+        let second = SqliteMeta::open(&path).unwrap();
+        assert_eq!(second.identity(), uid);
+        assert_eq!(*second.revision().borrow(), committed.revision);
+        assert_eq!(
+            second.get(Kind::Replay, "r").await.unwrap().as_ref(),
+            committed.records.first()
+        );
+    }
+
+    #[test]
+    fn damage_and_wrong_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta.db");
+        fs::write(&path, "this is no database, but it is long enough to look at: ".repeat(40))
+            .unwrap();
+        let error = SqliteMeta::open(&path).unwrap_err();
+        assert!(error.is_damage() && error.to_string().contains("meta.db"), "{error:?}");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(SqliteMeta::open(&path).unwrap_err().to_string().contains("meta.db"));
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("meta.db");
+        drop(SqliteMeta::open(&path).unwrap());
+        connect(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+        let error = SqliteMeta::open(&path).unwrap_err();
+        assert!(error.to_string().contains("layout 7"), "{error}");
+    }
+}
