@@ -1,3 +1,4 @@
 //! The control plane: stores, validates and announces snapshots, transforms, test configs and replays.
 
+pub mod import;
 pub mod store;

@@ -1,0 +1,501 @@
+//! Uploads in progress: one append-only log per upload, synced before each acknowledgement.
+//!
+//! A frame is its payload's length and digest, then the payload: sequence, path, bytes. Opening a log cuts it behind its last whole frame,
+//! so that what a crash left half-written is sent again, and what was acknowledged is there.
+
+use std::{
+    fs,
+    io::{self, BufReader, Seek as _, Write as _},
+    path::PathBuf,
+};
+
+use bytes::Bytes;
+use countersign_engine::snapshot::digest::Digest;
+
+use crate::store::{
+    StoreError,
+    blob::{io_error, sync_dir},
+};
+
+/// A piece holds at most so many bytes of a file.
+pub const MAX_DATA: usize = 1024 * 1024;
+/// A file's path has at most so many bytes.
+pub const MAX_PATH: usize = 4096;
+const MAX_PAYLOAD: usize = MAX_DATA + MAX_PATH + FIXED;
+/// Sequence and length of the path.
+const FIXED: usize = 8 + 2;
+/// Length and digest of the payload.
+const HEAD: usize = 4 + 32;
+
+/// A piece of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Counts the pieces from 1.
+    pub sequence: u64,
+    /// The file that the bytes belong to.
+    pub path: String,
+    /// The next bytes of that file.
+    pub data: Bytes,
+}
+
+/// Why a piece is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    /// Pieces between the last one and this one are missing.
+    #[error("piece {got} came when piece {expected} was due")]
+    Gap {
+        /// The sequence that is due.
+        expected: u64,
+        /// The sequence that came.
+        got: u64,
+    },
+    /// The piece is larger than allowed.
+    #[error(
+        "a piece may hold {MAX_DATA} bytes of data and a path of {MAX_PATH} bytes; this one has {data} and {path}"
+    )]
+    TooLarge {
+        /// The bytes of data.
+        data: usize,
+        /// The bytes of the path.
+        path: usize,
+    },
+    /// The upload is larger than allowed.
+    #[error("the upload is larger than {limit} bytes")]
+    OverQuota {
+        /// The limit.
+        limit: u64,
+    },
+    /// The log cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The directory of all uploads.
+#[derive(Debug, Clone)]
+pub struct Staging {
+    root: PathBuf,
+    limit: u64,
+}
+
+impl Staging {
+    /// Uses a directory; `limit` bounds the bytes of one upload.
+    #[must_use]
+    pub fn new(root: PathBuf, limit: u64) -> Self {
+        Self { root, limit }
+    }
+
+    /// Opens the log of an upload for appending, makes it when it is absent, and cuts a torn end.
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn open(&self, snapshot: &str, upload_id: &str) -> Result<Log, StoreError> {
+        let dir = self.directory(snapshot);
+        fs::create_dir_all(&dir).map_err(io_error("make", &dir))?;
+        sync_dir(&self.root)?;
+        let path = self.path(snapshot, upload_id);
+        let file =
+            fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.map_err(io_error("open", &path))?;
+        let end = scan(&mut file).map_err(io_error("read", &path))?;
+        file.set_len(end.offset).map_err(io_error("cut", &path))?;
+        file.seek(io::SeekFrom::Start(end.offset)).map_err(io_error("seek in", &path))?;
+        file.sync_all().map_err(io_error("sync", &path))?;
+        sync_dir(&dir)?;
+        Ok(Log {
+            path,
+            file,
+            committed: end.sequence,
+            accepted: end.sequence,
+            bytes: end.offset,
+            limit: self.limit,
+            broken: false,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Reads an upload from its start; `None` when there is no such upload.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self, snapshot: &str, upload_id: &str) -> Result<Option<Pieces>, StoreError> {
+        let path = self.path(snapshot, upload_id);
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Io { doing: "open", path, source }),
+        };
+        let bytes = file.metadata().map_err(io_error("read", &path))?.len();
+        Ok(Some(Pieces {
+            path,
+            bytes,
+            frames: Frames { source: BufReader::with_capacity(MAX_DATA, file), offset: 0 },
+        }))
+    }
+
+    /// Removes all uploads of a snapshot.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub fn remove(&self, snapshot: &str) -> Result<(), StoreError> {
+        let dir = self.directory(snapshot);
+        match fs::remove_dir_all(&dir) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Io { doing: "remove", path: dir, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the uploads of all snapshots but these.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read, or uploads cannot be removed.
+    pub fn retain(&self, snapshots: &[String]) -> Result<(), StoreError> {
+        let keep: Vec<PathBuf> = snapshots.iter().map(|name| self.directory(name)).collect();
+        fs::create_dir_all(&self.root).map_err(io_error("make", &self.root))?;
+        for entry in fs::read_dir(&self.root).map_err(io_error("read", &self.root))? {
+            let path = entry.map_err(io_error("read", &self.root))?.path();
+            if !keep.contains(&path) {
+                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    // Names and ids come from clients, so files are named by their digests.
+    fn directory(&self, snapshot: &str) -> PathBuf {
+        self.root.join(Digest::of(snapshot.as_bytes()).to_hex())
+    }
+
+    fn path(&self, snapshot: &str, upload_id: &str) -> PathBuf {
+        self.directory(snapshot).join(Digest::of(upload_id.as_bytes()).to_hex())
+    }
+}
+
+/// The log of one upload, open for appending. One at a time: the caller holds the upload's lock.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    file: fs::File,
+    committed: u64,
+    accepted: u64,
+    bytes: u64,
+    limit: u64,
+    broken: bool,
+    pending: Vec<u8>,
+}
+
+impl Log {
+    /// Every piece up to this one is durable.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Takes a piece; it is durable after the next [`Log::sync`]. A piece that was taken before is ignored.
+    ///
+    /// # Errors
+    /// When a piece is missing in between, or it or the upload is too large.
+    pub fn append(&mut self, piece: &Piece) -> Result<(), StagingError> {
+        let expected = self.accepted.saturating_add(1);
+        if piece.sequence > expected {
+            return Err(StagingError::Gap { expected, got: piece.sequence });
+        }
+        if piece.sequence < expected {
+            return Ok(());
+        }
+        let (data, path) = (piece.data.len(), piece.path.len());
+        if data > MAX_DATA || path > MAX_PATH {
+            return Err(StagingError::TooLarge { data, path });
+        }
+        let frame = encode(piece);
+        let bytes = self.bytes.saturating_add(frame.len().try_into().unwrap_or(u64::MAX));
+        if bytes > self.limit {
+            return Err(StagingError::OverQuota { limit: self.limit });
+        }
+        self.bytes = bytes;
+        self.accepted = piece.sequence;
+        self.pending.extend(frame);
+        Ok(())
+    }
+
+    /// Makes what was taken durable and returns the last durable sequence.
+    ///
+    /// # Errors
+    /// When the file cannot be written. The log takes nothing more then: what the system has of it is unknown until it is opened again.
+    pub fn sync(&mut self) -> Result<u64, StoreError> {
+        if self.broken {
+            let what = "an earlier write failed; the upload has to be reopened".to_owned();
+            return Err(StoreError::Damaged { path: self.path.clone(), what });
+        }
+        if !self.pending.is_empty() {
+            let written = self.file.write_all(&self.pending).and_then(|()| self.file.sync_data());
+            self.broken = written.is_err();
+            written.map_err(io_error("write", &self.path))?;
+            self.pending.clear();
+            self.committed = self.accepted;
+        }
+        Ok(self.committed)
+    }
+}
+
+/// The pieces of an upload, in order.
+#[derive(Debug)]
+pub struct Pieces {
+    path: PathBuf,
+    bytes: u64,
+    frames: Frames<fs::File>,
+}
+
+impl Pieces {
+    /// The size of the log.
+    #[must_use]
+    pub fn bytes_total(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How much of the log was read.
+    #[must_use]
+    pub fn bytes_done(&self) -> u64 {
+        self.frames.offset
+    }
+
+    /// Checks, after the last piece, that nothing follows that could not be read.
+    ///
+    /// # Errors
+    /// When the log does not end here.
+    pub fn check_end(&self) -> Result<(), StoreError> {
+        if self.frames.offset == self.bytes {
+            return Ok(());
+        }
+        let what = format!(
+            "the upload cannot be read behind byte {}; reopen it and send the rest again",
+            self.frames.offset
+        );
+        Err(StoreError::Damaged { path: self.path.clone(), what })
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Piece, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.frames.next().map_err(io_error("read", &self.path)).transpose()
+    }
+}
+
+#[derive(Debug)]
+struct Frames<R> {
+    source: BufReader<R>,
+    offset: u64,
+}
+
+impl<R: io::Read> Frames<R> {
+    /// The next whole frame; `None` at the end and at a torn frame.
+    fn next(&mut self) -> io::Result<Option<Piece>> {
+        let mut head = [0; HEAD];
+        if !fill(&mut self.source, &mut head)? {
+            return Ok(None);
+        }
+        let (length, hash) = head.split_at(4);
+        let length = <[u8; 4]>::try_from(length)
+            .ok()
+            .and_then(|l| usize::try_from(u32::from_le_bytes(l)).ok());
+        let Some(length) = length.filter(|length| *length <= MAX_PAYLOAD) else { return Ok(None) };
+        let mut payload = vec![0; length];
+        if !fill(&mut self.source, &mut payload)? || Digest::of(&payload).hash() != hash {
+            return Ok(None);
+        }
+        let piece = decode(&payload.into());
+        if piece.is_some() {
+            self.offset =
+                self.offset.saturating_add((HEAD + length).try_into().unwrap_or(u64::MAX));
+        }
+        Ok(piece)
+    }
+}
+
+struct End {
+    offset: u64,
+    sequence: u64,
+}
+
+fn scan(file: &mut fs::File) -> io::Result<End> {
+    let mut frames = Frames { source: BufReader::with_capacity(MAX_DATA, file), offset: 0 };
+    let mut end = End { offset: 0, sequence: 0 };
+    while let Some(piece) =
+        frames.next()?.filter(|piece| piece.sequence == end.sequence.saturating_add(1))
+    {
+        end = End { offset: frames.offset, sequence: piece.sequence };
+    }
+    Ok(end)
+}
+
+fn fill(source: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match source.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn encode(piece: &Piece) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(FIXED + piece.path.len() + piece.data.len());
+    payload.extend(piece.sequence.to_le_bytes());
+    payload.extend(u16::try_from(piece.path.len()).unwrap_or(u16::MAX).to_le_bytes());
+    payload.extend(piece.path.as_bytes());
+    payload.extend(&piece.data[..]);
+    let mut frame = Vec::with_capacity(HEAD + payload.len());
+    frame.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    frame.extend(Digest::of(&payload).hash());
+    frame.extend(payload);
+    frame
+}
+
+fn decode(payload: &Bytes) -> Option<Piece> {
+    let (sequence, rest) = payload.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_le_bytes(*length));
+    let path = String::from_utf8(rest.get(..length)?.to_vec()).ok()?;
+    Some(Piece {
+        sequence: u64::from_le_bytes(*sequence),
+        path,
+        data: payload.slice(FIXED + length..),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 1 << 20;
+
+    fn piece(sequence: u64, path: &str, data: &'static str) -> Piece {
+        Piece { sequence, path: path.to_owned(), data: data.into() }
+    }
+
+    fn pieces() -> Vec<Piece> {
+        vec![piece(1, "a.md", "one"), piece(2, "a.md", ""), piece(3, "b.json", "three")]
+    }
+
+    fn write(staging: &Staging) -> PathBuf {
+        let mut log = staging.open("s", "u").unwrap();
+        for piece in pieces() {
+            log.append(&piece).unwrap();
+        }
+        assert_eq!((log.committed(), log.sync().unwrap()), (0, 3));
+        log.path
+    }
+
+    fn read(staging: &Staging) -> Vec<Piece> {
+        staging.read("s", "u").unwrap().unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn what_was_synced_is_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path().to_owned(), LIMIT);
+        write(&staging);
+        assert_eq!(read(&staging), pieces());
+        assert_eq!(staging.open("s", "u").unwrap().committed(), 3);
+        assert!(staging.read("s", "other").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_torn_end_is_cut_at_every_byte_and_can_be_continued() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path().to_owned(), LIMIT);
+        let path = write(&staging);
+        let whole = fs::read(&path).unwrap();
+        let ends: Vec<usize> = pieces()
+            .iter()
+            .scan(0, |end, piece| {
+                *end += encode(piece).len();
+                Some(*end)
+            })
+            .collect();
+        for length in 0..=whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let mut log = staging.open("s", "u").unwrap();
+            let whole_frames = ends.iter().filter(|end| **end <= length).count();
+            assert_eq!(log.committed(), u64::try_from(whole_frames).unwrap(), "cut at {length}");
+            for piece in pieces() {
+                log.append(&piece).unwrap();
+            }
+            assert_eq!(log.sync().unwrap(), 3);
+            assert_eq!(fs::read(&path).unwrap(), whole, "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn garbage_behind_and_inside_frames_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path().to_owned(), LIMIT);
+        let path = write(&staging);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x40;
+            fs::write(&path, &flipped).unwrap();
+            let committed = staging.open("s", "u").unwrap().committed();
+            assert!(committed < 3, "flip at {at}");
+            assert!(
+                read(&staging) == pieces()[..usize::try_from(committed).unwrap()],
+                "flip at {at}"
+            );
+        }
+        let mut longer = whole.clone();
+        longer.extend([0xff; 100]);
+        fs::write(&path, longer).unwrap();
+        assert_eq!(staging.open("s", "u").unwrap().committed(), 3);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+
+    #[test]
+    fn duplicates_are_ignored_and_gaps_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path().to_owned(), LIMIT);
+        write(&staging);
+        let mut log = staging.open("s", "u").unwrap();
+        log.append(&piece(2, "a.md", "again, but different")).unwrap();
+        assert!(matches!(
+            log.append(&piece(5, "c", "")),
+            Err(StagingError::Gap { expected: 4, got: 5 })
+        ));
+        log.append(&piece(4, "c", "four")).unwrap();
+        log.append(&piece(4, "c", "four")).unwrap();
+        assert_eq!(log.sync().unwrap(), 4);
+        assert_eq!(read(&staging).len(), 4);
+        assert_eq!(read(&staging)[..3], pieces());
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path().to_owned(), 200);
+        let mut log = staging.open("s", "u").unwrap();
+        let large = Piece { sequence: 1, path: "a".into(), data: vec![0; MAX_DATA + 1].into() };
+        assert!(matches!(log.append(&large), Err(StagingError::TooLarge { .. })));
+        log.append(&Piece { sequence: 1, path: "a".into(), data: vec![0; 100].into() }).unwrap();
+        let second = Piece { sequence: 2, path: "a".into(), data: vec![0; 100].into() };
+        assert!(matches!(log.append(&second), Err(StagingError::OverQuota { limit: 200 })));
+        assert_eq!(log.sync().unwrap(), 1, "what was taken before stays");
+    }
+
+    #[test]
+    fn removal_leaves_other_snapshots_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path().join("staging"), LIMIT);
+        staging.retain(&[]).unwrap();
+        write(&staging);
+        drop(staging.open("t", "u").unwrap());
+        staging.remove("t").unwrap();
+        staging.remove("t").unwrap();
+        assert!(staging.read("t", "u").unwrap().is_none());
+        assert_eq!(read(&staging), pieces());
+        staging.retain(&["s".to_owned()]).unwrap();
+        assert_eq!(read(&staging), pieces());
+        staging.retain(&[]).unwrap();
+        assert!(staging.read("s", "u").unwrap().is_none());
+    }
+}
