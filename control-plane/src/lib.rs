@@ -1,4 +1,23 @@
 //! The control plane: stores, validates and announces snapshots, transforms, test configs and replays.
+//!
+//! It announces, it does not carry: responders subscribe and hear digests; bytes come by digest over another call; the mocked traffic never
+//! passes here. In reading order:
+//!
+//! 1. [`config`] → [`app`]: settings, wiring, server;
+//! 2. `service`: the gRPC services, and errors as they meet the outside;
+//! 3. [`import`]: uploads become chunks; `validate` judges users' documents with the engine;
+//! 4. [`publish`] and [`fleet`]: what is announced, and what responders made of it;
+//! 5. [`store`] and [`content`]: records, blobs, and what the blobs hold.
 
+pub mod app;
+pub mod config;
+pub mod content;
+pub mod fleet;
 pub mod import;
+pub mod publish;
+mod service;
 pub mod store;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod validate;

@@ -1,0 +1,316 @@
+//! Wiring: configuration → stores → services → server.
+
+use std::{
+    fs, io,
+    io::{Read as _, Seek as _, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use countersign_proto::{
+    FILE_DESCRIPTOR_SET,
+    control::v1::{
+        replay_service_server::ReplayServiceServer, snapshot_service_server::SnapshotServiceServer,
+        test_config_service_server::TestConfigServiceServer,
+        transform_service_server::TransformServiceServer,
+    },
+    discovery::v1::{
+        chunk_service_server::ChunkServiceServer, discovery_service_server::DiscoveryServiceServer,
+    },
+};
+use rustix::fs::{FlockOperation, flock};
+use tokio::{net::TcpSocket, sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    server::NamedService,
+    transport::{
+        Server,
+        server::{Router, TcpIncoming},
+    },
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    config::Config,
+    fleet::Fleet,
+    import::{staging::Staging, uploads::Uploads},
+    publish::Publisher,
+    service::{
+        Plane, chunk::Chunks, discovery::Discovery, replay::Replays, snapshot::Snapshots,
+        test_config::TestConfigs, transform::Transforms,
+    },
+    store::{
+        MetaStore, StoreError,
+        blob::{FileBlobs, io_error},
+        blocking,
+        sqlite::SqliteMeta,
+    },
+    sweep,
+};
+
+/// Imports and compilations that run at the same time.
+const HEAVY: usize = 2;
+/// Connections that wait to be accepted, for the moment when a whole fleet reconnects.
+const BACKLOG: u32 = 4096;
+/// Discovery needs room for acknowledgements that are small but many.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// A control plane that runs.
+#[derive(Debug)]
+pub struct Running {
+    addr: SocketAddr,
+    stopping: CancellationToken,
+    health: HealthReporter,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    grace: Duration,
+    // Held open as long as the directory is used.
+    _lock: fs::File,
+}
+
+impl Running {
+    /// Where the gRPC services listen.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Resolves when the server ends by itself, which is a failure.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub async fn ended(&mut self) -> Result<(), StartError> {
+        match (&mut self.server).await {
+            Ok(Ok(())) | Err(_) => Err(StartError::Ended),
+            Ok(Err(source)) => Err(StartError::Serve { source }),
+        }
+    }
+
+    /// Takes no new calls, lets open ones end for a bounded time, and stops.
+    pub async fn shutdown(mut self) {
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.stopping.cancel();
+        if !self.server.is_finished() && timeout(self.grace, &mut self.server).await.is_err() {
+            tracing::warn!("calls were still open at the end of the shutdown grace");
+            self.server.abort();
+            // An aborted task only says that it was.
+            drop((&mut self.server).await);
+        }
+    }
+}
+
+/// Why a control plane does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is not loopback, and callers are not authenticated.
+    #[error(
+        "refusing to listen on {listen}: callers are not authenticated, so that whoever reaches the port can read and change everything; \
+         listen on 127.0.0.1, or pass --allow-insecure when the network is trusted"
+    )]
+    Insecure {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Somebody else listens there.
+    #[error(
+        "address already in use: {listen}; stop the process that listens there, or choose another port with --listen"
+    )]
+    InUse {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {}", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
+    },
+    /// The descriptors for reflection cannot be read.
+    #[error("cannot describe the services")]
+    Describe {
+        /// What is wrong with them.
+        #[source]
+        source: tonic_reflection::server::Error,
+    },
+    /// The server failed.
+    #[error("the server failed")]
+    Serve {
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The server ended although nobody asked for it.
+    #[error("the server ended unexpectedly")]
+    Ended,
+}
+
+impl StartError {
+    /// Whether other settings would mend it.
+    #[must_use]
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::Insecure { .. })
+    }
+}
+
+/// Starts a control plane and returns when it listens.
+///
+/// # Errors
+/// When the data directory cannot be used or the address cannot be listened on.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    check_exposure(&config)?;
+    // First, so that a second process on the same port does not touch the data.
+    let incoming = listen(config.listen)?;
+    let addr = incoming
+        .local_addr()
+        .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+    let stopping = CancellationToken::new();
+    let unusable =
+        |error| StartError::Data { path: config.data_dir.clone(), source: Box::new(error) };
+    let (plane, lock) = open(&config, stopping.clone()).await.map_err(unusable)?;
+
+    let health = HealthReporter::new();
+    let router = router(&Arc::new(plane), &health).await?;
+    let serve = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+    let server = tokio::spawn(serve);
+    tracing::info!(%addr, data_dir = %config.data_dir.display(), "control plane listens");
+    Ok(Running { addr, stopping, health, server, grace: config.shutdown_grace, _lock: lock })
+}
+
+fn check_exposure(config: &Config) -> Result<(), StartError> {
+    if config.listen.ip().is_loopback() {
+        return Ok(());
+    }
+    if !config.allow_insecure {
+        return Err(StartError::Insecure { listen: config.listen });
+    }
+    tracing::warn!(listen = %config.listen, "listening off loopback without authentication");
+    Ok(())
+}
+
+fn listen(listen: SocketAddr) -> Result<TcpIncoming, StartError> {
+    let bind = || {
+        let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(listen)?;
+        socket.listen(BACKLOG)
+    };
+    match bind() {
+        Ok(listener) => Ok(TcpIncoming::from(listener).with_nodelay(Some(true))),
+        Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+            Err(StartError::InUse { listen })
+        }
+        Err(source) => Err(StartError::Listen { listen, source }),
+    }
+}
+
+async fn open(
+    config: &Config,
+    stopping: CancellationToken,
+) -> Result<(Plane, fs::File), StoreError> {
+    let (dir, limit) = (config.data_dir.clone(), config.max_upload);
+    let (lock, meta, blobs, staging) = blocking(move || {
+        let lock = lock(&dir)?;
+        let meta = SqliteMeta::open(&dir.join("meta.db"))?;
+        Ok::<_, StoreError>((
+            lock,
+            meta,
+            FileBlobs::open(&dir.join("blobs"))?,
+            Staging::new(dir.join("staging"), limit),
+        ))
+    })
+    .await??;
+    let meta: Arc<dyn MetaStore> = Arc::new(meta);
+    sweep::run(&*meta, &blobs, staging.clone()).await?;
+    let plane = Plane {
+        publisher: Publisher::start(Arc::clone(&meta), stopping.clone()).await?,
+        meta,
+        blobs: Arc::new(blobs),
+        staging,
+        uploads: Uploads::default(),
+        fleet: Fleet::default(),
+        timing: config.timing,
+        heavy: Semaphore::new(HEAVY),
+        stopping,
+    };
+    Ok((plane, lock))
+}
+
+/// Takes the directory for this process.
+fn lock(dir: &Path) -> Result<fs::File, StoreError> {
+    fs::create_dir_all(dir).map_err(io_error("make", dir))?;
+    let path = dir.join("lock");
+    let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = file.map_err(io_error("open", &path))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        let known = file.take(32).read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
+        return Err(StoreError::Locked {
+            path: dir.to_owned(),
+            holder: known.then(|| holder.trim().to_owned()),
+        });
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(io_error("write", &path))?;
+    Ok(file)
+}
+
+async fn router(plane: &Arc<Plane>, health: &HealthReporter) -> Result<Router, StartError> {
+    let shared = || Arc::clone(plane);
+    let snapshots = SnapshotServiceServer::new(Snapshots { plane: shared() });
+    let transforms = TransformServiceServer::new(Transforms { plane: shared() });
+    let test_configs = TestConfigServiceServer::new(TestConfigs { plane: shared() });
+    let replays = ReplayServiceServer::new(Replays::new(shared()));
+    let discovery = DiscoveryServiceServer::new(Discovery { plane: shared() });
+    let chunks = ChunkServiceServer::new(Chunks::new(shared()));
+    for name in [
+        named(&snapshots),
+        named(&transforms),
+        named(&test_configs),
+        named(&replays),
+        named(&discovery),
+        named(&chunks),
+    ] {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    let describe = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+    };
+    let failed = |source| StartError::Describe { source };
+    Ok(Server::builder()
+        .max_concurrent_streams(100)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(
+            tonic_health::server::HealthService::from_health_reporter(health.clone()),
+        ))
+        .add_service(describe().build_v1().map_err(failed)?)
+        .add_service(describe().build_v1alpha().map_err(failed)?)
+        .add_service(snapshots)
+        .add_service(transforms)
+        .add_service(test_configs)
+        .add_service(replays)
+        .add_service(discovery)
+        .add_service(chunks))
+}
+
+fn named<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}

@@ -1,0 +1,166 @@
+//! What the control plane is told at its start: one table of flags and variables, read once and passed on as a value.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+/// The address that the control plane listens on by default.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:4180";
+
+/// The settings of a control plane.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the gRPC services listen; port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// The directory of everything that is stored; made when it is absent.
+    pub data_dir: PathBuf,
+    /// Listens off loopback although callers are not authenticated.
+    pub allow_insecure: bool,
+    /// The largest upload, in bytes.
+    pub max_upload: u64,
+    /// How long open calls may go on after a shutdown was asked for.
+    pub shutdown_grace: Duration,
+    /// The timing of subscriptions.
+    pub timing: Timing,
+}
+
+impl Config {
+    /// The defaults, with these two choices.
+    #[must_use]
+    pub fn new(listen: SocketAddr, data_dir: PathBuf) -> Self {
+        Self {
+            listen,
+            data_dir,
+            allow_insecure: false,
+            max_upload: 2 * 1024 * 1024 * 1024,
+            shutdown_grace: Duration::from_secs(5),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// The timing of subscriptions, fixed by the contract; tests shorten it.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// A responder's `Hello` has to come in this time.
+    pub hello: Duration,
+    /// Heartbeats come so often.
+    pub heartbeat: Duration,
+    /// How long to wait until the store is as fresh as a responder asks for.
+    pub floor: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            hello: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(15),
+            floor: Duration::from_secs(2),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  Try it out, storing everything below the current directory:
+    countersign-control-plane
+
+  On a server, with the data on its own volume:
+    countersign-control-plane --data-dir /var/lib/countersign
+
+  Import a recording and serve it (a responder has to be connected):
+    countersign snapshot import ./recording --id login
+    countersign replay start login
+
+Exit codes: 0 after SIGINT or SIGTERM, 1 when it cannot start or fails, 2 for wrong usage or settings.
+RUST_LOG selects what is logged, for example RUST_LOG=countersign_control_plane=debug.";
+
+/// Stores recordings, transforms and test configs, and tells responders what to serve.
+///
+/// The control plane answers no mocked traffic itself: responders subscribe to it, fetch what they lack, and go on serving when it is down.
+#[derive(Debug, Parser)]
+#[command(name = "countersign-control-plane", version, after_help = AFTER_HELP)]
+pub struct Args {
+    /// The address of the gRPC services; port 0 takes any free port
+    #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
+    listen: SocketAddr,
+
+    /// The directory of everything that is stored; made when it is absent, used by one process at a time
+    #[arg(
+        long,
+        env = "COUNTERSIGN_DATA_DIR",
+        value_name = "DIRECTORY",
+        default_value = "countersign-data"
+    )]
+    data_dir: PathBuf,
+
+    /// Listen off loopback although callers are not authenticated: whoever reaches the port can read and change everything
+    #[arg(long, env = "COUNTERSIGN_ALLOW_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
+    allow_insecure: bool,
+
+    /// The largest upload in MiB; an import holds its pairs in memory
+    #[arg(long, env = "COUNTERSIGN_MAX_UPLOAD_MIB", value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    max_upload_mib: u64,
+
+    /// How many seconds open calls may go on after SIGINT or SIGTERM
+    #[arg(long, env = "COUNTERSIGN_SHUTDOWN_GRACE", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    shutdown_grace: u64,
+
+    /// How log lines look
+    #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+impl From<Args> for Config {
+    fn from(args: Args) -> Self {
+        Self {
+            allow_insecure: args.allow_insecure,
+            max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
+            shutdown_grace: Duration::from_secs(args.shutdown_grace),
+            ..Self::new(args.listen, args.data_dir)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound_and_flags_arrive() {
+        Args::command().debug_assert();
+        let args = [
+            "x",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            "d",
+            "--max-upload-mib",
+            "3",
+            "--shutdown-grace",
+            "7",
+        ];
+        let config = Config::from(Args::try_parse_from(args).unwrap());
+        assert_eq!(
+            (config.listen.port(), config.data_dir, config.allow_insecure),
+            (0, PathBuf::from("d"), false)
+        );
+        assert_eq!(
+            (config.max_upload, config.shutdown_grace),
+            (3 * 1024 * 1024, Duration::from_secs(7))
+        );
+        assert!(Args::try_parse_from(["x", "--listen", "nowhere"]).is_err());
+        assert!(Args::try_parse_from(["x", "--max-upload-mib", "0"]).is_err());
+    }
+}

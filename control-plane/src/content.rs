@@ -1,0 +1,171 @@
+//! What is stored as blobs: the chunks and manifest of a snapshot, and the closure of a bundle.
+//!
+//! Whatever is read was verified by the blob store; a digest that leads nowhere is an error that names it.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use countersign_engine::jwt::key::SecretRef;
+use countersign_engine::snapshot::{
+    RrPair, Serve,
+    digest::Digest,
+    wire::{WireError, decode_chunk_bytes},
+};
+
+use crate::{
+    service::wire,
+    store::{BlobStore, StoreError},
+};
+
+/// The layout of the blobs that this version writes.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// Lists the chunks of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Manifest {
+    /// The chunks in endpoint order, each with the number of its pairs.
+    pub chunks: Vec<(Digest, u64)>,
+}
+
+impl Manifest {
+    /// The number of pairs in all chunks.
+    #[must_use]
+    pub fn pairs(&self) -> u64 {
+        self.chunks.iter().map(|(_, pairs)| pairs).sum()
+    }
+}
+
+/// Everything that a responder needs, by digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// The manifest of the snapshot.
+    pub manifest: Digest,
+    /// The template, where the replay has one.
+    pub transform: Option<Digest>,
+    /// The test config.
+    pub test_config: Digest,
+    /// The secrets that the template names.
+    pub required_secrets: Vec<SecretRef>,
+    /// Which pairs are served.
+    pub serve: Serve,
+}
+
+/// Why stored content cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// A blob is named but not stored.
+    #[error("the blob {digest} is missing from the store")]
+    Missing {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A blob is not what the one that names it says.
+    #[error("the blob {digest} cannot be read")]
+    Malformed {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        #[source]
+        source: WireError,
+    },
+    /// A record is not what it should be.
+    #[error("the record of {name} cannot be read")]
+    Record {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: WireError,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A blob that must be there.
+pub(crate) async fn blob(blobs: &dyn BlobStore, digest: Digest) -> Result<Bytes, ContentError> {
+    blobs.get(&digest).await?.ok_or(ContentError::Missing { digest })
+}
+
+/// The manifest with this digest.
+pub(crate) async fn manifest(
+    blobs: &dyn BlobStore,
+    digest: Digest,
+) -> Result<Manifest, ContentError> {
+    wire::decode_manifest(blob(blobs, digest).await?)
+        .map_err(|source| ContentError::Malformed { digest, source })
+}
+
+/// The pairs of one chunk.
+pub(crate) async fn chunk(
+    blobs: &dyn BlobStore,
+    digest: Digest,
+) -> Result<Vec<RrPair>, ContentError> {
+    decode_chunk_bytes(blob(blobs, digest).await?)
+        .map_err(|source| ContentError::Malformed { digest, source })
+}
+
+/// All pairs of a snapshot, in recorded order.
+pub(crate) async fn pairs(
+    blobs: &dyn BlobStore,
+    digest: Digest,
+) -> Result<Vec<RrPair>, ContentError> {
+    let mut pairs = Vec::new();
+    for (digest, _) in manifest(blobs, digest).await?.chunks {
+        pairs.extend(chunk(blobs, digest).await?);
+    }
+    pairs.sort_by_key(|pair| pair.ordinal);
+    Ok(pairs)
+}
+
+/// Which blobs belong to a bundle. Bundles never change, so that the answer is kept for the newest few.
+#[derive(Debug, Default)]
+pub(crate) struct Closures {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    closures: HashMap<Digest, Arc<HashSet<Digest>>>,
+    order: VecDeque<Digest>,
+}
+
+impl Closures {
+    const KEPT: usize = 64;
+
+    /// The digests of the bundle itself and of everything that it names.
+    pub(crate) async fn of(
+        &self,
+        blobs: &dyn BlobStore,
+        bundle: Digest,
+    ) -> Result<Arc<HashSet<Digest>>, ContentError> {
+        if let Some(closure) = self.lock().closures.get(&bundle) {
+            return Ok(Arc::clone(closure));
+        }
+        let parts = wire::decode_bundle(blob(blobs, bundle).await?)
+            .map_err(|source| ContentError::Malformed { digest: bundle, source })?;
+        let mut closure: HashSet<Digest> = [bundle, parts.manifest, parts.test_config].into();
+        closure.extend(parts.transform);
+        closure.extend(
+            manifest(blobs, parts.manifest).await?.chunks.into_iter().map(|(digest, _)| digest),
+        );
+        let closure = Arc::new(closure);
+        let mut kept = self.lock();
+        if kept.closures.insert(bundle, Arc::clone(&closure)).is_none() {
+            kept.order.push_back(bundle);
+        }
+        if kept.order.len() > Self::KEPT
+            && let Some(oldest) = kept.order.pop_front()
+        {
+            kept.closures.remove(&oldest);
+        }
+        Ok(closure)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

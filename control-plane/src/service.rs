@@ -1,0 +1,411 @@
+//! The gRPC services, and the one place where errors become a [`Status`].
+//!
+//! Each error carries `google.rpc` details: an `ErrorInfo` always, and field violations, the resource's name or the failed precondition
+//! as fits. Wire types stay in this module's files.
+
+pub(crate) mod chunk;
+pub(crate) mod discovery;
+pub(crate) mod name;
+pub(crate) mod page;
+pub(crate) mod replay;
+pub(crate) mod snapshot;
+pub(crate) mod test_config;
+pub(crate) mod transform;
+pub(crate) mod wire;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use countersign_engine::diagnostic::{Diagnostic, Severity};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{
+    config::Timing,
+    content::ContentError,
+    fleet::Fleet,
+    import::{
+        ImportError,
+        staging::{Staging, StagingError},
+        uploads::Uploads,
+    },
+    publish::Publisher,
+    store::{BlobStore, CommitError, Committed, Kind, MetaStore, Record, StoreError, Txn},
+};
+
+/// What the services share.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    pub(crate) meta: Arc<dyn MetaStore>,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) staging: Staging,
+    pub(crate) uploads: Uploads,
+    pub(crate) publisher: Publisher,
+    pub(crate) fleet: Fleet,
+    pub(crate) timing: Timing,
+    /// Bounds imports and compilations, which hold whole snapshots in memory.
+    pub(crate) heavy: Semaphore,
+    /// Ends the streams that would otherwise never end.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Plane {
+    /// One record, which must exist.
+    pub(crate) async fn get(&self, kind: Kind, name: &str) -> Result<Record, Problem> {
+        self.meta
+            .get(kind, name)
+            .await?
+            .ok_or_else(|| Problem::NotFound { kind, name: name.to_owned() })
+    }
+
+    /// Commits what changes the announced table, and returns when the table shows it.
+    pub(crate) async fn announce(&self, txn: Txn) -> Result<Committed, CommitError> {
+        let committed = self.meta.commit(txn).await?;
+        self.publisher.caught_up(committed.revision).await;
+        Ok(committed)
+    }
+
+    /// Waits for a turn at work that holds a whole snapshot in memory.
+    pub(crate) async fn heavy(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.heavy.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
+    }
+}
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    /// A field of the request is not acceptable.
+    #[error("{field}: {message}")]
+    Field { field: String, reason: &'static str, message: String },
+    /// A user's document is refused, with every finding.
+    #[error("{what} is refused: {}", summary(findings))]
+    Document { what: &'static str, reason: &'static str, findings: Vec<Diagnostic> },
+    /// A user's document cannot be used with what is stored, with every finding.
+    #[error("{what}: {}", summary(findings))]
+    Unusable { what: String, reason: &'static str, findings: Vec<Diagnostic> },
+    /// The resource does not exist.
+    #[error("there is no {kind} {name}")]
+    NotFound { kind: Kind, name: String },
+    /// The resource exists already.
+    #[error("{kind} {name} exists already")]
+    Exists { kind: Kind, name: String },
+    /// The state of a resource does not allow it.
+    #[error("{message}")]
+    State { reason: &'static str, subject: String, message: String },
+    /// The caller may not have it.
+    #[error("{message}")]
+    Denied { reason: &'static str, message: String },
+    /// Another call got in between.
+    #[error("{message}")]
+    Aborted { reason: &'static str, message: String },
+    /// The peer broke the rules of a stream.
+    #[error("{message}")]
+    Protocol { code: Code, reason: &'static str, message: String },
+    /// Try again later.
+    #[error("{message}")]
+    Unavailable { reason: &'static str, message: String },
+    /// A commit did not happen.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An upload failed.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// Stored content cannot be used.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// An import failed.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+}
+
+impl Problem {
+    /// A field that is not acceptable.
+    pub(crate) fn field(
+        field: impl Into<String>,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::Field { field: field.into(), reason, message: message.into() }
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        let message = problem.to_string();
+        match problem {
+            Problem::Field { field, reason, message: what } => {
+                let mut details = info(reason, []);
+                details.add_bad_request_violation(field, what);
+                Self::with_error_details(Code::InvalidArgument, message, details)
+            }
+            Problem::Document { reason, findings, .. } => Self::with_error_details(
+                Code::InvalidArgument,
+                message,
+                violations(info(reason, []), &findings),
+            ),
+            Problem::Unusable { reason, findings, .. } => Self::with_error_details(
+                Code::FailedPrecondition,
+                message,
+                violations(info(reason, []), &findings),
+            ),
+            Problem::NotFound { kind, name } => not_found(kind, name, message),
+            Problem::Exists { kind, name } => {
+                resource(Code::AlreadyExists, "ALREADY_EXISTS", kind, name, message)
+            }
+            Problem::State { reason, subject, .. } => {
+                let mut details = info(reason, []);
+                details.add_precondition_failure_violation(reason, subject, message.clone());
+                Self::with_error_details(Code::FailedPrecondition, message, details)
+            }
+            Problem::Denied { reason, .. } => {
+                Self::with_error_details(Code::PermissionDenied, message, info(reason, []))
+            }
+            Problem::Aborted { reason, .. } => {
+                Self::with_error_details(Code::Aborted, message, info(reason, []))
+            }
+            Problem::Protocol { code, reason, .. } => {
+                Self::with_error_details(code, message, info(reason, []))
+            }
+            Problem::Unavailable { reason, .. } => retry(reason, message),
+            Problem::Commit(error) => commit(error, message),
+            Problem::Store(error) | Problem::Import(ImportError::Store(error)) => store(&error),
+            Problem::Staging(error) => staging(error, message),
+            Problem::Content(error) => content(&error),
+        }
+    }
+}
+
+/// The message in a record.
+pub(crate) fn stored<M: prost::Message + Default>(record: &Record) -> Result<M, Problem> {
+    wire::decode("record", record.body.clone())
+        .map_err(|source| ContentError::Record { name: record.name.clone(), source }.into())
+}
+
+/// The domain of our `ErrorInfo`s.
+pub(crate) const DOMAIN: &str = "countersign.dev";
+
+/// Details travel in a header; past this size common clients refuse the whole answer.
+const DETAILS_LIMIT: usize = 5 * 1024;
+
+fn info<const N: usize>(reason: &str, metadata: [(&str, String); N]) -> ErrorDetails {
+    let metadata: HashMap<String, String> =
+        metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}
+
+fn resource(code: Code, reason: &str, kind: Kind, name: String, message: String) -> Status {
+    let mut details = info(reason, []);
+    details.set_resource_info(kind.as_str(), name, "", message.clone());
+    Status::with_error_details(code, message, details)
+}
+
+fn not_found(kind: Kind, name: String, message: String) -> Status {
+    let reason = match kind {
+        Kind::Snapshot => "SNAPSHOT_NOT_FOUND",
+        Kind::Transform => "TRANSFORM_NOT_FOUND",
+        Kind::TestConfig => "TEST_CONFIG_NOT_FOUND",
+        Kind::Replay | Kind::Assignment => "REPLAY_NOT_FOUND",
+    };
+    resource(Code::NotFound, reason, kind, name, message)
+}
+
+fn retry(reason: &str, message: String) -> Status {
+    let mut details = info(reason, []);
+    details.set_retry_info(Some(Duration::from_secs(1)));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+fn commit(error: CommitError, message: String) -> Status {
+    match error {
+        CommitError::Exists { kind, name } => {
+            resource(Code::AlreadyExists, "ALREADY_EXISTS", kind, name, message)
+        }
+        CommitError::Missing { kind, name } => not_found(kind, name, message),
+        CommitError::Changed { name, current, .. } => Status::with_error_details(
+            Code::Aborted,
+            message,
+            info("ETAG_MISMATCH", [("name", name), ("etag", current)]),
+        ),
+        CommitError::Store(error) => store(&error),
+    }
+}
+
+fn store(error: &StoreError) -> Status {
+    let (code, reason) = if error.is_full() {
+        (Code::ResourceExhausted, "STORE_FULL")
+    } else if error.is_damage() {
+        (Code::DataLoss, "STORE_DAMAGED")
+    } else if matches!(error, StoreError::Stopped) {
+        return retry("STOPPING", error.to_string());
+    } else {
+        (Code::Internal, "STORE_FAILED")
+    };
+    let message = chain(error);
+    tracing::error!(reason, error = message, "store failed");
+    Status::with_error_details(code, message, info(reason, []))
+}
+
+fn staging(error: StagingError, message: String) -> Status {
+    match error {
+        StagingError::Gap { expected, .. } => Status::with_error_details(
+            Code::OutOfRange,
+            message,
+            info("UPLOAD_GAP", [("expected_sequence", expected.to_string())]),
+        ),
+        StagingError::TooLarge { .. } => {
+            let mut details = info("PIECE_TOO_LARGE", []);
+            details.add_bad_request_violation("data", message.clone());
+            Status::with_error_details(Code::InvalidArgument, message, details)
+        }
+        StagingError::OverQuota { .. } => {
+            let mut details = info("UPLOAD_TOO_LARGE", []);
+            details.add_quota_failure_violation("upload", message.clone());
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        StagingError::Store(error) => store(&error),
+    }
+}
+
+fn content(error: &ContentError) -> Status {
+    match error {
+        ContentError::Store(error) => store(error),
+        ContentError::Missing { digest } => {
+            let message = chain(error);
+            tracing::error!(%digest, "stored content is missing");
+            Status::with_error_details(
+                Code::DataLoss,
+                message,
+                info("BLOB_MISSING", [("digest", digest.to_string())]),
+            )
+        }
+        ContentError::Malformed { .. } | ContentError::Record { .. } => {
+            let message = chain(error);
+            tracing::error!(error = message, "stored content is malformed");
+            Status::with_error_details(Code::DataLoss, message, info("STORE_DAMAGED", []))
+        }
+    }
+}
+
+/// The error and its sources on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+fn summary(findings: &[Diagnostic]) -> String {
+    let errors = findings.iter().filter(|found| found.severity == Severity::Error).count();
+    let first = findings
+        .iter()
+        .find(|found| found.severity == Severity::Error)
+        .or_else(|| findings.first());
+    match (first, errors) {
+        (None, _) => "nothing usable was found".to_owned(),
+        (Some(first), 0 | 1) => first.to_string(),
+        (Some(first), errors) => format!("{first} (and {} more)", errors - 1),
+    }
+}
+
+/// One field violation per finding, errors first, as many as fit.
+fn violations(mut details: ErrorDetails, findings: &[Diagnostic]) -> ErrorDetails {
+    let mut ordered: Vec<&Diagnostic> = findings.iter().collect();
+    ordered.sort_by_key(|found| std::cmp::Reverse(found.severity));
+    let mut kept = Vec::new();
+    let mut size = 0;
+    for (index, found) in ordered.iter().enumerate() {
+        let violation = violation(found);
+        size += violation.field.len() + violation.description.len() + violation.reason.len() + 12;
+        if size > DETAILS_LIMIT {
+            let rest = format!("{} more findings do not fit in an error", ordered.len() - index);
+            kept.push(FieldViolation::new("", rest));
+            break;
+        }
+        kept.push(violation);
+    }
+    details.set_bad_request(kept);
+    details
+}
+
+fn violation(found: &Diagnostic) -> FieldViolation {
+    let mut description = found.message.clone();
+    if !found.subject.is_empty() {
+        let line = if found.line > 0 { format!(":{}", found.line) } else { String::new() };
+        description = format!("{}{line}: {description}", found.subject);
+    }
+    if !found.hint.is_empty() {
+        description = format!("{description}; {}", found.hint);
+    }
+    let mut violation = FieldViolation::new(found.path.clone(), description);
+    violation.reason = found.code.to_uppercase();
+    violation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_becomes_a_violation_with_path_message_and_hint() {
+        let findings = vec![
+            Diagnostic::warning("w", "responder[1]", "odd"),
+            Diagnostic::error("unknown_transform", "responder[0].type", "there is no `x`")
+                .hint("did you mean `y`?"),
+        ];
+        let status = Status::from(Problem::Document {
+            what: "the template",
+            reason: "INVALID_TEMPLATE",
+            findings,
+        });
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().domain, DOMAIN);
+        let violations = &details.bad_request().unwrap().field_violations;
+        assert_eq!(violations.len(), 2);
+        assert_eq!(
+            (violations[0].field.as_str(), violations[0].reason.as_str()),
+            ("responder[0].type", "UNKNOWN_TRANSFORM")
+        );
+        assert_eq!(violations[0].description, "there is no `x`; did you mean `y`?");
+    }
+
+    #[test]
+    fn details_fit_in_a_header() {
+        let findings: Vec<_> = (0..2000)
+            .map(|n| Diagnostic::error("code", format!("responder[{n}]"), "m".repeat(40)))
+            .collect();
+        let status = Status::from(Problem::Document {
+            what: "the template",
+            reason: "INVALID_TEMPLATE",
+            findings,
+        });
+        assert!(status.details().len() < 8 * 1024, "{}", status.details().len());
+        let details = status.get_error_details();
+        let last =
+            details.bad_request().unwrap().field_violations.last().unwrap().description.clone();
+        assert!(last.contains("more findings"), "{last}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_damaged_one() {
+        let io = |kind| StoreError::Io {
+            doing: "write",
+            path: "x".into(),
+            source: std::io::Error::from(kind),
+        };
+        assert_eq!(
+            Status::from(Problem::from(io(std::io::ErrorKind::StorageFull))).code(),
+            Code::ResourceExhausted
+        );
+        assert_eq!(
+            Status::from(Problem::from(io(std::io::ErrorKind::PermissionDenied))).code(),
+            Code::Internal
+        );
+        let damaged = StoreError::Damaged { path: "x".into(), what: "flipped".into() };
+        assert_eq!(Status::from(Problem::from(damaged)).code(), Code::DataLoss);
+    }
+}

@@ -1,0 +1,298 @@
+//! Subscriptions: what is announced goes out, what responders made of it comes in.
+//!
+//! Inbound messages are drained in their own task that waits for nothing else: unread frames would in the end break the connection.
+
+mod session;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_engine::snapshot::wire::timestamp;
+use countersign_proto::discovery::v1::{
+    Delta, GoAway, Heartbeat, Hello, Outcome, SubscribeRequest, SubscribeResponse, Welcome,
+    discovery_service_server::DiscoveryService, subscribe_request::Message as Said,
+    subscribe_response::Message as Say,
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::{Plane, Problem, name, wire};
+use crate::{content::SCHEMA, fleet, store::now};
+use session::Session;
+
+/// A responder that takes nothing for so long is gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// A responder may hold and select so many replays.
+const HELLO_LIMIT: usize = 10_000;
+
+type Answers = mpsc::Sender<Result<SubscribeResponse, Status>>;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct Discovery {
+    pub(crate) plane: Arc<Plane>,
+}
+
+#[tonic::async_trait]
+impl DiscoveryService for Discovery {
+    type SubscribeStream = ReceiverStream<Result<SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let (sender, receiver) = mpsc::channel(4);
+        let plane = Arc::clone(&self.plane);
+        tokio::spawn(async move {
+            if let Err(status) = subscribe(plane, request.into_inner(), &sender).await {
+                // The responder may be gone; then nobody is left to tell.
+                drop(timeout(SEND_TIMEOUT, sender.send(Err(status))).await);
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+async fn subscribe(
+    plane: Arc<Plane>,
+    mut inbound: Streaming<SubscribeRequest>,
+    answers: &Answers,
+) -> Result<(), Status> {
+    let hello =
+        timeout(plane.timing.hello, inbound.message()).await.map_err(|_| Problem::Protocol {
+            code: Code::DeadlineExceeded,
+            reason: "HELLO_LATE",
+            message: "the first message has to be a `Hello`, and it did not come in time"
+                .to_owned(),
+        })??;
+    let Some(Said::Hello(hello)) = hello.and_then(|request| request.message) else {
+        return Err(protocol("HELLO_MISSING", "the first message has to be a `Hello`").into());
+    };
+    check(&hello)?;
+    let mut table = plane.publisher.subscribe();
+    if hello.store_uid == plane.meta.identity() {
+        let fresh = table.wait_for(|table| table.revision >= hello.last_revision);
+        if timeout(plane.timing.floor, fresh).await.is_err() {
+            let message = format!(
+                "this control plane has not yet seen revision {}; ask again",
+                hello.last_revision
+            );
+            return Err(Problem::Unavailable { reason: "BEHIND", message }.into());
+        }
+    }
+    tracing::info!(
+        responder = hello.responder,
+        project = hello.project,
+        held = hello.held.len(),
+        "responder subscribed"
+    );
+    let (entry, replaced) = plane.fleet.connect(responder(&hello));
+    if replaced {
+        tracing::warn!(
+            responder = hello.responder,
+            "another session of this name was open; names have to be unique in the fleet"
+        );
+    }
+    let shared = Arc::new(Shared {
+        session: Mutex::new(Session::new(&hello)),
+        acknowledged: Notify::new(),
+        entry,
+        plane: Arc::clone(&plane),
+    });
+    let drain = tokio::spawn(Arc::clone(&shared).drain(inbound));
+    let ended = Stream { shared: Arc::clone(&shared), answers }.run(drain).await;
+    plane.fleet.disconnect(&shared.entry);
+    tracing::info!(
+        responder = hello.responder,
+        error = ended.as_ref().err().map(tracing::field::display),
+        "responder left"
+    );
+    ended
+}
+
+fn check(hello: &Hello) -> Result<(), Problem> {
+    name::project("hello.project", &hello.project)?;
+    if hello.responder.is_empty() || hello.responder.len() > 253 {
+        return Err(Problem::field(
+            "hello.responder",
+            "INVALID_RESPONDER",
+            "a responder's name has 1 to 253 bytes",
+        ));
+    }
+    if hello.held.len() > HELLO_LIMIT || hello.selectors.len() > HELLO_LIMIT {
+        return Err(Problem::field(
+            "hello",
+            "TOO_MANY",
+            format!("a responder may hold and select {HELLO_LIMIT} replays"),
+        ));
+    }
+    if hello.max_schema < SCHEMA {
+        return Err(Problem::State {
+            reason: "SCHEMA_TOO_OLD",
+            subject: hello.responder.clone(),
+            message: format!(
+                "bundles have layout {SCHEMA}, this responder reads layouts up to {}; upgrade it",
+                hello.max_schema
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn responder(hello: &Hello) -> fleet::Responder {
+    fleet::Responder {
+        project: hello.project.clone(),
+        name: hello.responder.clone(),
+        connected: true,
+        data_address: hello.data_address.clone(),
+        version: hello.version.clone(),
+        connect_time: now(),
+        selectors: hello.selectors.clone(),
+        replays: BTreeMap::new(),
+    }
+}
+
+fn protocol(reason: &'static str, message: &str) -> Problem {
+    Problem::Protocol { code: Code::InvalidArgument, reason, message: message.to_owned() }
+}
+
+/// What both directions of a subscription share.
+struct Shared {
+    session: Mutex<Session>,
+    acknowledged: Notify,
+    entry: fleet::Session,
+    plane: Arc<Plane>,
+}
+
+impl Shared {
+    fn session(&self) -> std::sync::MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn drain(
+        self: Arc<Self>,
+        mut inbound: Streaming<SubscribeRequest>,
+    ) -> Result<(), Status> {
+        while let Some(request) = inbound.message().await? {
+            match request.message {
+                Some(Said::Ack(ack)) => {
+                    self.outcomes(ack.outcomes);
+                    self.session().acknowledge(ack.nonce);
+                    self.acknowledged.notify_one();
+                }
+                Some(Said::Status(status)) => self.outcomes(status.outcomes),
+                Some(Said::Hello(_)) => {
+                    return Err(
+                        protocol("HELLO_AGAIN", "only the first message may be a `Hello`").into()
+                    );
+                }
+                None => {
+                    let message =
+                        "this control plane does not know that kind of message".to_owned();
+                    return Err(Problem::Protocol {
+                        code: Code::Unimplemented,
+                        reason: "UNKNOWN_MESSAGE",
+                        message,
+                    }
+                    .into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn outcomes(&self, outcomes: Vec<Outcome>) {
+        for outcome in outcomes {
+            let replay = outcome.name.clone();
+            let outcome = wire::decode_outcome(outcome);
+            // What is not announced to it, it cannot report on.
+            if self.session().heard(&replay, &outcome) {
+                self.plane.fleet.report(&self.entry, &replay, outcome);
+            }
+        }
+    }
+}
+
+/// The outbound direction.
+struct Stream<'a> {
+    shared: Arc<Shared>,
+    answers: &'a Answers,
+}
+
+impl Stream<'_> {
+    async fn run(
+        &self,
+        mut drain: tokio::task::JoinHandle<Result<(), Status>>,
+    ) -> Result<(), Status> {
+        let sent = tokio::select! {
+            // A responder that stops talking may still listen, but without acknowledgements it would hear nothing more.
+            ended = &mut drain => return ended.unwrap_or(Ok(())),
+            sent = self.send_all() => sent,
+            () = self.answers.closed() => Ok(()),
+        };
+        drain.abort();
+        sent
+    }
+
+    async fn send_all(&self) -> Result<(), Status> {
+        let plane = &self.shared.plane;
+        let mut table = plane.publisher.subscribe();
+        let interval_length = plane.timing.heartbeat;
+        let revision = table.borrow().revision;
+        self.send(Say::Welcome(Welcome {
+            store_uid: plane.meta.identity().to_owned(),
+            revision,
+            heartbeat_interval: interval_length.try_into().ok(),
+        }))
+        .await?;
+        let mut heartbeat = interval(interval_length);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat.reset();
+        loop {
+            let now_announced = Arc::clone(&table.borrow_and_update());
+            let delta = self.shared.session().next(&now_announced);
+            if let Some(delta) = delta {
+                self.deliver(delta).await?;
+                continue;
+            }
+            tokio::select! {
+                // The publisher ends only when the process does.
+                changed = table.changed() => if changed.is_err() { return self.go_away().await },
+                () = self.shared.acknowledged.notified() => {}
+                _ = heartbeat.tick() => {
+                    let beat = Heartbeat { server_time: Some(timestamp(now())), revision: now_announced.revision };
+                    self.send(Say::Heartbeat(beat)).await?;
+                }
+                () = plane.stopping.cancelled() => return self.go_away().await,
+            }
+        }
+    }
+
+    async fn deliver(&self, delta: Delta) -> Result<(), Status> {
+        for removed in &delta.removed {
+            self.shared.plane.fleet.withdraw(&self.shared.entry, &removed.name);
+        }
+        self.send(Say::Delta(delta)).await
+    }
+
+    async fn go_away(&self) -> Result<(), Status> {
+        let retry_after = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        self.send(Say::GoAway(GoAway { retry_after })).await
+    }
+
+    async fn send(&self, message: Say) -> Result<(), Status> {
+        let answer = Ok(SubscribeResponse { message: Some(message) });
+        match timeout(SEND_TIMEOUT, self.answers.send(answer)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Status::cancelled("the responder is gone")),
+            Err(_) => Err(Status::deadline_exceeded("the responder takes no messages")),
+        }
+    }
+}

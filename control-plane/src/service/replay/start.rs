@@ -1,0 +1,143 @@
+//! `StartReplay`: compile as a responder will, store the bundle, announce it.
+
+use countersign_engine::{
+    diagnostic::{Diagnostic, has_errors},
+    snapshot::{
+        Serve,
+        digest::Digest,
+        wire::{decode_serve, encode_digest},
+    },
+    transform::Template,
+};
+use countersign_proto::{
+    control::v1::{Replay, ReplayState, Snapshot, TestConfig},
+    transform::v1::Transform,
+};
+use prost::Message as _;
+
+use super::Parts;
+use crate::{
+    content::{self, Bundle},
+    publish::Assignment,
+    service::{
+        Plane, Problem,
+        name::Name,
+        snapshot::{self, put_blob},
+        stored, test_config, wire,
+    },
+    store::{self, Expect, Kind, Record, Txn, now},
+    validate::{self, Checked},
+};
+
+/// Validates a replay and, unless asked only for that, announces it. Returns its record.
+pub(super) async fn start(
+    plane: &Plane,
+    name: &Name,
+    validate_only: bool,
+) -> Result<Record, Problem> {
+    let record = plane.get(Kind::Replay, &name.full).await?;
+    let replay: Replay = stored(&record)?;
+    let parts = Parts::parse(&name.project, &replay)?;
+    let serve = decode_serve(parts.serve);
+    let (snapshot, manifest) = snapshot::ready(plane, &parts.snapshot).await?;
+    let transform = match &parts.transform {
+        None => None,
+        Some(transform) => {
+            Some(stored::<Transform>(&plane.get(Kind::Transform, &transform.full).await?)?)
+        }
+    };
+    let config = test_config::get(plane, &parts.test_config).await?;
+    refuse_nothing_to_serve(name, &snapshot, serve)?;
+
+    let (template, findings) = check(plane, manifest, transform.as_ref(), &config, serve).await?;
+    if has_errors(&findings) {
+        let what = format!("replay {} cannot be started", name.full);
+        return Err(Problem::Unusable { what, reason: "REPLAY_INVALID", findings });
+    }
+    let diagnostics = wire::encode_diagnostics(&findings);
+    if validate_only {
+        return Ok(Record {
+            body: Replay { diagnostics, ..replay }.encode_to_vec().into(),
+            ..record
+        });
+    }
+
+    // Everything that the announcement names is durable before the commit that makes it visible.
+    let bundle = Bundle {
+        manifest,
+        transform: match transform {
+            None => None,
+            Some(transform) => Some(put_blob(&*plane.blobs, transform.template_json.into()).await?),
+        },
+        test_config: put_blob(&*plane.blobs, config.config_json.into()).await?,
+        required_secrets: template.required_secrets(),
+        serve,
+    };
+    let bundle = put_blob(&*plane.blobs, wire::encode_bundle(&bundle)).await?;
+    let assignment =
+        Assignment { bundle, generation: replay.generation.saturating_add(1), start_time: now() };
+    let started = Replay {
+        state: ReplayState::Running.into(),
+        bundle: Some(encode_digest(&bundle)),
+        generation: assignment.generation,
+        diagnostics,
+        ..replay
+    };
+    let txn = Txn::put(
+        Kind::Replay,
+        name.full.clone(),
+        Expect::Etag(record.etag.clone()),
+        started.encode_to_vec(),
+    )
+    .and_put(
+        Kind::Assignment,
+        name.full.clone(),
+        Expect::Any,
+        wire::encode_stored_assignment(&assignment),
+    );
+    Ok(plane.announce(txn).await?.records.into_iter().next().unwrap_or(record))
+}
+
+/// Compiles as a responder will; the template is empty when the replay has none.
+async fn check(
+    plane: &Plane,
+    manifest: Digest,
+    transform: Option<&Transform>,
+    config: &TestConfig,
+    serve: Serve,
+) -> Result<(Template, Vec<Diagnostic>), Problem> {
+    let Checked { template, mut findings } = match transform {
+        Some(transform) => validate::template(&transform.template_json),
+        None => Checked { template: Template::default(), findings: Vec::new() },
+    };
+    let config = test_config::accept(&config.config_json)?;
+    let _turn = plane.heavy().await?;
+    let pairs = content::pairs(&*plane.blobs, manifest).await?;
+    let (template, compiled) = store::blocking(move || {
+        let compiled = validate::compiles(pairs, &template, &config, serve);
+        (template, compiled)
+    })
+    .await?;
+    for found in compiled {
+        if !findings.contains(&found) {
+            findings.push(found);
+        }
+    }
+    Ok((template, findings))
+}
+
+fn refuse_nothing_to_serve(name: &Name, snapshot: &Snapshot, serve: Serve) -> Result<(), Problem> {
+    let (count, asked, other) = match serve {
+        Serve::All => (snapshot.pair_count, "", ""),
+        Serve::Out => (snapshot.out_count, "OUT", "IN"),
+        Serve::In => (snapshot.in_count, "IN", "OUT"),
+    };
+    if count > 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "snapshot {} has no recorded {asked} pair to serve; its {} pairs are {other}: create the replay with `serve` set to {other} or ALL",
+        snapshot.name, snapshot.pair_count
+    );
+    Err(Problem::State { reason: "NOTHING_TO_SERVE", subject: name.full.clone(), message })
+}

@@ -1,0 +1,175 @@
+//! `AppendRecords`: takes pieces, makes them durable, acknowledges.
+//!
+//! Acknowledgements are batched: whatever has arrived, up to 4 MiB, is synced once.
+
+use std::sync::Arc;
+
+use countersign_proto::control::v1::{AppendRecordsRequest, AppendRecordsResponse, SnapshotState};
+use futures_util::FutureExt as _;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::read;
+use crate::{
+    import::{
+        staging::{Log, Piece, StagingError},
+        uploads::Turn,
+    },
+    service::{Plane, Problem, name::Name},
+    store::{self, Kind},
+};
+
+type Answers = mpsc::Sender<Result<AppendRecordsResponse, Status>>;
+
+/// A batch is synced at this size at the latest.
+const BATCH: usize = 4 * 1024 * 1024;
+
+/// Serves one stream.
+pub(super) async fn run(
+    plane: Arc<Plane>,
+    mut requests: Streaming<AppendRecordsRequest>,
+    answers: Answers,
+) {
+    let ended = tokio::select! {
+        ended = serve(&plane, &mut requests, &answers) => ended,
+        () = plane.stopping.cancelled() => {
+            Err(Problem::Unavailable { reason: "STOPPING", message: "the control plane is shutting down; reopen the upload".to_owned() }.into())
+        }
+    };
+    if let Err(status) = ended {
+        // The client may be gone; then nobody is left to tell.
+        drop(answers.send(Err(status)).await);
+    }
+}
+
+async fn serve(
+    plane: &Plane,
+    requests: &mut Streaming<AppendRecordsRequest>,
+    answers: &Answers,
+) -> Result<(), Status> {
+    let Some(first) = requests.message().await? else { return Ok(()) };
+    let name = Name::parse(Kind::Snapshot, "name", &first.name)?;
+    if first.upload_id.is_empty() || first.upload_id.len() > 200 {
+        return Err(Problem::field(
+            "upload_id",
+            "INVALID_UPLOAD_ID",
+            "an upload id has 1 to 200 bytes, and is the same for the whole upload",
+        )
+        .into());
+    }
+    let turn = plane.uploads.take_over(&name.full).await;
+    let snapshot = read(plane.get(Kind::Snapshot, &name.full).await?)?;
+    if snapshot.state() != SnapshotState::Importing {
+        let message = format!(
+            "snapshot {} is committed, and its content does not change any more; create another one",
+            name.full
+        );
+        return Err(
+            Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.full, message }.into()
+        );
+    }
+    let (staging, upload_id) = (plane.staging.clone(), first.upload_id.clone());
+    let full = name.full.clone();
+    let log = store::blocking(move || staging.open(&full, &upload_id))
+        .await
+        .map_err(Problem::from)?
+        .map_err(Problem::from)?;
+    Upload { name: name.full, upload_id: first.upload_id.clone(), turn }
+        .receive(first, log, requests, answers)
+        .await
+}
+
+struct Upload {
+    name: String,
+    upload_id: String,
+    turn: Turn,
+}
+
+impl Upload {
+    async fn receive(
+        &self,
+        first: AppendRecordsRequest,
+        mut log: Log,
+        requests: &mut Streaming<AppendRecordsRequest>,
+        answers: &Answers,
+    ) -> Result<(), Status> {
+        if !acknowledge(answers, log.committed()).await {
+            return Ok(());
+        }
+        let mut next = Some(first);
+        while let Some(request) = next.take() {
+            let taken = self.batch(request, &mut log, requests);
+            // What came before a bad piece is kept and acknowledged.
+            let synced;
+            (log, synced) = store::blocking(move || {
+                let synced = log.sync();
+                (log, synced)
+            })
+            .await
+            .map_err(Problem::from)?;
+            if !acknowledge(answers, synced.map_err(Problem::from)?).await {
+                return Ok(());
+            }
+            taken?;
+            next = tokio::select! {
+                message = requests.message() => message?,
+                () = self.turn.displaced() => {
+                    let message = format!("another stream took over the upload to {}", self.name);
+                    return Err(Problem::Aborted { reason: "UPLOAD_TAKEN_OVER", message }.into());
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Takes a piece and whatever else has arrived.
+    fn batch(
+        &self,
+        first: AppendRecordsRequest,
+        log: &mut Log,
+        requests: &mut Streaming<AppendRecordsRequest>,
+    ) -> Result<(), Status> {
+        let mut size = 0_usize;
+        let mut next = Some(first);
+        while let Some(request) = next.take() {
+            size = size.saturating_add(request.data.len());
+            self.take(request, log)?;
+            if size < BATCH {
+                next = requests.message().now_or_never().transpose()?.flatten();
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, request: AppendRecordsRequest, log: &mut Log) -> Result<(), Problem> {
+        let differs = |given: &str, known: &str| !given.is_empty() && given != known;
+        if differs(&request.name, &self.name) || differs(&request.upload_id, &self.upload_id) {
+            let message = "one stream carries one upload to one snapshot; open another stream for another upload";
+            return Err(Problem::field("upload_id", "UPLOAD_CHANGED", message));
+        }
+        // Only opens the stream, to ask how far the upload has come.
+        if request.sequence == 0 && request.path.is_empty() && request.data.is_empty() {
+            return Ok(());
+        }
+        if request.sequence == 0 {
+            return Err(Problem::field(
+                "sequence",
+                "INVALID_SEQUENCE",
+                "pieces are counted from 1",
+            ));
+        }
+        if request.path.is_empty() {
+            return Err(Problem::field(
+                "path",
+                "INVALID_PATH",
+                "the path of the file that the bytes belong to is missing",
+            ));
+        }
+        let piece = Piece { sequence: request.sequence, path: request.path, data: request.data };
+        log.append(&piece).map_err(|error: StagingError| error.into())
+    }
+}
+
+async fn acknowledge(answers: &Answers, committed_sequence: u64) -> bool {
+    answers.send(Ok(AppendRecordsResponse { committed_sequence })).await.is_ok()
+}

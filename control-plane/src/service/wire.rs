@@ -1,0 +1,223 @@
+//! Between the control plane's types and the wire's, which are also what is stored.
+
+use bytes::Bytes;
+use countersign_engine::{
+    diagnostic::Diagnostic,
+    snapshot::{
+        digest::Digest,
+        wire::{
+            WireError, decode_digest, encode_diagnostic, encode_digest, encode_secret_ref,
+            encode_serve, nanos, timestamp,
+        },
+    },
+};
+use countersign_proto::{
+    control::v1::{ImportReport, ResponderPhase, ResponderStatus, Snapshot},
+    discovery::v1 as discovery,
+    snapshot::v1 as proto,
+    r#type::v1 as common,
+};
+use prost::Message;
+
+use crate::{
+    content::{Bundle, Manifest, SCHEMA},
+    fleet::{Outcome, Phase},
+    import::Report,
+    publish::Assignment,
+};
+
+/// A snapshot as it is stored.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StoredSnapshot {
+    /// Without name, etag and times, which the record has.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) snapshot: Option<Snapshot>,
+    /// The upload that became its content.
+    #[prost(string, tag = "2")]
+    pub(crate) upload_id: String,
+}
+
+/// Decodes the digest of a stored snapshot's manifest; an unfinished snapshot has none.
+pub(crate) fn decode_stored_manifest(body: Bytes) -> Result<Option<Digest>, WireError> {
+    let stored: StoredSnapshot = decode("record", body)?;
+    stored
+        .snapshot
+        .and_then(|snapshot| snapshot.manifest)
+        .map(|digest| decode_digest(&digest))
+        .transpose()
+}
+
+/// Decodes a message.
+pub(crate) fn decode<M: Message + Default>(
+    what: &'static str,
+    bytes: Bytes,
+) -> Result<M, WireError> {
+    M::decode(bytes).map_err(|source| WireError::Decode { what, source })
+}
+
+/// Encodes a manifest.
+pub(crate) fn encode_manifest(manifest: &Manifest) -> Bytes {
+    let chunks = manifest.chunks.iter().map(|(digest, pairs)| proto::ChunkRef {
+        digest: Some(encode_digest(digest)),
+        pairs: *pairs,
+    });
+    proto::Manifest { chunks: chunks.collect(), pairs: manifest.pairs() }.encode_to_vec().into()
+}
+
+/// Decodes a manifest.
+pub(crate) fn decode_manifest(bytes: Bytes) -> Result<Manifest, WireError> {
+    let manifest: proto::Manifest = decode("manifest", bytes)?;
+    let chunks =
+        manifest.chunks.iter().map(|chunk| Ok((required(chunk.digest.as_ref())?, chunk.pairs)));
+    Ok(Manifest { chunks: chunks.collect::<Result<_, WireError>>()? })
+}
+
+/// Encodes a bundle.
+pub(crate) fn encode_bundle(bundle: &Bundle) -> Bytes {
+    let bundle = proto::Bundle {
+        snapshot_manifest: Some(encode_digest(&bundle.manifest)),
+        transform: bundle.transform.as_ref().map(encode_digest),
+        test_config: Some(encode_digest(&bundle.test_config)),
+        schema: SCHEMA,
+        required_secrets: bundle.required_secrets.iter().map(encode_secret_ref).collect(),
+        serve: encode_serve(bundle.serve).into(),
+    };
+    bundle.encode_to_vec().into()
+}
+
+/// The blobs that a bundle names.
+#[derive(Debug)]
+pub(crate) struct BundleParts {
+    pub(crate) manifest: Digest,
+    pub(crate) transform: Option<Digest>,
+    pub(crate) test_config: Digest,
+}
+
+/// Decodes which blobs a bundle names.
+pub(crate) fn decode_bundle(bytes: Bytes) -> Result<BundleParts, WireError> {
+    let bundle: proto::Bundle = decode("bundle", bytes)?;
+    Ok(BundleParts {
+        manifest: required(bundle.snapshot_manifest.as_ref())?,
+        transform: bundle.transform.as_ref().map(decode_digest).transpose()?,
+        test_config: required(bundle.test_config.as_ref())?,
+    })
+}
+
+/// Encodes an assignment for a responder.
+pub(crate) fn encode_assignment(name: &str, assignment: &Assignment) -> discovery::Assignment {
+    discovery::Assignment {
+        name: name.to_owned(),
+        bundle: Some(encode_digest(&assignment.bundle)),
+        generation: assignment.generation,
+        start_time: Some(timestamp(assignment.start_time)),
+    }
+}
+
+/// Encodes an assignment for the store.
+pub(crate) fn encode_stored_assignment(assignment: &Assignment) -> Bytes {
+    encode_assignment("", assignment).encode_to_vec().into()
+}
+
+/// Decodes a stored assignment.
+pub(crate) fn decode_assignment(bytes: Bytes) -> Result<Assignment, WireError> {
+    let assignment: discovery::Assignment = decode("assignment", bytes)?;
+    Ok(Assignment {
+        bundle: required(assignment.bundle.as_ref())?,
+        generation: assignment.generation,
+        start_time: assignment.start_time.map_or(Ok(0), nanos)?,
+    })
+}
+
+/// Encodes an import's report.
+pub(crate) fn encode_report(report: &Report) -> ImportReport {
+    ImportReport {
+        imported: report.imported,
+        skipped: report.skipped,
+        refused: report.refused,
+        findings: encode_diagnostics(&report.findings),
+    }
+}
+
+/// Encodes findings.
+pub(crate) fn encode_diagnostics(findings: &[Diagnostic]) -> Vec<common::Diagnostic> {
+    findings.iter().map(encode_diagnostic).collect()
+}
+
+/// What a responder says about a replay may have so many findings and secrets; the rest is cut.
+const REPORTED: usize = 200;
+
+/// Reads what a responder made of an assignment.
+pub(crate) fn decode_outcome(outcome: discovery::Outcome) -> Outcome {
+    let mut status = outcome.status.unwrap_or_default();
+    status.diagnostics.truncate(REPORTED);
+    status.secrets.truncate(REPORTED);
+    let phase = match status.phase() {
+        ResponderPhase::Unspecified | ResponderPhase::Fetching => Phase::Fetching,
+        ResponderPhase::Active => Phase::Active,
+        ResponderPhase::Rejected => Phase::Rejected,
+    };
+    let refusal = match status.diagnostics.iter().max_by_key(|found| found.severity) {
+        Some(worst) if phase == Phase::Rejected => worst.message.clone(),
+        None if phase == Phase::Rejected => "it gave no reason".to_owned(),
+        _ => String::new(),
+    };
+    let unresolved = status
+        .secrets
+        .iter()
+        .filter(|secret| !secret.resolved)
+        .filter_map(|secret| secret.r#ref.as_ref().map(|name| (name, &secret.error)))
+        .map(|(name, error)| format!("{}/{} ({error})", name.secret, name.key))
+        .collect();
+    // An outcome without a usable digest is about no bundle that we know.
+    let bundle = outcome.bundle.as_ref().and_then(|digest| decode_digest(digest).ok());
+    Outcome { bundle, phase, refusal, unresolved, report: status.encode_to_vec().into() }
+}
+
+/// A responder's status as it reported it; before it did, that it was told.
+pub(crate) fn encode_status(responder: &str, outcome: Option<&Outcome>) -> ResponderStatus {
+    let status = outcome
+        .and_then(|outcome| ResponderStatus::decode(outcome.report.clone()).ok())
+        .unwrap_or_default();
+    ResponderStatus { responder: responder.to_owned(), ..status }
+}
+
+fn required(digest: Option<&common::Digest>) -> Result<Digest, WireError> {
+    decode_digest(digest.ok_or(WireError::Range { what: "digest" })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_engine::{jwt::key::SecretRef, snapshot::Serve};
+
+    use super::*;
+
+    #[test]
+    fn manifests_bundles_and_assignments_come_back() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let manifest = Manifest { chunks: vec![(digest("a"), 3), (digest("b"), 4)] };
+        assert_eq!(decode_manifest(encode_manifest(&manifest)).unwrap(), manifest);
+        let bundle = Bundle {
+            manifest: digest("m"),
+            transform: Some(digest("t")),
+            test_config: digest("c"),
+            required_secrets: vec![SecretRef { secret: "s".into(), key: "k".into() }],
+            serve: Serve::All,
+        };
+        let parts = decode_bundle(encode_bundle(&bundle)).unwrap();
+        assert_eq!(
+            (parts.manifest, parts.transform, parts.test_config),
+            (bundle.manifest, bundle.transform, bundle.test_config)
+        );
+        let assignment = Assignment {
+            bundle: digest("x"),
+            generation: 7,
+            start_time: 1_700_000_000_000_000_001,
+        };
+        assert_eq!(decode_assignment(encode_stored_assignment(&assignment)).unwrap(), assignment);
+        assert!(decode_assignment(Bytes::from_static(b"\xff")).is_err());
+        assert!(
+            decode_manifest(Bytes::from_static(b"\x0a\x00")).is_err(),
+            "a chunk without a digest"
+        );
+    }
+}
