@@ -1,1 +1,19 @@
-//! Work in progress.
+//! The data plane: serves recorded traffic with freshly signed tokens.
+//!
+//! A request takes three steps, which [`serve_request`] names: read, answer, write. Everything else prepares for it: [`subscription`] hears
+//! what to serve, [`fetch`] gets the bytes, [`secrets`] the keys, and [`snapshots`] swaps both in. [`app`] wires them up.
+//!
+//! The request path takes no lock, reads no file and waits for nothing but the client.
+
+mod admin;
+pub mod app;
+pub mod config;
+mod drain;
+mod fetch;
+mod metrics;
+mod readiness;
+mod secrets;
+mod serve_request;
+mod server;
+mod snapshots;
+mod subscription;

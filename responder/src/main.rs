@@ -1,2 +1,254 @@
-//! Entry point.
-fn main() {}
+//! `countersign-responder`: arguments and environment become a configuration; then it runs until told to end.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Parser, ValueEnum};
+use countersign_responder::{
+    app::{self, StartError},
+    config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
+};
+use http::Uri;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+const ABOUT: &str = "Serves recorded traffic with freshly signed tokens";
+const LONG_ABOUT: &str = "\
+Serves recorded traffic with freshly signed tokens.
+
+A responder asks the control plane which replays to serve, fetches what it lacks, and answers HTTP/1.1 and HTTP/2 requests (without TLS, on \
+one port) with the recorded responses. Tokens in them are signed anew with the keys that it finds in its secret directory; keys never leave \
+this node.
+
+If nothing recorded answers a request, the response is 404 with the header `x-countersign-miss: true` and a JSON body that names the \
+recorded requests that come nearest. When several replays are active, the header `x-countersign-replay: ID` selects one; otherwise they \
+are tried in turn, the one that was started last first.
+
+The admin listener has /healthz, /readyz, /metrics (OpenMetrics) and /status (JSON).";
+const AFTER: &str = "\
+Examples:
+  countersign-responder --control-plane http://127.0.0.1:4180 --secret-dir ./secrets
+  countersign-responder --control-plane http://countersign:4180 --listen 0.0.0.0:8080 --cache-dir /var/cache/countersign
+
+Secrets are files <secret-dir>/<secret>/<key>, as Kubernetes mounts them. They are read again every second; a file that cannot be used \
+never replaces a key that could.
+
+Logging: RUST_LOG=info,countersign_responder=debug
+
+Exit codes: 0 ended when told to; 1 failed, for example because a port is in use; 2 wrong usage or configuration.";
+
+#[derive(Debug, Parser)]
+#[command(name = "countersign-responder", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER)]
+struct Args {
+    /// Where recorded traffic is served; port 0 picks a free one.
+    #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:4140")]
+    listen: SocketAddr,
+    /// Where /healthz, /readyz, /metrics and /status are served.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_ADMIN_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:4141"
+    )]
+    admin_listen: SocketAddr,
+    /// The control plane, for example http://127.0.0.1:4180. Without one, only what the cache directory holds is served.
+    #[arg(long, env = "COUNTERSIGN_CONTROL_PLANE", value_name = "URL", value_parser = control_plane)]
+    control_plane: Option<Uri>,
+    /// The directory of secrets: <secret-dir>/<secret>/<key>.
+    #[arg(long, env = "COUNTERSIGN_SECRET_DIR", value_name = "DIR", default_value = DEFAULT_SECRET_DIR)]
+    secret_dir: PathBuf,
+    /// Where bundles are kept, so that this responder can start while the control plane is away.
+    #[arg(long, env = "COUNTERSIGN_CACHE_DIR", value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// The replays to serve, by id or full name, separated by commas; all of the project if not given.
+    #[arg(long, env = "COUNTERSIGN_REPLAYS", value_name = "ID,…", value_delimiter = ',')]
+    replays: Vec<String>,
+    /// The name of this responder, unique in the fleet; the host name if not given.
+    #[arg(long, env = "COUNTERSIGN_NAME", value_name = "NAME")]
+    name: Option<String>,
+    /// The project whose replays are served.
+    #[arg(long, env = "COUNTERSIGN_PROJECT", value_name = "ID", default_value = "default")]
+    project: String,
+    /// Which threads serve connections.
+    #[arg(long, value_enum, default_value_t = Runtime::PerCore)]
+    runtime: Runtime,
+    /// How long connections are still accepted after SIGTERM, for load balancers to notice, for example 5s.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    drain_delay: Duration,
+    /// How long requests in flight may take to finish after that.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    drain_timeout: Duration,
+    /// The largest request body in bytes; larger ones are answered with 413.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().body)]
+    max_body: usize,
+    /// The most connections at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
+    max_connections: usize,
+    /// Lets the admin listener, which has no authentication, listen beyond the loopback interface.
+    #[arg(long)]
+    allow_insecure: bool,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Runtime {
+    /// A thread and a listening socket for each core.
+    PerCore,
+    /// One socket, and threads that share all work.
+    Shared,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_logging(args.log_format);
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let usage = error.downcast_ref::<StartError>().is_some_and(StartError::is_usage);
+            // Nobody is left to tell when standard error is closed.
+            drop(writeln!(io::stderr(), "countersign-responder: {error:#}"));
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(args: Args) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let running = app::start(args.into_config()).await?;
+    announce(&running)?;
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("interrupted; draining"),
+        _ = terminate.recv() => tracing::info!("told to end; draining"),
+    }
+    running.shutdown().await;
+    Ok(())
+}
+
+/// Scripts wait for these lines.
+fn announce(running: &app::Running) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "data listening on http://{}", running.data_addr())?;
+    writeln!(out, "admin listening on http://{}", running.admin_addr())?;
+    out.flush()
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+impl Args {
+    fn into_config(self) -> Config {
+        Config {
+            name: self.name.unwrap_or_else(host_name),
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+            control_plane: self.control_plane,
+            secret_dir: self.secret_dir,
+            cache_dir: self.cache_dir,
+            project: self.project,
+            replays: self.replays.into_iter().filter(|replay| !replay.is_empty()).collect(),
+            drain_delay: self.drain_delay,
+            drain_timeout: self.drain_timeout,
+            runtime: match self.runtime {
+                Runtime::PerCore => RuntimeKind::PerCore,
+                Runtime::Shared => RuntimeKind::Shared,
+            },
+            allow_insecure: self.allow_insecure,
+            limits: Limits {
+                body: self.max_body,
+                connections: self.max_connections,
+                ..Limits::default()
+            },
+            ..Config::default()
+        }
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_str()
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("responder")
+        .to_owned()
+}
+
+/// A URL; `http://` may be left out.
+fn control_plane(text: &str) -> Result<Uri, String> {
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url: Uri =
+        full.parse().map_err(|error| format!("{error}; it looks like http://127.0.0.1:4180"))?;
+    match url.scheme_str() {
+        Some("http") => Ok(url),
+        Some("https") => {
+            Err("TLS to the control plane is not supported yet; use http://".to_owned())
+        }
+        _ => Err("it looks like http://127.0.0.1:4180".to_owned()),
+    }
+}
+
+/// A time such as `500ms`, `10s`, `2m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 =
+        number.parse().map_err(|_| "a time looks like 500ms, 10s or 2m".to_owned())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err("a time looks like 500ms, 10s or 2m".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "10", "s", "-1s", "1.5s", "10h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_control_plane_is_an_http_url() {
+        assert_eq!(control_plane("127.0.0.1:4180").unwrap().to_string(), "http://127.0.0.1:4180/");
+        assert!(control_plane("https://example.com").unwrap_err().contains("TLS"));
+        assert!(control_plane("ftp://x").is_err());
+    }
+}

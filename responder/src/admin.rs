@@ -1,0 +1,249 @@
+//! The admin listener: `/healthz`, `/readyz`, `/metrics`, `/status`. It only tells; there is nothing to be changed here.
+//!
+//! A web page must not read it by way of a rebound name, so requests for names other than `localhost` are refused on a loopback address.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use countersign_engine::{
+    diagnostic::{Diagnostic, Severity},
+    snapshot::digest::Digest,
+};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    metrics::Metrics,
+    readiness::{Readiness, Source},
+    secrets::{Report, Secrets},
+    server::write::{Response, ours},
+    snapshots::{Replay, Snapshots},
+};
+
+const CONNECTIONS: usize = 64;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the admin listener tells about.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) name: String,
+    pub(crate) project: String,
+    pub(crate) control_plane: Option<String>,
+    pub(crate) data_addr: SocketAddr,
+    /// Whether requests for any host name are answered.
+    pub(crate) any_host: bool,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Admin {
+    /// Answers until the task is dropped.
+    pub(crate) async fn run(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let tasks = TaskTracker::new();
+        loop {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let admin = Arc::clone(&self);
+                    tasks.spawn(async move {
+                        admin.serve(stream).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed on the admin listener");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
+        let service = service_fn(|request| {
+            let admin = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.answer(&request)) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "admin connection ended early");
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response {
+        if !self.any_host && !names_this_host(request) {
+            return ours(
+                StatusCode::FORBIDDEN,
+                &json!({ "error": "host", "message": "ask for localhost or an address" }),
+            );
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return ours(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &json!({ "error": "method", "message": "only GET" }),
+            );
+        }
+        match request.uri().path() {
+            "/healthz" => ours(StatusCode::OK, &json!({ "status": "alive" })),
+            "/readyz" => self.readyz(),
+            "/metrics" => self.render_metrics(),
+            "/status" => ours(StatusCode::OK, &self.status()),
+            _ => ours(
+                StatusCode::NOT_FOUND,
+                &json!({ "error": "path", "message": "there are /healthz, /readyz, /metrics and /status" }),
+            ),
+        }
+    }
+
+    fn readyz(&self) -> Response {
+        let reasons = self.readiness.reasons();
+        let status =
+            if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        ours(status, &json!({ "ready": reasons.is_empty(), "reasons": reasons }))
+    }
+
+    fn render_metrics(&self) -> Response {
+        self.metrics.ready.set(i64::from(self.readiness.reasons().is_empty()));
+        match self.metrics.render() {
+            Ok(text) => {
+                let mut response = http::Response::new(Full::new(Bytes::from(text)));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE));
+                response
+            }
+            Err(error) => ours(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &json!({ "error": "metrics", "message": error.to_string() }),
+            ),
+        }
+    }
+
+    fn status(&self) -> Value {
+        let table = self.snapshots.load_full();
+        let flags = self.readiness.flags();
+        let reasons = self.readiness.reasons();
+        let source = match flags.source {
+            Source::Nothing => Value::Null,
+            Source::Disk => json!("disk"),
+            Source::ControlPlane => json!("control_plane"),
+        };
+        let rejected = table.rejected.iter().map(|(name, rejected)| {
+            json!({
+                "name": name,
+                "bundle": rejected.bundle.to_string(),
+                "generation": rejected.generation,
+                "diagnostics": diagnostics(&rejected.diagnostics),
+            })
+        });
+        json!({
+            "name": self.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "project": self.project,
+            "data_address": self.data_addr.to_string(),
+            "ready": reasons.is_empty(),
+            "reasons": reasons,
+            "control_plane": { "url": self.control_plane, "connected": flags.connected, "problem": flags.problem },
+            "source": source,
+            "replays": table.replays.iter().map(|replay| describe(replay)).collect::<Vec<_>>(),
+            "awaited": table.awaited,
+            "rejected": rejected.collect::<Vec<_>>(),
+            "secrets": self.secrets.reports().iter().map(|(secret, report)| key(&secret.to_string(), report)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn describe(replay: &Replay) -> Value {
+    let assignment = &replay.assignment;
+    json!({
+        "name": assignment.name,
+        "bundle": Digest::to_string(&assignment.bundle),
+        "generation": assignment.generation,
+        "start_time_unix_nanos": assignment.start_time,
+        "pairs": replay.pairs,
+        "required_secrets": replay.secrets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "diagnostics": diagnostics(replay.serving.diagnostics()),
+    })
+}
+
+fn diagnostics(found: &[Diagnostic]) -> Vec<Value> {
+    let describe = |found: &Diagnostic| {
+        let severity = match found.severity {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        json!({
+            "severity": severity,
+            "code": found.code,
+            "path": found.path,
+            "message": found.message,
+            "hint": found.hint,
+            "subject": found.subject,
+            "line": found.line,
+            "count": found.count,
+        })
+    };
+    found.iter().map(describe).collect()
+}
+
+/// What may be told about a key; the key itself is not at hand here.
+fn key(name: &str, report: &Report) -> Value {
+    json!({
+        "ref": name,
+        "resolved": report.resolved,
+        "kind": report.kind,
+        "thumbprint": report.thumbprint,
+        "problem": report.problem.as_ref().map(|(code, message)| json!({ "code": code, "message": message })),
+        "generation": report.generation,
+    })
+}
+
+/// Whether the request names an address or `localhost`, as opposed to a name that somebody else resolves.
+fn names_this_host(request: &Request<Incoming>) -> bool {
+    let named = match request.uri().authority() {
+        Some(authority) => Some(authority.clone()),
+        None => {
+            request.headers().get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok())
+        }
+    };
+    named.is_some_and(|authority: http::uri::Authority| is_this_host(authority.host()))
+}
+
+fn is_this_host(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_this_host() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"] {
+            assert!(is_this_host(host), "{host}");
+        }
+        for host in ["rebound.example", "localhost.example", ""] {
+            assert!(!is_this_host(host), "{host}");
+        }
+    }
+}

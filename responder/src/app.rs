@@ -1,0 +1,277 @@
+//! Wires a responder up: listeners, keys, cache, subscription. Nothing here serves.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::Uri;
+use tokio::{runtime::Handle, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    admin::Admin,
+    config::{Config, DEFAULT_SECRET_DIR},
+    drain::Drain,
+    fetch::{Blobs, disk::Disk},
+    metrics::Metrics,
+    readiness::{Readiness, Source},
+    secrets::Secrets,
+    serve_request::Plane,
+    server::{self, Workers},
+    snapshots::Snapshots,
+    subscription::{
+        Subscription,
+        apply::{Applier, Position},
+    },
+};
+
+/// Why a responder did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is in use, not ours or not allowed.
+    #[error("cannot listen on {addr} for {purpose}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What it was for.
+        purpose: &'static str,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The admin listener has no authentication.
+    #[error(
+        "the admin listener has no authentication and {0} can be reached from other hosts; use a loopback address, or allow it with \
+         --allow-insecure"
+    )]
+    InsecureAdmin(SocketAddr),
+    /// The secret directory cannot be used.
+    #[error("the secret directory {} cannot be read", dir.display())]
+    SecretDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The cache directory cannot be used.
+    #[error("the cache directory {} cannot be used", dir.display())]
+    CacheDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The URL is not one of a control plane.
+    #[error(
+        "{0} is no URL of a control plane; it looks like http://127.0.0.1:4180, without a path"
+    )]
+    ControlPlane(Uri),
+    /// A thread or runtime could not be created.
+    #[error("the workers of the data plane cannot be started")]
+    Workers(#[source] io::Error),
+}
+
+impl StartError {
+    /// Whether other arguments would help.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::InsecureAdmin(_)
+            | Self::SecretDir { .. }
+            | Self::CacheDir { .. }
+            | Self::ControlPlane(_) => true,
+            Self::Listen { .. } | Self::Workers(_) => false,
+        }
+    }
+}
+
+/// A responder that runs; dropped, it ends at once.
+#[derive(Debug)]
+pub struct Running {
+    data_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    readiness: Arc<Readiness>,
+    drain: KillOnDrop,
+    workers: Workers,
+    tasks: Vec<AbortOnDropHandle<()>>,
+    config: Config,
+}
+
+#[derive(Debug)]
+struct KillOnDrop(Drain);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+/// Starts a responder on the current runtime, which does everything but serve connections.
+///
+/// # Errors
+/// When an address, a directory or the control plane's URL cannot be used. That the control plane is away is no error.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    check(&config)?;
+    let disk = config.cache_dir.as_ref().map(|dir| {
+        let dir = dir.clone();
+        Disk::open(dir.clone()).map_err(|source| StartError::CacheDir { dir, source })
+    });
+    let data = server::listen(config.listen, config.runtime).map_err(|source| {
+        StartError::Listen { addr: config.listen, purpose: "recorded traffic", source }
+    })?;
+    let admin = TcpListener::bind(config.admin_listen)
+        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
+    let (admin_listener, admin_addr) = admin.map_err(|source| StartError::Listen {
+        addr: config.admin_listen,
+        purpose: "administration",
+        source,
+    })?;
+
+    let metrics = Arc::new(Metrics::new(server::workers(config.runtime)));
+    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
+    let secrets = Arc::new(Secrets::new(
+        config.secret_dir.clone(),
+        Arc::clone(&snapshots),
+        Arc::clone(&metrics),
+    ));
+    let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
+    let plane = Arc::new(Plane::new(
+        Arc::clone(&snapshots),
+        Arc::clone(&metrics),
+        config.limits,
+        Handle::current(),
+    ));
+    let admin = Arc::new(Admin {
+        name: config.name.clone(),
+        project: config.project_name(),
+        control_plane: config.control_plane.as_ref().map(Uri::to_string),
+        data_addr: data.addr(),
+        any_host: config.allow_insecure,
+        snapshots: Arc::clone(&snapshots),
+        secrets: Arc::clone(&secrets),
+        readiness: Arc::clone(&readiness),
+        metrics: Arc::clone(&metrics),
+    });
+    let applier = Arc::new(Applier {
+        project: config.project_name(),
+        selectors: config.selectors(),
+        snapshots,
+        secrets: Arc::clone(&secrets),
+        blobs: Arc::new(Blobs::new(disk.transpose()?)),
+    });
+
+    let data_addr = data.addr();
+    let drain = KillOnDrop(Drain::default());
+    let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
+    let tasks = vec![
+        spawn(secrets.poll(config.secret_poll)),
+        spawn(async move {
+            if let Err(error) = admin.run(admin_listener).await {
+                tracing::error!(%error, "admin listener failed");
+            }
+        }),
+        spawn(follow(config.clone(), data_addr, applier, Arc::clone(&readiness), metrics)),
+    ];
+    Ok(Running { data_addr, admin_addr, readiness, drain, workers, tasks, config })
+}
+
+impl Running {
+    /// Where recorded traffic is served.
+    #[must_use]
+    pub fn data_addr(&self) -> SocketAddr {
+        self.data_addr
+    }
+
+    /// Where the admin listener is.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Waits until everything that is assigned is served.
+    pub async fn ready(&self) {
+        self.readiness.ready().await;
+    }
+
+    /// Ends gracefully: not ready any more, then no new connections, then what is in flight finishes or its time is up.
+    pub async fn shutdown(self) {
+        self.readiness.note(|flags| flags.draining = true);
+        if !self.config.drain_delay.is_zero() {
+            sleep(self.config.drain_delay).await;
+        }
+        if !self.drain.0.run(self.config.drain_timeout, self.workers.wait()).await {
+            tracing::warn!(timeout = ?self.config.drain_timeout, "requests in flight were dropped");
+        }
+        drop(self.tasks);
+    }
+}
+
+/// Serves what the disk cache has, then what the control plane says.
+async fn follow(
+    config: Config,
+    data_addr: SocketAddr,
+    applier: Arc<Applier>,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+) {
+    let restored = applier.restore().await;
+    if restored.is_some() {
+        readiness.note(|flags| flags.source = Source::Disk);
+    }
+    let Some(control_plane) = config.control_plane else {
+        readiness.note(|flags| {
+            flags.problem = Some("no control plane is configured".to_owned());
+        });
+        return;
+    };
+    let position = restored.unwrap_or_else(Position::default);
+    let subscription = Subscription {
+        control_plane,
+        responder: config.name,
+        data_address: data_addr.to_string(),
+        applier,
+        readiness,
+        metrics,
+        position,
+        session_id: uuid::Uuid::new_v4().to_string(),
+        failures: 0,
+    };
+    subscription.run().await;
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+fn check(config: &Config) -> Result<(), StartError> {
+    if !config.admin_listen.ip().is_loopback() && !config.allow_insecure {
+        return Err(StartError::InsecureAdmin(config.admin_listen));
+    }
+    if let Some(url) = &config.control_plane
+        && (url.scheme_str() != Some("http")
+            || url.host().is_none_or(str::is_empty)
+            || !matches!(url.path(), "" | "/"))
+    {
+        return Err(StartError::ControlPlane(url.clone()));
+    }
+    match std::fs::read_dir(&config.secret_dir) {
+        // Without secrets, tokens are served as recorded; that is no reason not to start.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && config.secret_dir == Path::new(DEFAULT_SECRET_DIR) =>
+        {
+            tracing::warn!(
+                dir = DEFAULT_SECRET_DIR,
+                "there is no secret directory yet; tokens are served as recorded until their keys appear"
+            );
+            Ok(())
+        }
+        Err(source) => Err(StartError::SecretDir { dir: config.secret_dir.clone(), source }),
+        Ok(_) => Ok(()),
+    }
+}

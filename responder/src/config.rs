@@ -1,0 +1,146 @@
+//! What a responder can be told, read once at the start and passed on as a value.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use http::Uri;
+
+/// Where the operator and the incumbent's own responders mount secrets.
+pub const DEFAULT_SECRET_DIR: &str = "/home/speedscale/secret";
+
+/// The configuration of a responder.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name, unique in the fleet.
+    pub name: String,
+    /// Where recorded traffic is served.
+    pub listen: SocketAddr,
+    /// Where `/healthz`, `/readyz`, `/metrics` and `/status` are served.
+    pub admin_listen: SocketAddr,
+    /// The control plane, an `http` URL; without one, only what the disk cache holds is served.
+    pub control_plane: Option<Uri>,
+    /// The directory of secrets: one directory for each secret, one file for each of its keys. A missing one is an error unless it is the
+    /// default.
+    pub secret_dir: PathBuf,
+    /// Where bundles are kept, so that a responder can start while the control plane is away.
+    pub cache_dir: Option<PathBuf>,
+    /// The project, with or without `projects/` before it.
+    pub project: String,
+    /// The ids or full names of the replays to serve; empty for all of the project.
+    pub replays: Vec<String>,
+    /// How often the secret directory is read.
+    pub secret_poll: Duration,
+    /// How long connections are still accepted after the readiness has gone, so that load balancers notice.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take to finish at the end.
+    pub drain_timeout: Duration,
+    /// Which threads serve connections.
+    pub runtime: RuntimeKind,
+    /// Lets the admin listener listen beyond the loopback interface.
+    pub allow_insecure: bool,
+    /// Bounds of the data plane.
+    pub limits: Limits,
+}
+
+/// Which threads serve connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// A thread for each core, each with a listening socket of its own.
+    PerCore,
+    /// The caller's runtime, with one listening socket.
+    Shared,
+}
+
+/// Bounds of the data plane.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest request body, in bytes.
+    pub body: usize,
+    /// The most connections at a time; more wait to be accepted.
+    pub connections: usize,
+    /// How long a connection may take to show which protocol it speaks.
+    pub detect: Duration,
+    /// How long the head of an HTTP/1 request may take; an idle connection is closed after this time, too.
+    pub head: Duration,
+    /// How long a body may pause.
+    pub body_pause: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 10 * 1024 * 1024,
+            connections: 10_000,
+            detect: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            body_pause: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "responder".to_owned(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4140)),
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
+            control_plane: None,
+            secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
+            cache_dir: None,
+            project: "default".to_owned(),
+            replays: Vec::new(),
+            secret_poll: Duration::from_secs(1),
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(10),
+            runtime: RuntimeKind::PerCore,
+            allow_insecure: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The project's full name.
+    pub(crate) fn project_name(&self) -> String {
+        if self.project.starts_with("projects/") {
+            self.project.clone()
+        } else {
+            format!("projects/{}", self.project)
+        }
+    }
+
+    /// The full names of the replays to serve.
+    pub(crate) fn selectors(&self) -> Vec<String> {
+        let full = |replay: &String| {
+            if replay.contains('/') {
+                replay.clone()
+            } else {
+                format!("{}/replays/{replay}", self.project_name())
+            }
+        };
+        self.replays.iter().map(full).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_become_full_names() {
+        let config = Config {
+            project: "shop".into(),
+            replays: vec!["a".into(), "projects/x/replays/b".into()],
+            ..Config::default()
+        };
+        assert_eq!(config.project_name(), "projects/shop");
+        assert_eq!(config.selectors(), ["projects/shop/replays/a", "projects/x/replays/b"]);
+        assert_eq!(
+            Config { project: "projects/shop".into(), ..config }.project_name(),
+            "projects/shop"
+        );
+    }
+}

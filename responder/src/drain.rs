@@ -1,0 +1,61 @@
+//! The end in two steps: first no new connections, and what is in flight finishes; then, when time is up, everything is dropped.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+/// Tells workers and connections to end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Drain {
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl Drain {
+    /// Completes when no new connections and requests may be taken.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Completes when time is up.
+    pub(crate) async fn killed(&self) {
+        self.kill.cancelled().await;
+    }
+
+    /// Drops everything at once.
+    pub(crate) fn kill(&self) {
+        self.stop.cancel();
+        self.kill.cancel();
+    }
+
+    /// Stops, waits for `ended` for so long, then drops what is left; tells whether nothing had to be dropped.
+    pub(crate) async fn run(&self, limit: Duration, ended: impl Future<Output = ()>) -> bool {
+        tokio::pin!(ended);
+        self.stop.cancel();
+        let clean = tokio::time::timeout(limit, ended.as_mut()).await.is_ok();
+        self.kill.cancel();
+        if !clean {
+            ended.await;
+        }
+        clean
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ends_in_time_is_not_killed() {
+        let drain = Drain::default();
+        let stopping = drain.clone();
+        assert!(drain.run(Duration::from_secs(60), async move { stopping.stopping().await }).await);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_killed() {
+        let drain = Drain::default();
+        let killed = drain.clone();
+        assert!(!drain.run(Duration::from_millis(1), async move { killed.killed().await }).await);
+    }
+}

@@ -1,0 +1,301 @@
+//! Bundles by digest: what is in memory or on disk is taken from there, the rest from the control plane, over a connection of its own.
+//!
+//! Every blob is verified, whatever it came from. Old and new bundles share the chunks that they have in common.
+
+pub(crate) mod disk;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use countersign_engine::snapshot::{Serve, digest::Digest, wire};
+use countersign_proto::{
+    discovery::v1::{ReadChunksRequest, chunk_service_client::ChunkServiceClient},
+    snapshot::v1::{Bundle, Manifest},
+    r#type::v1 as common,
+};
+use prost::Message as _;
+use tokio::time::timeout;
+use tonic::{Code, Status, transport::Channel};
+
+use disk::Disk;
+
+/// The newest layout of bundles that this responder can read.
+pub(crate) const SCHEMA: u32 = 1;
+/// How many blobs are asked for in one call.
+const BATCH: usize = 1000;
+/// The largest blob.
+const MAX_BLOB: u64 = 1024 * 1024 * 1024;
+/// How long the control plane may be silent within a call.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Why a bundle could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("the control plane did not send what was asked for")]
+    Refused(#[source] Box<Status>),
+    #[error("the control plane sent nothing for {} seconds", SILENCE.as_secs())]
+    Silent,
+    #[error("the bytes that came for {0} are not the ones that it names")]
+    Corrupt(Digest),
+    #[error("{0} is neither cached nor to be had from the control plane")]
+    Missing(Digest),
+    #[error("{0} is larger than any blob may be")]
+    TooLarge(Digest),
+    #[error("the bundle has layout {0}; this responder reads layouts up to {SCHEMA}")]
+    Schema(u32),
+    #[error("the {what} cannot be read")]
+    Malformed {
+        what: &'static str,
+        #[source]
+        source: wire::WireError,
+    },
+    #[error("the cache failed")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+impl FetchError {
+    /// A stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::Silent | Self::Task(_) => "fetch_failed",
+            Self::Corrupt(_) => "blob_corrupt",
+            Self::Missing(_) => "blob_missing",
+            Self::TooLarge(_) => "blob_too_large",
+            Self::Schema(_) => "bundle_schema",
+            Self::Malformed { .. } => "bundle_malformed",
+        }
+    }
+
+    /// Whether trying again may help.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused(status) => !matches!(
+                status.code(),
+                Code::NotFound | Code::InvalidArgument | Code::PermissionDenied
+            ),
+            Self::Silent | Self::Task(_) => true,
+            Self::Corrupt(_)
+            | Self::Missing(_)
+            | Self::TooLarge(_)
+            | Self::Schema(_)
+            | Self::Malformed { .. } => false,
+        }
+    }
+}
+
+/// Everything that a bundle consists of.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    /// The encoded chunks.
+    pub(crate) chunks: Vec<Bytes>,
+    /// The transform template, JSON text.
+    pub(crate) transform: Option<Bytes>,
+    /// The test config, JSON text.
+    pub(crate) test_config: Option<Bytes>,
+    /// Which pairs are served.
+    pub(crate) serve: Serve,
+    /// The digests of all blobs, the bundle's own included.
+    pub(crate) blobs: Arc<[Digest]>,
+}
+
+/// The blobs at hand.
+#[derive(Debug, Default)]
+pub(crate) struct Blobs {
+    memory: Mutex<HashMap<Digest, Bytes>>,
+    disk: Option<Disk>,
+}
+
+/// Where missing blobs come from.
+pub(crate) type Remote = ChunkServiceClient<Channel>;
+
+impl Blobs {
+    pub(crate) fn new(disk: Option<Disk>) -> Self {
+        Self { memory: Mutex::default(), disk }
+    }
+
+    /// The disk cache.
+    pub(crate) fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
+    /// Gets all of a bundle; without a remote, from the caches alone.
+    pub(crate) async fn bundle(
+        self: &Arc<Self>,
+        remote: Option<&Remote>,
+        replay: &str,
+        digest: Digest,
+    ) -> Result<Fetched, FetchError> {
+        let bytes = self.one(remote, replay, digest).await?;
+        let bundle = Bundle::decode(bytes).map_err(|source| malformed("bundle", source))?;
+        if bundle.schema > SCHEMA {
+            return Err(FetchError::Schema(bundle.schema));
+        }
+        let manifest_digest =
+            required("bundle.snapshot_manifest", bundle.snapshot_manifest.as_ref())?;
+        let manifest = Manifest::decode(self.one(remote, replay, manifest_digest).await?)
+            .map_err(|source| malformed("manifest", source))?;
+        let transform = bundle
+            .transform
+            .as_ref()
+            .map(|digest| required("bundle.transform", Some(digest)))
+            .transpose()?;
+        let test_config = bundle
+            .test_config
+            .as_ref()
+            .map(|digest| required("bundle.test_config", Some(digest)))
+            .transpose()?;
+        let mut rest = Vec::with_capacity(manifest.chunks.len() + 2);
+        for chunk in &manifest.chunks {
+            rest.push(required("manifest.chunks", chunk.digest.as_ref())?);
+        }
+        rest.extend(transform.into_iter().chain(test_config));
+        let mut chunks = self.all(remote, replay, rest.clone()).await?;
+        // What was asked for last comes last.
+        let test_config = test_config.and_then(|_| chunks.pop());
+        let transform = transform.and_then(|_| chunks.pop());
+        let serve = wire::decode_serve(bundle.serve());
+        rest.extend([digest, manifest_digest]);
+        Ok(Fetched { chunks, transform, test_config, serve, blobs: rest.into() })
+    }
+
+    /// Forgets all blobs but these.
+    pub(crate) fn retain(&self, keep: &HashSet<Digest>) {
+        self.memory().retain(|digest, _| keep.contains(digest));
+        if let Some(Err(error)) = self.disk.as_ref().map(|disk| disk.retain(keep)) {
+            tracing::warn!(%error, "the disk cache could not be tidied up");
+        }
+    }
+
+    async fn one(
+        self: &Arc<Self>,
+        remote: Option<&Remote>,
+        replay: &str,
+        digest: Digest,
+    ) -> Result<Bytes, FetchError> {
+        self.all(remote, replay, vec![digest]).await?.pop().ok_or(FetchError::Missing(digest))
+    }
+
+    /// The blobs of these digests, in their order.
+    async fn all(
+        self: &Arc<Self>,
+        remote: Option<&Remote>,
+        replay: &str,
+        digests: Vec<Digest>,
+    ) -> Result<Vec<Bytes>, FetchError> {
+        let (digests, missing) = {
+            let blobs = Arc::clone(self);
+            blocking(move || {
+                let missing = blobs.missing(&digests);
+                (digests, missing)
+            })
+            .await?
+        };
+        if let Some(digest) = missing.iter().find(|digest| digest.size() > MAX_BLOB) {
+            return Err(FetchError::TooLarge(*digest));
+        }
+        for batch in missing.chunks(BATCH) {
+            let remote = remote.ok_or_else(|| {
+                batch.first().map_or(FetchError::Silent, |digest| FetchError::Missing(*digest))
+            })?;
+            self.download(remote.clone(), replay, batch).await?;
+        }
+        let memory = self.memory();
+        digests
+            .iter()
+            .map(|digest| memory.get(digest).cloned().ok_or(FetchError::Missing(*digest)))
+            .collect()
+    }
+
+    /// Loads what is on disk into memory and returns what is in neither.
+    fn missing(&self, digests: &[Digest]) -> Vec<Digest> {
+        let unknown: HashSet<Digest> = {
+            let memory = self.memory();
+            digests.iter().filter(|digest| !memory.contains_key(digest)).copied().collect()
+        };
+        let mut missing = Vec::new();
+        for digest in unknown {
+            match self.disk.as_ref().and_then(|disk| disk.get(&digest)) {
+                Some(bytes) => drop(self.memory().insert(digest, bytes)),
+                None => missing.push(digest),
+            }
+        }
+        missing
+    }
+
+    async fn download(
+        self: &Arc<Self>,
+        mut remote: Remote,
+        replay: &str,
+        wanted: &[Digest],
+    ) -> Result<(), FetchError> {
+        let request = ReadChunksRequest {
+            replay: replay.to_owned(),
+            digests: wanted.iter().map(wire::encode_digest).collect(),
+        };
+        let mut stream = in_time(remote.read_chunks(request)).await?.into_inner();
+        for (index, digest) in wanted.iter().enumerate() {
+            let mut blob = BytesMut::new();
+            loop {
+                let piece = in_time(stream.message()).await?.ok_or(FetchError::Missing(*digest))?;
+                let fits = u64::try_from(blob.len() + piece.data.len())
+                    .is_ok_and(|size| size <= digest.size());
+                if usize::try_from(piece.index) != Ok(index) || !fits {
+                    return Err(FetchError::Corrupt(*digest));
+                }
+                blob.extend_from_slice(&piece.data);
+                if piece.last {
+                    break;
+                }
+            }
+            self.keep(*digest, blob.freeze()).await?;
+        }
+        Ok(())
+    }
+
+    /// Verifies a blob and keeps it.
+    async fn keep(self: &Arc<Self>, digest: Digest, bytes: Bytes) -> Result<(), FetchError> {
+        let blobs = Arc::clone(self);
+        blocking(move || {
+            if !digest.matches(&bytes) {
+                return Err(FetchError::Corrupt(digest));
+            }
+            if let Some(Err(error)) = blobs.disk.as_ref().map(|disk| disk.put(&digest, &bytes)) {
+                tracing::warn!(%error, "a blob could not be written to the disk cache");
+            }
+            blobs.memory().insert(digest, bytes);
+            Ok(())
+        })
+        .await?
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Bytes>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, FetchError> {
+    tokio::task::spawn_blocking(work).await.map_err(FetchError::Task)
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, FetchError> {
+    timeout(SILENCE, call)
+        .await
+        .map_err(|_| FetchError::Silent)?
+        .map_err(|status| FetchError::Refused(Box::new(status)))
+}
+
+fn malformed(what: &'static str, source: prost::DecodeError) -> FetchError {
+    FetchError::Malformed { what, source: wire::WireError::Decode { what, source } }
+}
+
+fn required(what: &'static str, digest: Option<&common::Digest>) -> Result<Digest, FetchError> {
+    let digest =
+        digest.ok_or(FetchError::Malformed { what, source: wire::WireError::Range { what } })?;
+    wire::decode_digest(digest).map_err(|source| FetchError::Malformed { what, source })
+}

@@ -1,0 +1,211 @@
+//! Blobs and assignments on disk, so that a responder can start while the control plane is away.
+//!
+//! Nothing on the disk is trusted: a blob counts only when its bytes match its digest. Files appear by renaming, so that none is half
+//! written under its own name.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use countersign_engine::snapshot::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::snapshots::Assignment;
+
+const CURRENT: &str = "current.json";
+const BLOBS: &str = "blobs";
+
+/// A cache directory.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    dir: PathBuf,
+}
+
+/// What was served last, by whom it was announced.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Current {
+    pub(crate) project: String,
+    pub(crate) store_uid: String,
+    pub(crate) revision: u64,
+    assignments: Vec<Held>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    name: String,
+    bundle: String,
+    size: u64,
+    generation: u64,
+    start_time: i64,
+    revision: u64,
+}
+
+impl Current {
+    pub(crate) fn new<'a>(
+        project: &str,
+        store_uid: &str,
+        revision: u64,
+        assignments: impl IntoIterator<Item = &'a Assignment>,
+    ) -> Self {
+        let held = |assignment: &Assignment| Held {
+            name: assignment.name.clone(),
+            bundle: assignment.bundle.to_hex(),
+            size: assignment.bundle.size(),
+            generation: assignment.generation,
+            start_time: assignment.start_time,
+            revision: assignment.revision,
+        };
+        Self {
+            project: project.to_owned(),
+            store_uid: store_uid.to_owned(),
+            revision,
+            assignments: assignments.into_iter().map(held).collect(),
+        }
+    }
+
+    /// The assignments whose digests can be read.
+    pub(crate) fn assignments(&self) -> impl Iterator<Item = Assignment> {
+        self.assignments.iter().filter_map(|held| {
+            Some(Assignment {
+                name: held.name.clone(),
+                bundle: Digest::from_parts(unhex(&held.bundle)?, held.size),
+                generation: held.generation,
+                start_time: held.start_time,
+                revision: held.revision,
+            })
+        })
+    }
+}
+
+impl Disk {
+    /// Uses this directory, creating it when needed.
+    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(dir.join(BLOBS))?;
+        Ok(Self { dir })
+    }
+
+    /// What was served last.
+    pub(crate) fn current(&self) -> io::Result<Option<Current>> {
+        match fs::read(self.dir.join(CURRENT)) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes what is served, durably.
+    pub(crate) fn set_current(&self, current: &Current) -> io::Result<()> {
+        self.write(&self.dir.join(CURRENT), &serde_json::to_vec_pretty(current)?)
+    }
+
+    /// A blob, if it is there and whole.
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
+        let path = self.blob(digest);
+        let file = File::open(&path).ok()?;
+        let mut bytes = Vec::new();
+        file.take(digest.size().saturating_add(1)).read_to_end(&mut bytes).ok()?;
+        if digest.matches(&bytes) {
+            return Some(bytes.into());
+        }
+        tracing::warn!(%digest, "blob on disk is damaged; removing it");
+        drop(fs::remove_file(path));
+        None
+    }
+
+    /// Stores a blob.
+    pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        self.write(&self.blob(digest), bytes)
+    }
+
+    /// Removes all blobs but these.
+    pub(crate) fn retain(&self, keep: &HashSet<Digest>) -> io::Result<()> {
+        let keep: HashSet<String> = keep.iter().map(Digest::to_hex).collect();
+        for entry in fs::read_dir(self.dir.join(BLOBS))? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(BLOBS).join(digest.to_hex())
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.dir.join(format!("{}.tmp", uuid::Uuid::new_v4()));
+        let written = File::create(&temporary).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_data()
+        });
+        written
+            .and_then(|()| fs::rename(&temporary, path))
+            .inspect_err(|_| drop(fs::remove_file(&temporary)))
+    }
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assignment() -> Assignment {
+        Assignment {
+            name: "projects/p/replays/r".into(),
+            bundle: Digest::of(b"x"),
+            generation: 3,
+            start_time: -1,
+            revision: 7,
+        }
+    }
+
+    #[test]
+    fn current_comes_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path().join("deep/cache")).unwrap();
+        assert_eq!(disk.current().unwrap(), None);
+        let current = Current::new("projects/p", "uid", 9, [&assignment()]);
+        disk.set_current(&current).unwrap();
+        let back = disk.current().unwrap().unwrap();
+        assert_eq!(back, current);
+        assert_eq!(back.assignments().collect::<Vec<_>>(), [assignment()]);
+    }
+
+    #[test]
+    fn a_damaged_blob_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path().to_owned()).unwrap();
+        let digest = Digest::of(b"bytes");
+        assert_eq!(disk.get(&digest), None);
+        disk.put(&digest, b"bytes").unwrap();
+        assert_eq!(disk.get(&digest).as_deref(), Some(&b"bytes"[..]));
+        fs::write(disk.blob(&digest), b"bytez").unwrap();
+        assert_eq!(disk.get(&digest), None);
+        assert!(!disk.blob(&digest).exists());
+    }
+
+    #[test]
+    fn only_what_is_needed_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path().to_owned()).unwrap();
+        let (kept, dropped) = (Digest::of(b"a"), Digest::of(b"b"));
+        disk.put(&kept, b"a").unwrap();
+        disk.put(&dropped, b"b").unwrap();
+        disk.retain(&HashSet::from([kept])).unwrap();
+        assert!(disk.get(&kept).is_some() && disk.get(&dropped).is_none());
+    }
+}

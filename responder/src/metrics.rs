@@ -1,0 +1,219 @@
+//! What is counted. The request path adds to plain atomics of its own worker, with relaxed order; everything is summed up when a scraper asks.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        gauge::Gauge,
+    },
+    registry::Registry,
+};
+
+/// All counters of a responder.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    lanes: Lanes,
+    /// Open data connections.
+    pub(crate) connections: Gauge,
+    /// Data connections accepted so far.
+    pub(crate) accepted: Counter,
+    /// Failures of `accept`.
+    pub(crate) accept_errors: Counter,
+    /// Bundles that were swapped in.
+    pub(crate) swaps: Counter,
+    /// Bundles that were refused.
+    pub(crate) nacks: Counter,
+    /// Secrets that became unusable.
+    pub(crate) secret_errors: Counter,
+    /// The generation of the key ring.
+    pub(crate) key_ring: Gauge,
+    /// Whether the subscription is open.
+    pub(crate) subscribed: Gauge,
+    /// Whether the responder is ready.
+    pub(crate) ready: Gauge,
+}
+
+/// The counters of one worker, on cache lines of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Lane {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    unavailable: AtomicU64,
+    refused: AtomicU64,
+    signed: AtomicU64,
+    unsigned: AtomicU64,
+}
+
+#[derive(Debug, Clone)]
+struct Lanes(Arc<[Arc<Lane>]>);
+
+impl Metrics {
+    pub(crate) fn new(lanes: usize) -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            lanes: Lanes((0..lanes.max(1)).map(|_| Arc::default()).collect()),
+            connections: Gauge::default(),
+            accepted: Counter::default(),
+            accept_errors: Counter::default(),
+            swaps: Counter::default(),
+            nacks: Counter::default(),
+            secret_errors: Counter::default(),
+            key_ring: Gauge::default(),
+            subscribed: Gauge::default(),
+            ready: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("countersign");
+        registry.register("connections", "Open data connections", metrics.connections.clone());
+        registry.register(
+            "connections_accepted",
+            "Data connections accepted",
+            metrics.accepted.clone(),
+        );
+        registry.register(
+            "accept_errors",
+            "Failures to accept a connection",
+            metrics.accept_errors.clone(),
+        );
+        registry.register("bundle_swaps", "Bundles swapped in", metrics.swaps.clone());
+        registry.register("nacks", "Bundles refused", metrics.nacks.clone());
+        registry.register(
+            "secret_reload_errors",
+            "Secrets that became unusable",
+            metrics.secret_errors.clone(),
+        );
+        registry.register(
+            "key_ring_generation",
+            "Generation of the key ring",
+            metrics.key_ring.clone(),
+        );
+        registry.register(
+            "subscription_connected",
+            "Whether the control plane is connected",
+            metrics.subscribed.clone(),
+        );
+        registry.register("ready", "Whether the responder is ready", metrics.ready.clone());
+        registry.register_collector(Box::new(metrics.lanes.clone()));
+        metrics.registry = registry;
+        metrics
+    }
+
+    /// The counters of the n-th worker.
+    pub(crate) fn lane(&self, worker: usize) -> Arc<Lane> {
+        let lane = worker.checked_rem(self.lanes.0.len()).and_then(|index| self.lanes.0.get(index));
+        lane.map_or_else(Arc::default, Arc::clone)
+    }
+
+    /// Everything as OpenMetrics text.
+    pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+impl Lane {
+    /// Counts an answer and its tokens.
+    pub(crate) fn hit(&self, signed: u32, unsigned: u32) {
+        add(&self.hits, 1);
+        if signed > 0 {
+            add(&self.signed, u64::from(signed));
+        }
+        if unsigned > 0 {
+            add(&self.unsigned, u64::from(unsigned));
+        }
+    }
+
+    /// Counts a request that nothing recorded answers.
+    pub(crate) fn miss(&self) {
+        add(&self.misses, 1);
+    }
+
+    /// Counts a request that came before there was anything to serve.
+    pub(crate) fn unavailable(&self) {
+        add(&self.unavailable, 1);
+    }
+
+    /// Counts a request that could not be read.
+    pub(crate) fn refused(&self) {
+        add(&self.refused, 1);
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+impl Lanes {
+    fn sum(&self, counter: impl Fn(&Lane) -> &AtomicU64) -> u64 {
+        self.0.iter().map(|lane| counter(lane).load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Collector for Lanes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let results = [
+            ("hit", self.sum(|lane| &lane.hits)),
+            ("miss", self.sum(|lane| &lane.misses)),
+            ("unavailable", self.sum(|lane| &lane.unavailable)),
+            ("refused", self.sum(|lane| &lane.refused)),
+        ];
+        let mut requests = encoder.encode_descriptor(
+            "requests",
+            "Requests by result.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (result, count) in results {
+            ConstCounter::new(count).encode(requests.encode_family(&[("result", result)])?)?;
+        }
+        let results = [
+            ("signed", self.sum(|lane| &lane.signed)),
+            ("unsigned", self.sum(|lane| &lane.unsigned)),
+        ];
+        let mut tokens =
+            encoder.encode_descriptor("tokens", "Tokens by result.", None, MetricType::Counter)?;
+        for (result, count) in results {
+            ConstCounter::new(count).encode(tokens.encode_family(&[("result", result)])?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed_up() {
+        let metrics = Metrics::new(2);
+        metrics.lane(0).hit(2, 1);
+        metrics.lane(1).hit(1, 0);
+        metrics.lane(2).miss();
+        metrics.lane(1).unavailable();
+        metrics.nacks.inc();
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"countersign_requests_total{result="hit"} 2"#,
+            r#"countersign_requests_total{result="miss"} 1"#,
+            r#"countersign_requests_total{result="unavailable"} 1"#,
+            r#"countersign_tokens_total{result="signed"} 3"#,
+            r#"countersign_tokens_total{result="unsigned"} 1"#,
+            "countersign_nacks_total 1",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
+        }
+    }
+}

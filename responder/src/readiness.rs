@@ -1,0 +1,96 @@
+//! Whether requests may come: only once everything that is assigned to this responder is served.
+//!
+//! Readiness is a predicate over the table of replays and the flags below, computed when asked; nobody sets it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::snapshots::Snapshots;
+
+/// Judges readiness.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    snapshots: Arc<Snapshots>,
+    flags: watch::Sender<Flags>,
+}
+
+/// What readiness depends on besides the table of replays.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flags {
+    /// Where the assignments come from.
+    pub(crate) source: Source,
+    /// The process is about to end.
+    pub(crate) draining: bool,
+    /// The subscription is open.
+    pub(crate) connected: bool,
+    /// Why it is not.
+    pub(crate) problem: Option<String>,
+}
+
+/// Where the assignments come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Source {
+    /// From nowhere yet.
+    #[default]
+    Nothing,
+    /// From the disk cache, as of the last sync.
+    Disk,
+    /// From the control plane.
+    ControlPlane,
+}
+
+impl Readiness {
+    pub(crate) fn new(snapshots: Arc<Snapshots>) -> Self {
+        Self { snapshots, flags: watch::Sender::new(Flags::default()) }
+    }
+
+    /// Changes the flags.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Flags)) {
+        self.flags.send_modify(change);
+    }
+
+    /// The flags as they are.
+    pub(crate) fn flags(&self) -> Flags {
+        self.flags.borrow().clone()
+    }
+
+    /// What stands in the way; empty when the responder is ready.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        let flags = self.flags();
+        let mut reasons = Vec::new();
+        if flags.draining {
+            reasons.push("the responder is shutting down".to_owned());
+        }
+        if flags.source == Source::Nothing {
+            let why = flags.problem.map(|problem| format!(": {problem}")).unwrap_or_default();
+            reasons.push(format!("nothing is known yet about what to serve{why}"));
+        }
+        let table = self.snapshots.load();
+        for name in &table.awaited {
+            reasons.push(match table.rejected.get(name) {
+                Some(rejected) => format!("{name} was refused: {}", rejected.first_reason()),
+                None => format!("{name} is being fetched"),
+            });
+        }
+        reasons
+    }
+
+    /// Waits until nothing stands in the way.
+    pub(crate) async fn ready(&self) {
+        let mut flags = self.flags.subscribe();
+        let mut changes = self.snapshots.subscribe();
+        loop {
+            flags.mark_unchanged();
+            changes.mark_unchanged();
+            if self.reasons().is_empty() {
+                return;
+            }
+            // Both senders live as long as `self`, so neither wait can fail.
+            tokio::select! {
+                _ = flags.changed() => {}
+                _ = changes.changed() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Secret directories become a key ring. Read again once a second; a key that cannot be used never replaces one that can.
+//!
+//! The keys of one secret are read through one directory descriptor, so that they belong to one generation. Content decides what is new,
+//! never a time stamp. Whoever needs further keys asks with [`Secrets::require`], which reads them before it returns.
+
+mod open;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_engine::{
+    jwt::key::{KeyEntry, KeyProblem, KeyRing, SecretRef, SigningKey},
+    snapshot::digest::Digest,
+};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use zeroize::Zeroizing;
+
+use crate::{metrics::Metrics, snapshots::Snapshots};
+use open::OpenError;
+
+/// The link that the kubelet switches from one generation of a secret to the next.
+const DATA_LINK: &str = "..data";
+/// How often a read is tried again when the generation vanishes under it.
+const RETRIES: usize = 3;
+
+/// The keys of this node.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    dir: PathBuf,
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+    snapshots: Arc<Snapshots>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    generation: u64,
+    keys: BTreeMap<SecretRef, Known>,
+}
+
+/// What is known of one key.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// The last good key and the digest of its file.
+    key: Option<(Arc<SigningKey>, Digest)>,
+    problem: Option<KeyProblem>,
+    /// The generation of the ring in which the key was last replaced.
+    generation: u64,
+    /// Content that was seen once and is taken when it is seen again.
+    candidate: Option<Digest>,
+}
+
+/// What may be told about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Whether there is a key to sign with.
+    pub(crate) resolved: bool,
+    /// Its kind.
+    pub(crate) kind: String,
+    /// The RFC 7638 thumbprint of its public half; none for HMAC.
+    pub(crate) thumbprint: Option<String>,
+    /// What is wrong: a code and a sentence.
+    pub(crate) problem: Option<(&'static str, String)>,
+    /// Grows when the key is replaced.
+    pub(crate) generation: u64,
+}
+
+/// A file of a secret as it was found.
+#[derive(Debug)]
+struct Found {
+    content: Result<Zeroizing<Vec<u8>>, OpenError>,
+    /// It came through the kubelet's link, which is only switched to files that are whole.
+    atomic: bool,
+}
+
+impl Secrets {
+    pub(crate) fn new(dir: PathBuf, snapshots: Arc<Snapshots>, metrics: Arc<Metrics>) -> Self {
+        Self { dir, state: Mutex::default(), changes: watch::Sender::new(0), snapshots, metrics }
+    }
+
+    /// Changes when a key or a problem does.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Makes sure that these keys are known, or known to be missing. Reads files.
+    pub(crate) fn require(&self, refs: &[SecretRef]) {
+        {
+            let mut state = self.lock();
+            for secret in refs {
+                state.keys.entry(secret.clone()).or_default();
+            }
+        }
+        self.reload();
+    }
+
+    /// Forgets all keys but these.
+    pub(crate) fn retain(&self, needed: &BTreeSet<SecretRef>) {
+        self.lock().keys.retain(|secret, _| needed.contains(secret));
+    }
+
+    /// Reads all secrets again and, when anything changed, serves with the new keys from now on.
+    pub(crate) fn reload(&self) {
+        let (generation, ring) = {
+            let mut state = self.lock();
+            if !self.update(&mut state) {
+                return;
+            }
+            (state.generation, Arc::new(state.ring()))
+        };
+        self.snapshots.rebind(generation, ring);
+        self.changes.send_modify(|change| *change = generation);
+    }
+
+    /// Reloads for ever.
+    pub(crate) async fn poll(self: Arc<Self>, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let secrets = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || secrets.reload()).await {
+                tracing::error!(%error, "reading the secrets failed");
+            }
+        }
+    }
+
+    /// What may be told about a key.
+    pub(crate) fn report(&self, secret: &SecretRef) -> Report {
+        self.lock().keys.get(secret).cloned().unwrap_or_default().report()
+    }
+
+    /// What may be told about all keys.
+    pub(crate) fn reports(&self) -> Vec<(SecretRef, Report)> {
+        self.lock().keys.iter().map(|(secret, known)| (secret.clone(), known.report())).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads all keys; tells whether anything changed.
+    fn update(&self, state: &mut State) -> bool {
+        let mut wanted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for secret in state.keys.keys() {
+            wanted.entry(&secret.secret).or_default().insert(&secret.key);
+        }
+        let found: BTreeMap<SecretRef, Found> =
+            wanted.into_iter().flat_map(|(secret, keys)| self.read_secret(secret, &keys)).collect();
+        let next = state.generation + 1;
+        let mut changed = state.generation == 0 && !state.keys.is_empty();
+        for (secret, found) in found {
+            let Some(known) = state.keys.get_mut(&secret) else { continue };
+            changed |= known.adopt(&secret, &found, next, &self.metrics);
+        }
+        if changed {
+            state.generation = next;
+        }
+        changed
+    }
+
+    /// Reads keys of one secret, all from the same generation.
+    fn read_secret(&self, secret: &str, keys: &BTreeSet<&str>) -> Vec<(SecretRef, Found)> {
+        let mut found = Vec::new();
+        for _ in 0..RETRIES {
+            let (directory, atomic) = match self.open_secret(secret) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    return keys
+                        .iter()
+                        .map(|key| {
+                            (named(secret, key), Found { content: Err(error), atomic: false })
+                        })
+                        .collect();
+                }
+            };
+            found = keys
+                .iter()
+                .map(|key| {
+                    let content = if is_plain(key) {
+                        open::read(&directory, key)
+                    } else {
+                        Err(OpenError::Escape)
+                    };
+                    (named(secret, key), Found { content, atomic })
+                })
+                .collect();
+            // The kubelet removes a generation after it has switched the link away from it; then the new one is read.
+            if !atomic
+                || !found.iter().any(|(_, found)| matches!(found.content, Err(OpenError::Missing)))
+            {
+                break;
+            }
+        }
+        found
+    }
+
+    fn open_secret(&self, secret: &str) -> Result<(std::os::fd::OwnedFd, bool), OpenError> {
+        if !is_plain(secret) {
+            return Err(OpenError::Escape);
+        }
+        let directory = open::directory(open::root(&self.dir)?, secret)?;
+        match open::directory(&directory, DATA_LINK) {
+            Ok(generation) => Ok((generation, true)),
+            Err(OpenError::Missing) => Ok((directory, false)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn named(secret: &str, key: &str) -> SecretRef {
+    SecretRef { secret: secret.to_owned(), key: key.to_owned() }
+}
+
+/// Whether a name is one component that cannot lead anywhere.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && !name.contains(['/', '\0'])
+        && !name.starts_with("..")
+        && name != "."
+}
+
+impl State {
+    fn ring(&self) -> KeyRing {
+        let entry = |known: &Known| KeyEntry {
+            key: known.key.as_ref().map(|(key, _)| Arc::clone(key)),
+            problem: known.problem.clone(),
+            generation: known.generation,
+        };
+        KeyRing::new(
+            self.generation,
+            self.keys.iter().map(|(secret, known)| (secret.clone(), entry(known))).collect(),
+        )
+    }
+}
+
+impl Known {
+    /// Takes a file over; tells whether the key or the problem changed.
+    fn adopt(
+        &mut self,
+        secret: &SecretRef,
+        found: &Found,
+        generation: u64,
+        metrics: &Metrics,
+    ) -> bool {
+        let bytes = match &found.content {
+            Ok(bytes) => bytes,
+            Err(error) => return self.fail(secret, error.code(), error.to_string(), metrics),
+        };
+        let digest = Digest::of(bytes);
+        if self.key.as_ref().is_some_and(|(_, current)| *current == digest) {
+            self.candidate = None;
+            return self.problem.take().is_some();
+        }
+        // A writer that replaces a file in place may be half done, and half an HMAC secret is a valid HMAC secret.
+        if self.key.is_some() && !found.atomic && self.candidate.replace(digest) != Some(digest) {
+            return false;
+        }
+        match SigningKey::parse(bytes) {
+            Ok(key) => {
+                tracing::info!(%secret, kind = key.kind(), "signing key loaded");
+                *self = Self {
+                    key: Some((Arc::new(key), digest)),
+                    problem: None,
+                    generation,
+                    candidate: None,
+                };
+                true
+            }
+            Err(error) => self.fail(secret, error.code(), error.to_string(), metrics),
+        }
+    }
+
+    /// Keeps the key and notes what is wrong with its successor.
+    fn fail(
+        &mut self,
+        secret: &SecretRef,
+        code: &'static str,
+        message: String,
+        metrics: &Metrics,
+    ) -> bool {
+        if self
+            .problem
+            .as_ref()
+            .is_some_and(|problem| problem.code == code && problem.message == message)
+        {
+            return false;
+        }
+        tracing::warn!(%secret, code, problem = message, kept = self.key.is_some(), "signing key unusable");
+        metrics.secret_errors.inc();
+        self.problem = Some(KeyProblem { code, message });
+        true
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            resolved: self.key.is_some(),
+            kind: self.key.as_ref().map(|(key, _)| key.kind()).unwrap_or_default(),
+            thumbprint: self.key.as_ref().and_then(|(key, _)| key.thumbprint()),
+            problem: self.problem.as_ref().map(|problem| (problem.code, problem.message.clone())),
+            generation: self.generation,
+        }
+    }
+}

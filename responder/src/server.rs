@@ -1,0 +1,195 @@
+//! Listens and accepts: a thread with a socket of its own for each core, or one socket on the caller's runtime.
+//!
+//! Connections are bounded over all threads. An error of `accept` never ends the loop.
+
+pub(crate) mod connection;
+pub(crate) mod read;
+pub(crate) mod write;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{config::RuntimeKind, drain::Drain, metrics::Lane, serve_request::Plane};
+
+/// Connections that the kernel keeps for us until we accept them.
+const BACKLOG: i32 = 4096;
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Sockets that listen on one address; nobody accepts yet.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    sockets: Vec<TcpListener>,
+    addr: SocketAddr,
+}
+
+/// The accept loops that run.
+#[derive(Debug)]
+pub(crate) struct Workers(Vec<oneshot::Receiver<()>>);
+
+/// What an accept loop needs.
+#[derive(Debug, Clone)]
+struct Worker {
+    plane: Arc<Plane>,
+    lane: Arc<Lane>,
+    connections: Arc<Semaphore>,
+    drain: Drain,
+}
+
+/// Listens on the address, with as many sockets as there will be accept loops.
+pub(crate) fn listen(addr: SocketAddr, runtime: RuntimeKind) -> io::Result<Listeners> {
+    let first = socket(addr, false)?;
+    let addr = first.local_addr()?;
+    let workers = workers(runtime);
+    if workers == 1 {
+        return Ok(Listeners { sockets: vec![first], addr });
+    }
+    // The first socket was bound without SO_REUSEPORT, because with it a second process could take the same port without a word.
+    drop(first);
+    let sockets = (0..workers).map(|_| socket(addr, true)).collect::<io::Result<_>>()?;
+    Ok(Listeners { sockets, addr })
+}
+
+/// How many accept loops there will be.
+pub(crate) fn workers(runtime: RuntimeKind) -> usize {
+    match runtime {
+        RuntimeKind::PerCore => thread::available_parallelism().map_or(1, usize::from),
+        RuntimeKind::Shared => 1,
+    }
+}
+
+fn socket(addr: SocketAddr, share: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Listeners {
+    /// Where they listen.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Accepts from now on.
+    pub(crate) fn run(
+        self,
+        runtime: RuntimeKind,
+        plane: &Arc<Plane>,
+        drain: &Drain,
+    ) -> io::Result<Workers> {
+        let connections =
+            Arc::new(Semaphore::new(plane.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let mut ended = Vec::new();
+        for (index, socket) in self.sockets.into_iter().enumerate() {
+            let worker = Worker {
+                plane: Arc::clone(plane),
+                lane: plane.metrics.lane(index),
+                connections: Arc::clone(&connections),
+                drain: drain.clone(),
+            };
+            let (end, wait) = oneshot::channel();
+            ended.push(wait);
+            match runtime {
+                RuntimeKind::Shared => drop(tokio::spawn(worker.run(socket, end))),
+                RuntimeKind::PerCore => worker.spawn_thread(index, socket, end)?,
+            }
+        }
+        Ok(Workers(ended))
+    }
+}
+
+impl Workers {
+    /// Completes when all accept loops and their connections have ended.
+    pub(crate) async fn wait(self) {
+        for worker in self.0 {
+            // A sender that was dropped has ended as well.
+            drop(worker.await);
+        }
+    }
+}
+
+impl Worker {
+    fn spawn_thread(
+        self,
+        index: usize,
+        socket: TcpListener,
+        end: oneshot::Sender<()>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()?;
+        thread::Builder::new()
+            .name(format!("data-{index}"))
+            .spawn(move || runtime.block_on(self.run(socket, end)))?;
+        Ok(())
+    }
+
+    async fn run(self, socket: TcpListener, end: oneshot::Sender<()>) {
+        if let Err(error) = self.accept(socket).await {
+            tracing::error!(%error, "data listener failed");
+        }
+        drop(end);
+    }
+
+    async fn accept(&self, socket: TcpListener) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(socket)?;
+        let tasks = TaskTracker::new();
+        while let Some((stream, permit)) = self.next(&listener).await {
+            self.plane.metrics.accepted.inc();
+            tasks.spawn(self.clone().serve(stream, permit));
+        }
+        drop(listener);
+        tasks.close();
+        tasks.wait().await;
+        Ok(())
+    }
+
+    /// The next connection, once there is room for it; `None` when no more may be taken.
+    async fn next(
+        &self,
+        listener: &tokio::net::TcpListener,
+    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        let next = async {
+            let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => return Some((stream, permit)),
+                    Err(error) => {
+                        tracing::warn!(%error, "accept failed");
+                        self.plane.metrics.accept_errors.inc();
+                        tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.drain.stopping() => None,
+            next = next => next,
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        self.plane.metrics.connections.inc();
+        let metrics = Arc::clone(&self.plane.metrics);
+        connection::serve(stream, self.plane, self.lane, self.drain).await;
+        metrics.connections.dec();
+        drop(permit);
+    }
+}

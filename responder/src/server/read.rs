@@ -1,0 +1,121 @@
+//! Reads a request whole, within bounds. What is not read whole is refused, and the connection closed.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use countersign_engine::request::Request;
+use http::{Method, Version, header, request::Parts};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use crate::{config::Limits, serve_request::REPLAY_HEADER};
+
+/// A request, read whole.
+#[derive(Debug)]
+pub(crate) struct Received {
+    parts: Parts,
+    body: Bytes,
+    /// The replay that it selects.
+    pub(crate) replay: Option<String>,
+}
+
+/// Why a request was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Larger than this.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The body paused for too long.
+    #[error("the body did not come in time")]
+    TooSlow,
+    /// The connection broke or the framing is wrong.
+    #[error("the body could not be read")]
+    Broken,
+    /// HTTP/1.1 wants exactly one.
+    #[error("an HTTP/1.1 request has exactly one `Host` header")]
+    Host,
+    /// No tunnels.
+    #[error("CONNECT is not supported")]
+    Connect,
+}
+
+impl Received {
+    /// The request as the engine wants it.
+    pub(crate) fn request(&self) -> Request<'_> {
+        let uri = &self.parts.uri;
+        Request {
+            method: self.parts.method.as_str(),
+            host: host(&self.parts),
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            headers: &self.parts.headers,
+            body: &self.body,
+        }
+    }
+}
+
+/// Reads a request.
+pub(crate) async fn request(
+    request: http::Request<Incoming>,
+    limits: &Limits,
+) -> Result<Received, Refusal> {
+    let (mut parts, body) = request.into_parts();
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    if parts.version == Version::HTTP_11 && parts.headers.get_all(header::HOST).iter().count() != 1
+    {
+        return Err(Refusal::Host);
+    }
+    let replay = parts
+        .headers
+        .remove(REPLAY_HEADER)
+        .and_then(|value| value.to_str().ok().map(str::to_owned));
+    let body = read_body(body, limits.body, limits.body_pause).await?;
+    Ok(Received { parts, body, replay })
+}
+
+/// The authority of the target (HTTP/2, absolute form), else the `Host` header.
+fn host(parts: &Parts) -> &str {
+    match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => parts
+            .headers
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default(),
+    }
+}
+
+async fn read_body(mut body: Incoming, limit: usize, pause: Duration) -> Result<Bytes, Refusal> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    // A length that is announced is refused before any of it is read, and before `100 Continue` is sent.
+    if usize::try_from(body.size_hint().lower()).map_or(true, |announced| announced > limit) {
+        return Err(Refusal::TooLarge(limit));
+    }
+    // Most bodies come in one piece, which is not copied.
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    loop {
+        let frame = match timeout(pause, body.frame()).await {
+            Err(_) => return Err(Refusal::TooSlow),
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(Refusal::Broken),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + joined.len() + data.len() > limit {
+            return Err(Refusal::TooLarge(limit));
+        }
+        if whole.is_empty() && joined.is_empty() {
+            whole = data;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut whole));
+            joined.extend_from_slice(&data);
+        }
+    }
+    Ok(if joined.is_empty() { whole } else { joined.freeze() })
+}

@@ -1,0 +1,91 @@
+//! Makes responses: recorded ones, and our own words when there is none. Everything of ours is JSON.
+
+use bytes::Bytes;
+use countersign_engine::{answer::Hit, near_miss::NearMiss};
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::read::Refusal;
+
+/// A response, ready to send.
+pub(crate) type Response = http::Response<Full<Bytes>>;
+
+/// Marks a response as ours: nothing recorded answered.
+const MISS_HEADER: &str = "x-countersign-miss";
+
+/// A recorded response.
+pub(crate) fn hit(hit: Hit) -> Response {
+    let status = match StatusCode::from_u16(hit.status) {
+        // hyper refuses to end an exchange with an interim response.
+        Ok(status) if !status.is_informational() => status,
+        _ => {
+            return ours(
+                StatusCode::BAD_GATEWAY,
+                &json!({ "error": "recorded_status_not_servable", "status": hit.status }),
+            );
+        }
+    };
+    let mut response = Response::new(Full::new(hit.body));
+    *response.status_mut() = status;
+    *response.headers_mut() = hit.headers;
+    response
+}
+
+/// Nothing recorded answers.
+pub(crate) fn miss(replay: &str, nearest: Option<&NearMiss>) -> Response {
+    missed(&json!({ "error": "no_recorded_response", "replay": replay, "nearest": nearest }))
+}
+
+/// The replay that was asked for is not served here.
+pub(crate) fn unknown_replay(wanted: &str, served: &[String]) -> Response {
+    missed(&json!({ "error": "unknown_replay", "replay": wanted, "served": served }))
+}
+
+/// Nothing is served yet.
+pub(crate) fn unavailable(awaited: &[String]) -> Response {
+    let message = if awaited.is_empty() {
+        "no replay is assigned to this responder; start one, or see /status of the admin listener"
+    } else {
+        "the replays that are assigned to this responder are still being fetched"
+    };
+    let mut response = ours(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &json!({ "error": "nothing_to_serve", "message": message, "awaited": awaited }),
+    );
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The request was not read whole; closing keeps the rest from being taken for the next request.
+pub(crate) fn refused(refusal: Refusal) -> Response {
+    let (status, error) = match refusal {
+        Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+        Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
+        Refusal::Broken => (StatusCode::BAD_REQUEST, "body_broken"),
+        Refusal::Host => (StatusCode::BAD_REQUEST, "host_header"),
+        Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "connect_not_supported"),
+    };
+    let mut response = ours(status, &json!({ "error": error, "message": refusal.to_string() }));
+    // hyper drops this field where it is not allowed, in HTTP/2.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn missed(body: &Value) -> Response {
+    let mut response = ours(StatusCode::NOT_FOUND, body);
+    response.headers_mut().insert(MISS_HEADER, HeaderValue::from_static("true"));
+    response
+}
+
+/// A JSON document of ours.
+pub(crate) fn ours(status: StatusCode, body: &Value) -> Response {
+    let mut text = body.to_string();
+    text.push('\n');
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

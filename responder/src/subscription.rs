@@ -1,0 +1,390 @@
+//! The stream from the control plane: says hello, carries out deltas one after the other, acknowledges each once.
+//!
+//! The stream is read all the time, also while a delta is carried out. When it ends it is opened again, later each time; what is served
+//! goes on meanwhile. Absence never withdraws a replay, only a tombstone does.
+
+pub(crate) mod apply;
+mod status;
+
+use std::{collections::VecDeque, convert::Infallible, future::pending, sync::Arc, time::Duration};
+
+use countersign_engine::snapshot::wire;
+use countersign_proto::discovery::v1::{
+    self as proto, Delta, Hello, SubscribeRequest, Welcome,
+    chunk_service_client::ChunkServiceClient, discovery_service_client::DiscoveryServiceClient,
+    subscribe_request::Message as Say, subscribe_response::Message as Said,
+};
+use http::Uri;
+use tokio::{
+    sync::mpsc,
+    task::JoinError,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    fetch::{FetchError, Remote, SCHEMA},
+    metrics::Metrics,
+    readiness::{Readiness, Source},
+    snapshots::Assignment,
+};
+use apply::{Applier, Position, chain};
+use status::Teller;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the answer to `Hello` may take; the server itself may wait two seconds until it is fresh enough.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pings on an idle connection; more often than every minute annoys middleboxes.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A stream is silent for too long after so many heartbeats.
+const MISSED_HEARTBEATS: u32 = 3;
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
+const FETCH_ATTEMPTS: u32 = 3;
+/// Deltas that may wait; the protocol allows one unacknowledged.
+const WAITING: usize = 8;
+const MAX_MESSAGE: usize = 1024 * 1024;
+const MIB: u32 = 1024 * 1024;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the control plane cannot be reached")]
+    Connect(#[source] tonic::transport::Error),
+    #[error("the control plane ended the subscription")]
+    Status(#[source] Box<Status>),
+    #[error("the control plane closed the subscription")]
+    Closed,
+    #[error("the control plane was silent for {0:?}")]
+    Silent(Duration),
+    #[error("the control plane does not follow the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("a bundle could not be fetched")]
+    Fetch(#[source] FetchError),
+    #[error("a bundle could not be carried out")]
+    Task(#[source] JoinError),
+    #[error("the control plane asked to come back in {0:?}")]
+    GoAway(Duration),
+}
+
+/// A subscription, kept up for ever.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) control_plane: Uri,
+    pub(crate) responder: String,
+    pub(crate) data_address: String,
+    pub(crate) applier: Arc<Applier>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) position: Position,
+    pub(crate) session_id: String,
+    /// How often it failed in a row.
+    pub(crate) failures: u32,
+}
+
+/// An open stream.
+struct Session {
+    inbound: Streaming<proto::SubscribeResponse>,
+    outbound: mpsc::Sender<SubscribeRequest>,
+    remote: Remote,
+    silence: Duration,
+    store_uid: String,
+}
+
+/// A delta that was carried out.
+struct Applied {
+    delta: Delta,
+}
+
+type Work = AbortOnDropHandle<Result<Applied, FetchError>>;
+
+impl Subscription {
+    /// Keeps the subscription up.
+    pub(crate) async fn run(mut self) {
+        let mut last = String::new();
+        loop {
+            let Err(ended) = self.session().await;
+            let reason = chain(&ended);
+            self.readiness.note(|flags| {
+                flags.connected = false;
+                flags.problem = Some(reason.clone());
+            });
+            self.metrics.subscribed.set(0);
+            // Retries go on for hours; only what changes is worth a line.
+            if reason != last {
+                tracing::warn!(control_plane = %self.control_plane, reason, "subscription ended; what is served goes on");
+                last = reason;
+            }
+            sleep(self.pause(&ended)).await;
+        }
+    }
+
+    /// How long to wait: a random part of a time that doubles, or what the control plane asked for.
+    fn pause(&mut self, ended: &Ended) -> Duration {
+        let ceiling = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
+        self.failures = self.failures.saturating_add(1);
+        match ended {
+            Ended::GoAway(wait) => wait.saturating_add(jitter(Duration::from_secs(1))),
+            _ => jitter(ceiling),
+        }
+    }
+
+    async fn session(&mut self) -> Result<Infallible, Ended> {
+        let session = self.open().await?;
+        self.failures = 0;
+        self.readiness.note(|flags| {
+            flags.connected = true;
+            flags.problem = None;
+        });
+        self.metrics.subscribed.set(1);
+        tracing::info!(control_plane = %self.control_plane, "subscribed");
+        self.follow(session).await
+    }
+
+    /// Connects and says hello.
+    async fn open(&self) -> Result<Session, Ended> {
+        let endpoint = Endpoint::from(self.control_plane.clone())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_while_idle(true);
+        let discovery = endpoint
+            .clone()
+            .initial_connection_window_size(MIB)
+            .connect()
+            .await
+            .map_err(Ended::Connect)?;
+        // Chunks get a connection of their own: bulk that is not read must not hold up the subscription.
+        let bulk: Channel = endpoint
+            .initial_stream_window_size(4 * MIB)
+            .initial_connection_window_size(8 * MIB)
+            .connect_lazy();
+        let (outbound, requests) = mpsc::channel(4);
+        say(&outbound, Say::Hello(self.hello())).await?;
+        let mut client =
+            DiscoveryServiceClient::new(discovery).max_decoding_message_size(MAX_MESSAGE);
+        let answer = async {
+            let mut inbound = client.subscribe(ReceiverStream::new(requests)).await?.into_inner();
+            let first = inbound.message().await?;
+            Ok((inbound, first))
+        };
+        let (inbound, first) = timeout(WELCOME_TIMEOUT, answer)
+            .await
+            .map_err(|_| Ended::Silent(WELCOME_TIMEOUT))?
+            .map_err(ended)?;
+        let welcome = match first.ok_or(Ended::Closed)?.message {
+            Some(Said::Welcome(welcome)) => welcome,
+            Some(Said::GoAway(go_away)) => {
+                return Err(Ended::GoAway(duration(go_away.retry_after)));
+            }
+            _ => return Err(Ended::Protocol("the first message was no `Welcome`")),
+        };
+        let remote = ChunkServiceClient::new(bulk).max_decoding_message_size(MAX_MESSAGE);
+        Ok(Session {
+            inbound,
+            outbound,
+            remote,
+            silence: silence(&welcome),
+            store_uid: welcome.store_uid,
+        })
+    }
+
+    fn hello(&self) -> Hello {
+        let table = self.applier.snapshots.load();
+        let held = |assignment: &Assignment| proto::HeldAssignment {
+            name: assignment.name.clone(),
+            bundle: Some(wire::encode_digest(&assignment.bundle)),
+        };
+        Hello {
+            responder: self.responder.clone(),
+            session_id: self.session_id.clone(),
+            store_uid: self.position.store_uid.clone(),
+            last_revision: self.position.revision,
+            held: table.replays.iter().map(|replay| held(&replay.assignment)).collect(),
+            selectors: self.applier.selectors.clone(),
+            data_address: self.data_address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_schema: SCHEMA,
+            project: self.applier.project.clone(),
+        }
+    }
+
+    /// Reads the stream until it ends.
+    async fn follow(&mut self, mut session: Session) -> Result<Infallible, Ended> {
+        if session.store_uid != self.position.store_uid {
+            // Another store, or one restored from a backup, counts anew.
+            self.applier.snapshots.forget_revisions();
+            self.position = Position { store_uid: session.store_uid.clone(), revision: 0 };
+        }
+        let mut secrets = self.applier.secrets.subscribe();
+        secrets.mark_unchanged();
+        let mut report_at = None;
+        let mut reported = Instant::now();
+        let mut waiting: VecDeque<Delta> = VecDeque::new();
+        let mut work: Option<Work> = None;
+        let mut deadline = Instant::now() + session.silence;
+        loop {
+            if work.is_none()
+                && let Some(delta) = waiting.pop_front()
+            {
+                work = Some(self.start(delta, session.remote.clone()));
+            }
+            tokio::select! {
+                message = timeout_at(deadline, session.inbound.message()) => {
+                    let message = message.map_err(|_| Ended::Silent(session.silence))?.map_err(ended)?.ok_or(Ended::Closed)?;
+                    deadline = Instant::now() + session.silence;
+                    match message.message {
+                        Some(Said::Delta(delta)) if waiting.len() < WAITING => waiting.push_back(delta),
+                        Some(Said::Delta(_)) => return Err(Ended::Protocol("it sends deltas without waiting for acknowledgements")),
+                        Some(Said::Heartbeat(_)) => {}
+                        Some(Said::GoAway(go_away)) => return Err(Ended::GoAway(duration(go_away.retry_after))),
+                        Some(Said::Welcome(_)) | None => return Err(Ended::Protocol("an unexpected message")),
+                    }
+                }
+                applied = finished(&mut work) => {
+                    work = None;
+                    let applied = applied.map_err(Ended::Task)?.map_err(Ended::Fetch)?;
+                    self.acknowledge(&session, applied).await?;
+                }
+                // The sender lives as long as the applier.
+                _ = secrets.changed() => report_at = report_at.or(Some(reported + REPORT_INTERVAL)),
+                () = due(report_at) => {
+                    report_at = None;
+                    reported = Instant::now();
+                    self.report(&session).await?;
+                }
+            }
+        }
+    }
+
+    /// Carries a delta out in a task of its own, which ends with the session.
+    fn start(&self, delta: Delta, remote: Remote) -> Work {
+        let applier = Arc::clone(&self.applier);
+        let task = async move {
+            applier
+                .snapshots
+                .expect(delta.upserted.iter().map(|assignment| assignment.name.clone()));
+            for announced in &delta.upserted {
+                if let Some(assignment) = decode(announced, delta.revision) {
+                    assign(&applier, &remote, assignment).await?;
+                }
+            }
+            for tombstone in &delta.removed {
+                applier.withdraw(&tombstone.name, tombstone.revision);
+            }
+            Ok(Applied { delta })
+        };
+        AbortOnDropHandle::new(tokio::spawn(task))
+    }
+
+    async fn acknowledge(&mut self, session: &Session, applied: Applied) -> Result<(), Ended> {
+        let delta = applied.delta;
+        self.position.revision = self.position.revision.max(delta.revision);
+        let outcomes = {
+            let table = self.applier.snapshots.load_full();
+            let teller = self.teller(&table);
+            delta.upserted.iter().map(|announced| teller.outcome(announced)).collect()
+        };
+        say(&session.outbound, Say::Ack(proto::Ack { nonce: delta.nonce, outcomes })).await?;
+        if delta.initial_sync_complete {
+            self.readiness.note(|flags| flags.source = Source::ControlPlane);
+        }
+        self.applier.settle(self.position.clone()).await;
+        Ok(())
+    }
+
+    async fn report(&self, session: &Session) -> Result<(), Ended> {
+        let outcomes = {
+            let table = self.applier.snapshots.load_full();
+            self.teller(&table).signing()
+        };
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await
+    }
+
+    fn teller<'a>(&'a self, table: &'a crate::snapshots::Table) -> Teller<'a> {
+        Teller { responder: &self.responder, table, secrets: &self.applier.secrets }
+    }
+}
+
+/// Tries a few times, for a lost connection is no reason to give the whole session up.
+async fn assign(
+    applier: &Applier,
+    remote: &Remote,
+    assignment: Assignment,
+) -> Result<(), FetchError> {
+    let mut attempt = 0;
+    loop {
+        match applier.assign(Some(remote), assignment.clone()).await {
+            Err(error) if attempt + 1 < FETCH_ATTEMPTS => {
+                tracing::debug!(error = chain(&error), "fetch failed; trying again");
+                sleep(jitter(BACKOFF_MIN.saturating_mul(1 << attempt))).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn say(outbound: &mpsc::Sender<SubscribeRequest>, message: Say) -> Result<(), Ended> {
+    let sent =
+        timeout(SEND_TIMEOUT, outbound.send(SubscribeRequest { message: Some(message) })).await;
+    sent.map_err(|_| Ended::Silent(SEND_TIMEOUT))?.map_err(|_| Ended::Closed)
+}
+
+async fn finished(work: &mut Option<Work>) -> Result<Result<Applied, FetchError>, JoinError> {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// An assignment in our own terms; `None` when it has no readable digest.
+fn decode(announced: &proto::Assignment, revision: u64) -> Option<Assignment> {
+    Some(Assignment {
+        name: announced.name.clone(),
+        bundle: wire::decode_digest(announced.bundle.as_ref()?).ok()?,
+        generation: announced.generation,
+        start_time: announced
+            .start_time
+            .and_then(|time| wire::nanos(time).ok())
+            .unwrap_or_default(),
+        revision,
+    })
+}
+
+fn ended(status: Status) -> Ended {
+    Ended::Status(Box::new(status))
+}
+
+fn silence(welcome: &Welcome) -> Duration {
+    duration(welcome.heartbeat_interval).saturating_mul(MISSED_HEARTBEATS).max(SHORTEST_SILENCE)
+}
+
+fn duration(of: Option<prost_types::Duration>) -> Duration {
+    of.and_then(|of| Duration::try_from(of).ok()).unwrap_or_default()
+}
+
+/// A random time up to this one.
+fn jitter(ceiling: Duration) -> Duration {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(high.checked_rem(nanos.saturating_add(1)).unwrap_or_default())
+}

@@ -1,0 +1,131 @@
+//! What the control plane is told about each replay.
+
+use countersign_engine::{
+    diagnostic::Diagnostic,
+    jwt::key::SecretRef,
+    snapshot::wire::{encode_diagnostic, encode_digest, encode_secret_ref},
+};
+use countersign_proto::{
+    control::v1::{ResponderPhase, ResponderStatus, SecretStatus},
+    discovery::v1::{Assignment, Outcome},
+    r#type::v1 as common,
+};
+
+use crate::{
+    secrets::Secrets,
+    snapshots::{Rejected, Replay, Table},
+};
+
+/// Findings told for each replay; the responder's own `/status` has them all.
+const FINDINGS: usize = 100;
+
+/// Tells of replays.
+#[derive(Debug)]
+pub(super) struct Teller<'a> {
+    pub(super) responder: &'a str,
+    pub(super) table: &'a Table,
+    pub(super) secrets: &'a Secrets,
+}
+
+impl Teller<'_> {
+    /// What became of an assignment.
+    pub(super) fn outcome(&self, announced: &Assignment) -> Outcome {
+        let replay = self
+            .table
+            .replays
+            .iter()
+            .find(|replay| replay.assignment.name == announced.name)
+            .map(AsRef::as_ref);
+        match (self.table.rejected.get(&announced.name), replay) {
+            (Some(rejected), replay) => self.rejected(&announced.name, rejected, replay),
+            (None, Some(replay)) => self.active(replay),
+            (None, None) => self.unreadable(announced),
+        }
+    }
+
+    /// All replays that sign, for a report on changed keys. Those with a refused successor have been told of.
+    pub(super) fn signing(&self) -> Vec<Outcome> {
+        let signing = |replay: &Replay| {
+            !replay.secrets.is_empty() && !self.table.rejected.contains_key(&replay.assignment.name)
+        };
+        self.table
+            .replays
+            .iter()
+            .filter(|replay| signing(replay))
+            .map(|replay| self.active(replay))
+            .collect()
+    }
+
+    fn active(&self, replay: &Replay) -> Outcome {
+        let bundle = encode_digest(&replay.assignment.bundle);
+        let status = ResponderStatus {
+            responder: self.responder.to_owned(),
+            phase: ResponderPhase::Active.into(),
+            active_bundle: Some(bundle.clone()),
+            diagnostics: findings(replay.serving.diagnostics()),
+            secrets: self.secrets_of(replay),
+            generation: replay.assignment.generation,
+        };
+        Outcome { name: replay.assignment.name.clone(), bundle: Some(bundle), status: Some(status) }
+    }
+
+    fn rejected(&self, name: &str, rejected: &Rejected, active: Option<&Replay>) -> Outcome {
+        let status = ResponderStatus {
+            responder: self.responder.to_owned(),
+            phase: ResponderPhase::Rejected.into(),
+            active_bundle: active.map(|replay| encode_digest(&replay.assignment.bundle)),
+            diagnostics: findings(&rejected.diagnostics),
+            secrets: active.map(|replay| self.secrets_of(replay)).unwrap_or_default(),
+            generation: rejected.generation,
+        };
+        Outcome {
+            name: name.to_owned(),
+            bundle: Some(encode_digest(&rejected.bundle)),
+            status: Some(status),
+        }
+    }
+
+    /// Nothing is known of an assignment when its digest could not be decoded.
+    fn unreadable(&self, announced: &Assignment) -> Outcome {
+        let found = Diagnostic::error(
+            "assignment_malformed",
+            "",
+            "the assignment names no readable digest",
+        );
+        let status = ResponderStatus {
+            responder: self.responder.to_owned(),
+            phase: ResponderPhase::Rejected.into(),
+            diagnostics: findings(&[found]),
+            generation: announced.generation,
+            ..ResponderStatus::default()
+        };
+        Outcome {
+            name: announced.name.clone(),
+            bundle: announced.bundle.clone(),
+            status: Some(status),
+        }
+    }
+
+    fn secrets_of(&self, replay: &Replay) -> Vec<SecretStatus> {
+        replay.secrets.iter().map(|secret| self.secret(secret)).collect()
+    }
+
+    fn secret(&self, secret: &SecretRef) -> SecretStatus {
+        let report = self.secrets.report(secret);
+        SecretStatus {
+            r#ref: Some(encode_secret_ref(secret)),
+            resolved: report.resolved,
+            kind: report.kind,
+            thumbprint: report.thumbprint.unwrap_or_default(),
+            error: report
+                .problem
+                .map(|(code, message)| format!("{message} [{code}]"))
+                .unwrap_or_default(),
+            generation: report.generation,
+        }
+    }
+}
+
+fn findings(found: &[Diagnostic]) -> Vec<common::Diagnostic> {
+    found.iter().take(FINDINGS).map(encode_diagnostic).collect()
+}
