@@ -1,6 +1,7 @@
 //! Reading key files, and saying what is wrong with one.
 
 use aws_lc_rs::{
+    error::KeyRejected,
     hmac,
     signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
@@ -125,7 +126,10 @@ fn asymmetric(der: &[u8]) -> Result<Material, KeyError> {
     if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
         return Ok(Material::Ed25519(Box::new(pair)));
     }
-    match RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
+    let too_small = |why: &KeyRejected| why.to_string().contains("TooSmall");
+    match RsaKeyPair::from_pkcs8(der)
+        .or_else(|why| if too_small(&why) { Err(why) } else { RsaKeyPair::from_der(der) })
+    {
         Ok(pair) => {
             let bits = pair.public_modulus_len() * 8;
             match bits {
@@ -134,9 +138,7 @@ fn asymmetric(der: &[u8]) -> Result<Material, KeyError> {
                 _ => Err(KeyError::TooLarge(bits)),
             }
         }
-        Err(why) if why.to_string().contains("TooSmall") => {
-            Err(KeyError::Weak("the RSA key is shorter than 2048 bits"))
-        }
+        Err(why) if too_small(&why) => Err(KeyError::Weak("the RSA key is shorter than 2048 bits")),
         Err(_) => Err(KeyError::Malformed(
             "it is no RSA, EC (P-256, P-384, P-521) or Ed25519 private key, or its parts do not fit together",
         )),

@@ -1,1 +1,245 @@
+use std::{path::Path, process::Command};
 
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, KeyPair as _, UnparsedPublicKey};
+use base64::{
+    Engine as _, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD,
+};
+use jsonwebtoken::{Algorithm, DecodingKey, signature::Signer as _};
+use proptest::prelude::*;
+
+use super::{Material, SigningKey};
+use crate::jwt::{Door, alg::Alg};
+
+const MESSAGE: &[u8] = b"eyJhbGciOiJYIn0.e30";
+
+/// Runs openssl and returns what it prints. The keys are made by an implementation that is not ours.
+fn openssl(dir: &Path, arguments: &str) -> Vec<u8> {
+    let out = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(dir)
+        .output()
+        .expect("openssl is installed");
+    assert!(out.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests may read files")]
+fn read(dir: &Path, file: &str) -> Vec<u8> {
+    std::fs::read(dir.join(file)).unwrap()
+}
+
+fn sign(key: &SigningKey, alg: Alg) -> String {
+    let mut out = Vec::new();
+    key.sign(alg, MESSAGE, &mut out).unwrap();
+    URL_SAFE_NO_PAD.encode(out)
+}
+
+/// Whether `jsonwebtoken` accepts a signature under a public key in PEM.
+fn accepted(signature: &str, alg: Alg, public: &[u8]) -> bool {
+    let registered: Algorithm = alg.as_str().parse().unwrap();
+    let key = match alg {
+        Alg::EdDsa => DecodingKey::from_ed_der(public),
+        Alg::Es256 | Alg::Es384 => DecodingKey::from_ec_der(public),
+        _ => DecodingKey::from_rsa_der(public),
+    };
+    jsonwebtoken::crypto::verify(signature, MESSAGE, &key, registered).unwrap()
+}
+
+/// The public key of a private key, in the form that a verifier takes.
+fn public(key: &SigningKey) -> Vec<u8> {
+    match &key.0 {
+        Material::Rsa(pair) => pair.public_key().as_ref().to_vec(),
+        Material::Ec(_, pair) => pair.public_key().as_ref().to_vec(),
+        Material::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
+        Material::Hmac { .. } => unreachable!("HMAC secrets have no public part"),
+    }
+}
+
+#[test]
+fn every_algorithm_signs_with_keys_of_every_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    openssl(dir, "genrsa -traditional -out rsa1.pem 2048");
+    openssl(dir, "pkcs8 -topk8 -nocrypt -in rsa1.pem -out rsa8.pem");
+    openssl(dir, "rsa -in rsa1.pem -outform DER -out rsa1.der");
+    for (curve, name) in [("prime256v1", "p256"), ("secp384r1", "p384"), ("secp521r1", "p521")] {
+        // Without -noout a block of EC parameters stands before the key.
+        openssl(dir, &format!("ecparam -name {curve} -genkey -out {name}-sec1.pem"));
+        openssl(dir, &format!("ec -in {name}-sec1.pem -out {name}-bare.pem"));
+        openssl(dir, &format!("pkcs8 -topk8 -nocrypt -in {name}-sec1.pem -out {name}-pkcs8.pem"));
+    }
+    openssl(dir, "genpkey -algorithm ed25519 -out ed.pem");
+
+    let rsa = [Alg::Rs256, Alg::Rs384, Alg::Rs512, Alg::Ps256, Alg::Ps384, Alg::Ps512];
+    let table: [(&[&str], &str, &[Alg]); 5] = [
+        (&["rsa1.pem", "rsa8.pem", "rsa1.der"], "RSA 2048", &rsa),
+        (&["p256-sec1.pem", "p256-bare.pem", "p256-pkcs8.pem"], "EC P-256", &[Alg::Es256]),
+        (&["p384-sec1.pem", "p384-bare.pem", "p384-pkcs8.pem"], "EC P-384", &[Alg::Es384]),
+        (&["p521-sec1.pem", "p521-bare.pem", "p521-pkcs8.pem"], "EC P-521", &[Alg::Es512]),
+        (&["ed.pem"], "Ed25519", &[Alg::EdDsa]),
+    ];
+    for (files, kind, algs) in table {
+        let keys: Vec<SigningKey> =
+            files.iter().map(|file| SigningKey::parse(&read(dir, file)).expect(file)).collect();
+        assert!(
+            keys.iter().all(|key| key.thumbprint() == keys[0].thumbprint() && key.kind() == kind),
+            "{files:?}"
+        );
+        let public = public(&keys[0]);
+        for alg in Alg::ALL {
+            assert_eq!(keys[0].can_sign(alg).is_ok(), algs.contains(&alg), "{kind} {alg:?}");
+        }
+        for (key, alg) in keys.iter().flat_map(|key| algs.iter().map(move |alg| (key, *alg))) {
+            let signature = sign(key, alg);
+            if alg == Alg::Es512 {
+                // jsonwebtoken has no ES512.
+                assert!(Door::new(key, alg).unwrap().is_none());
+                let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
+                UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, &public)
+                    .verify(MESSAGE, &raw)
+                    .unwrap();
+                continue;
+            }
+            assert!(accepted(&signature, alg, &public), "{kind} {alg:?}");
+            let other =
+                if alg == Alg::EdDsa { vec![9; 32] } else { self::public(&other_key(dir, alg)) };
+            assert!(
+                !accepted(&signature, alg, &other),
+                "{kind} {alg:?}: another key must not verify"
+            );
+            let door = Door::new(key, alg).unwrap().unwrap();
+            assert!(
+                accepted(&URL_SAFE_NO_PAD.encode(door.try_sign(MESSAGE).unwrap()), alg, &public),
+                "through the door"
+            );
+        }
+    }
+}
+
+fn other_key(dir: &Path, alg: Alg) -> SigningKey {
+    let (arguments, file) = match alg {
+        Alg::Es256 => ("ecparam -name prime256v1 -genkey -out other.pem", "other.pem"),
+        Alg::Es384 => ("ecparam -name secp384r1 -genkey -out other.pem", "other.pem"),
+        _ => ("genrsa -out other.pem 2048", "other.pem"),
+    };
+    openssl(dir, arguments);
+    SigningKey::parse(&read(dir, file)).unwrap()
+}
+
+#[test]
+fn hmac_secrets_are_used_byte_for_byte() {
+    let secret = b"sessions-demo-signing-key";
+    let key = SigningKey::parse(secret).unwrap();
+    for alg in [Alg::Hs256, Alg::Hs384, Alg::Hs512] {
+        let registered: Algorithm = alg.as_str().parse().unwrap();
+        let signature = sign(&key, alg);
+        assert!(
+            jsonwebtoken::crypto::verify(
+                &signature,
+                MESSAGE,
+                &DecodingKey::from_secret(secret),
+                registered
+            )
+            .unwrap()
+        );
+        assert!(
+            !jsonwebtoken::crypto::verify(
+                &signature,
+                MESSAGE,
+                &DecodingKey::from_secret(b"other"),
+                registered
+            )
+            .unwrap()
+        );
+    }
+    assert!(key.weakness(Alg::Hs256).unwrap().contains("25 bytes"));
+    assert_eq!(SigningKey::parse(&[7; 64]).unwrap().weakness(Alg::Hs512), None);
+    let newline = SigningKey::parse(b"sessions-demo-signing-key\n").unwrap();
+    assert!(newline.weakness(Alg::Hs256).unwrap().contains("line feed"));
+    assert_ne!(sign(&newline, Alg::Hs256), sign(&key, Alg::Hs256));
+    assert_eq!(sign(&newline.trimmed().unwrap(), Alg::Hs256), sign(&key, Alg::Hs256));
+    assert_eq!((key.jwk(), key.thumbprint()), (None, None), "nothing of a secret is told");
+    assert_eq!(format!("{key:?}"), "SigningKey(HMAC)");
+}
+
+#[test]
+fn what_is_no_signing_key_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    openssl(dir, "genrsa -out rsa.pem 2048");
+    openssl(dir, "rsa -in rsa.pem -pubout -out public.pem");
+    openssl(dir, "req -x509 -key rsa.pem -subj /CN=x -out tls.crt");
+    openssl(dir, "pkcs8 -topk8 -passout pass:x -in rsa.pem -out encrypted.pem");
+    openssl(dir, "genrsa -out weak.pem 1024");
+    openssl(dir, "ecparam -name secp256k1 -genkey -out k1.pem");
+    let rsa = read(dir, "rsa.pem");
+    let code = |bytes: &[u8]| SigningKey::parse(bytes).map_or_else(|why| why.code(), |_| "ok");
+    assert_eq!(code(b""), "key_weak");
+    assert_eq!(code(&read(dir, "tls.crt")), "key_is_certificate");
+    assert_eq!(code(&read(dir, "public.pem")), "key_is_public");
+    assert_eq!(code(&read(dir, "encrypted.pem")), "key_encrypted");
+    assert_eq!(code(&read(dir, "weak.pem")), "key_weak");
+    assert_eq!(code(&read(dir, "k1.pem")), "key_malformed");
+    assert_eq!(
+        code(b"-----BEGIN OPENSSH PRIVATE KEY-----\nAA==\n-----END OPENSSH PRIVATE KEY-----\n"),
+        "key_malformed"
+    );
+    assert_eq!(code(&rsa[..rsa.len() / 2]), "key_malformed");
+    assert_eq!(code(STANDARD.encode(&rsa).as_bytes()), "key_malformed");
+    assert_eq!(code(br#"{"kty":"oct","k":"AAAA"}"#), "key_malformed");
+    assert_eq!(code(b"ssh-ed25519 AAAA"), "key_is_public");
+    assert_eq!(code(&[rsa.clone(), rsa.clone()].concat()), "key_ambiguous");
+    assert_eq!(
+        code(&[read(dir, "tls.crt"), rsa.clone()].concat()),
+        "ok",
+        "a certificate beside the key"
+    );
+    let crlf = String::from_utf8(rsa).unwrap().replace('\n', "\r\n");
+    assert_eq!(code(format!("\u{feff}{crlf}").as_bytes()), "ok", "line ends and byte order mark");
+    assert_eq!(
+        SigningKey::parse(&read(dir, "tls.crt"))
+            .unwrap_err()
+            .to_string()
+            .matches("tls.key")
+            .count(),
+        1,
+        "a hint"
+    );
+}
+
+#[test]
+fn thumbprint_is_that_of_rfc_8037_a_3() {
+    let key = SigningKey::parse(include_bytes!("../vectors/rfc8037-a1.pem")).unwrap();
+    assert_eq!(key.thumbprint().as_deref(), Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"));
+}
+
+#[test]
+fn signs_the_example_of_rfc_8037_a_4() {
+    let key = SigningKey::parse(include_bytes!("../vectors/rfc8037-a1.pem")).unwrap();
+    let mut out = Vec::new();
+    key.sign(Alg::EdDsa, b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc", &mut out)
+        .unwrap();
+    assert_eq!(
+        URL_SAFE_NO_PAD.encode(out),
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    );
+}
+
+#[test]
+fn the_key_of_rfc_7515_a_4_made_its_signature() {
+    let key = SigningKey::parse(include_bytes!("../vectors/rfc7515-a4.pem")).unwrap();
+    let signature = "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn";
+    let verifier = UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, public(&key));
+    verifier
+        .verify(b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA", &URL_SAFE_NO_PAD.decode(signature).unwrap())
+        .unwrap();
+}
+
+proptest! {
+    #[test]
+    fn reading_a_key_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), label in "[A-Z ]{0,20}", body in "[A-Za-z0-9+/=\n]{0,99}") {
+        let _outcome = SigningKey::parse(&bytes);
+        let _outcome = SigningKey::parse(&[&[0x30, 0x82], bytes.as_slice()].concat());
+        let _outcome = SigningKey::parse(format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----").as_bytes());
+    }
+}
