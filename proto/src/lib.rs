@@ -4,7 +4,14 @@
 
 macro_rules! package {
     ($area:ident, $file:literal) => {
-        #[allow(missing_docs, clippy::all, clippy::restriction, clippy::pedantic, clippy::nursery, reason = "generated code")]
+        #[allow(
+            missing_docs,
+            clippy::all,
+            clippy::restriction,
+            clippy::pedantic,
+            clippy::nursery,
+            reason = "generated code"
+        )]
         pub mod $area {
             #[allow(missing_docs, clippy::all, reason = "generated code")]
             pub mod v1 {

@@ -1,0 +1,132 @@
+//! Every recording at hand is replayed against itself: each recorded request has to be a hit.
+//!
+//! The recordings are third-party data and not part of the repository; where they are absent the test says so and passes.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test that reads files and reports"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use countersign_engine::{
+    answer::Answer,
+    compile::compile,
+    diagnostic::Diagnostic,
+    formats::{FileReader, Sink, is_recording},
+    jwt::key::KeyRing,
+    request::Request,
+    serving::Serving,
+    snapshot::{RrPair, Serve},
+    test_config::TestConfig,
+    transform::Template,
+};
+
+#[derive(Default)]
+struct Collected {
+    pairs: Vec<RrPair>,
+    refused: Vec<Diagnostic>,
+}
+
+impl Sink for Collected {
+    fn pair(&mut self, pair: RrPair) {
+        self.pairs.push(pair);
+    }
+
+    fn skipped(&mut self, _why: Diagnostic) {}
+
+    fn refused(&mut self, why: Diagnostic) {
+        self.refused.push(why);
+    }
+}
+
+fn shared_data() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let root = std::env::var_os("COUNTERSIGN_SHARED_DATA").map_or(beside, PathBuf::from);
+    if root.is_dir() {
+        return Some(root);
+    }
+    eprintln!("NOTICE: {} is absent, recordings are not tested", root.display());
+    None
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+fn read(folder: &Path) -> Collected {
+    let mut collected = Collected::default();
+    for path in files(folder) {
+        let name = path.to_string_lossy();
+        if is_recording(&name) {
+            let mut reader = FileReader::new(&name, &mut collected);
+            reader.push(&fs::read(&path).unwrap());
+            reader.finish();
+        }
+    }
+    collected.pairs.sort_by_key(|pair| pair.ts);
+    for (ordinal, pair) in (0..).zip(&mut collected.pairs) {
+        pair.ordinal = ordinal;
+    }
+    collected
+}
+
+/// How many recorded requests get an answer, of how many.
+fn replay(pairs: &[RrPair], serving: &Serving) -> (usize, usize) {
+    let mut hits = 0;
+    for pair in pairs {
+        let recorded = pair.request.as_ref().unwrap();
+        let headers = recorded
+            .headers
+            .iter()
+            .filter_map(|header| {
+                let name = http::HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+                Some((name, http::HeaderValue::from_bytes(&header.value).ok()?))
+            })
+            .collect();
+        let request = Request {
+            method: &recorded.method,
+            host: &recorded.host,
+            path: &recorded.path,
+            query: &recorded.query,
+            headers: &headers,
+            body: &recorded.body,
+        };
+        match serving.answer(&request, 1_800_000_000_000_000_000) {
+            Answer::Hit(_) => hits += 1,
+            Answer::Miss => eprintln!(
+                "miss: {} {}: {:?}",
+                recorded.method,
+                recorded.path,
+                serving.near_miss(&request).nearest.first()
+            ),
+        }
+    }
+    (hits, pairs.len())
+}
+
+#[test]
+fn every_recorded_request_is_a_hit() {
+    let Some(root) = shared_data() else { return };
+    let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
+    for folder in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
+        let Collected { pairs, refused } = read(&folder);
+        let (compiled, found) = compile(pairs.clone(), &Template::default(), &config, Serve::All);
+        let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
+        let (hits, all) = replay(&pairs, &serving);
+        eprintln!(
+            "{}: {hits} of {all}, {} signatures, refused {refused:?}, found {found:?}",
+            folder.display(),
+            serving.snapshot().signatures()
+        );
+        assert_eq!(hits, all, "{}", folder.display());
+    }
+}
