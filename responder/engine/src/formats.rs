@@ -14,6 +14,7 @@ mod markdown_sections;
 mod rrpair_json;
 mod rrpair_markdown;
 mod splitter;
+mod target;
 mod time;
 mod verdict;
 
@@ -79,11 +80,7 @@ pub struct FileReader<'s, S: Sink> {
 enum State {
     /// The extension says nothing and no telling byte has come yet.
     Undecided(Vec<u8>),
-    Json {
-        splitter: Splitter,
-        entries: u64,
-        lines: bool,
-    },
+    Json(Entries),
     Markdown {
         text: Vec<u8>,
         oversize: bool,
@@ -94,10 +91,8 @@ impl State {
     fn new(kind: Kind) -> Self {
         match kind {
             Kind::Markdown => Self::Markdown { text: Vec::new(), oversize: false },
-            Kind::Json => Self::Json { splitter: Splitter::new(false), entries: 0, lines: false },
-            Kind::JsonLines => {
-                Self::Json { splitter: Splitter::new(true), entries: 0, lines: true }
-            }
+            Kind::Json => Self::Json(Entries::new(false)),
+            Kind::JsonLines => Self::Json(Entries::new(true)),
         }
     }
 }
@@ -122,13 +117,7 @@ impl<'s, S: Sink> FileReader<'s, S> {
                     self.state = State::Markdown { text: Vec::new(), oversize: true };
                 }
             }
-            State::Json { splitter, entries, .. } => {
-                let (sink, path) = (&mut *self.sink, &self.path);
-                splitter.push(bytes, &mut |piece| {
-                    *entries += 1;
-                    deliver(sink, path, piece);
-                });
-            }
+            State::Json(entries) => entries.push(bytes, &mut *self.sink, &self.path),
             State::Markdown { oversize: true, .. } => {}
             State::Markdown { text, oversize } => {
                 if text.len().saturating_add(bytes.len()) > MAX_ENTRY {
@@ -145,16 +134,7 @@ impl<'s, S: Sink> FileReader<'s, S> {
     pub fn finish(self) {
         let Self { sink, path, state } = self;
         match state {
-            State::Json { mut splitter, mut entries, lines } => {
-                splitter.finish(&mut |piece| {
-                    entries += 1;
-                    deliver(sink, &path, piece);
-                });
-                // Snapshots hold empty side files of lines; an empty file of any other kind is worth a word.
-                if entries == 0 && !lines {
-                    tell(sink, &path, 1, Left::skipped("empty_file", "", "the file is empty"));
-                }
-            }
+            State::Json(entries) => entries.finish(sink, &path),
             State::Markdown { oversize: true, .. } => tell(sink, &path, 1, verdict::too_large()),
             State::Markdown { text, .. } | State::Undecided(text) => {
                 let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
@@ -178,10 +158,50 @@ fn guess(seen: &[u8]) -> Option<Kind> {
     }
 }
 
-fn deliver<S: Sink>(sink: &mut S, path: &str, piece: Piece) {
+/// The entries of a JSON file.
+#[derive(Debug)]
+struct Entries {
+    splitter: Splitter,
+    /// The file should hold one pair per line.
+    lines: bool,
+    seen: u64,
+}
+
+impl Entries {
+    fn new(lines: bool) -> Self {
+        Self { splitter: Splitter::new(lines), lines, seen: 0 }
+    }
+
+    fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S, path: &str) {
+        let Self { splitter, lines, seen } = self;
+        splitter.push(bytes, &mut |piece| {
+            // A lone object that shows no sign of a pair is somebody else's file, not a damaged recording.
+            let foreign = (*seen == 0 && !*lines) || foreign::is_side_file(path);
+            *seen = seen.saturating_add(1);
+            deliver(sink, path, piece, foreign);
+        });
+    }
+
+    fn finish<S: Sink>(mut self, sink: &mut S, path: &str) {
+        let mut broken = 0_u64;
+        self.splitter.finish(&mut |piece| {
+            broken += 1;
+            deliver(sink, path, piece, false);
+        });
+        // Snapshots hold empty side files of lines; an empty file of any other kind is worth a word.
+        if self.seen == 0 && broken == 0 && !self.lines {
+            tell(sink, path, 1, Left::skipped("empty_file", "", "the file holds nothing"));
+        }
+    }
+}
+
+fn deliver<S: Sink>(sink: &mut S, path: &str, piece: Piece, foreign: bool) {
     match piece {
         Piece::Entry { text, line } => match rrpair_json::read(&text) {
             Ok(pair) => sink.pair(pair),
+            Err(left) if foreign && left.why.code == foreign::UNKNOWN => {
+                tell(sink, path, line, Left::skipped(foreign::UNKNOWN, "", left.why.message));
+            }
             Err(left) => tell(sink, path, line, left),
         },
         Piece::Broken { line, left } => tell(sink, path, line, left),
@@ -300,6 +320,11 @@ mod tests {
     fn other_files_are_left_out_with_a_reason() {
         let seen = read("mappings.json", &[br#"{"mappings":[]}"#]);
         assert!(seen.refused[0].message.contains("WireMock"));
+        assert_eq!(read("package.json", &[br#"{"name":"x"}"#]).skipped[0].code, "not_a_recording");
+        assert_eq!(read("s/streams.jsonl", &[br#"{"id":"x"}{"id":"y"}"#]).skipped.len(), 2);
+        assert_eq!(read("s/raw.jsonl", &[br#"{"id":"x"}"#]).refused[0].code, "not_a_recording");
+        let after_a_pair = format!("{}{{}}", line(1));
+        assert_eq!(read("a.json", &[after_a_pair.as_bytes()]).refused[0].code, "not_a_recording");
         assert_eq!(read("a.json", &[]).skipped[0].code, "empty_file");
         assert_eq!(read("a.md", &[b" "]).skipped[0].code, "empty_file");
         assert_eq!(read("a.jsonl", &[]), Seen::default());

@@ -148,6 +148,25 @@ pub(super) fn scalar(raw: &str) -> Option<String> {
     }
 }
 
+/// A map from names to arrays of strings; a lone string counts as an array of one.
+pub(super) fn multimap(raw: &str) -> Option<BTreeMap<String, Vec<String>>> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw).ok()?;
+    members
+        .into_iter()
+        .map(|(name, raw)| {
+            let values = match raw.get() {
+                "null" => Vec::new(),
+                array if array.starts_with('[') => {
+                    let items: Vec<&RawValue> = serde_json::from_str(array).ok()?;
+                    items.into_iter().map(|item| scalar(item.get())).collect::<Option<_>>()?
+                }
+                one => vec![scalar(one)?],
+            };
+            Some((name, values))
+        })
+        .collect()
+}
+
 /// The bytes of a base64 string in either alphabet.
 pub(super) fn base64_string(raw: &str) -> Option<Bytes> {
     let text: String = serde_json::from_str(raw).ok()?;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     body::{self, BodyKey},
-    formats::{compact::compact_json, fields::scalar, rrpair_json::form_escape},
+    formats::{compact::compact_json, fields::scalar, target::form_escape},
     json,
 };
 

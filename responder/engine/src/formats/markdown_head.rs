@@ -3,7 +3,11 @@
 //! A comma within a value is written `\,` and a backslash `\\`; an unescaped `, ` separates values of the same name.
 
 use crate::{
-    formats::{markdown_sections::Error, rrpair_json, verdict::Left},
+    formats::{
+        markdown_sections::Error,
+        target::{self, split_target},
+        verdict::Left,
+    },
     snapshot::Header,
 };
 
@@ -49,11 +53,11 @@ pub(super) fn request_line(text: &str) -> Option<RequestLine<'_>> {
     let target = target.trim();
     let (scheme, authority) = match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-            (scheme.to_ascii_lowercase(), rest.split(['/', '?']).next().unwrap_or(rest))
+            (scheme.to_ascii_lowercase(), authority_of(rest))
         }
         _ => (String::new(), ""),
     };
-    let (path, query) = rrpair_json::split_target(target);
+    let (path, query) = split_target(target);
     let is_path = path.starts_with('/') || path == "*";
     (is_path && !method.is_empty()).then(|| RequestLine {
         method,
@@ -61,8 +65,14 @@ pub(super) fn request_line(text: &str) -> Option<RequestLine<'_>> {
         authority,
         path,
         query,
-        version: rrpair_json::version(version),
+        version: target::version(version),
     })
+}
+
+/// `host[:port]` at the start of what follows a scheme.
+fn authority_of(rest: &str) -> &str {
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// The code and message of `HTTP/x.y CODE Message`: `None` when it is no status line, an inner `None` when the code is no number.
@@ -168,6 +178,7 @@ mod tests {
         assert_eq!((line.path, line.query, line.version.as_str()), ("/v1/a", "x=1&y=a://", "2.0"));
         for (text, path, authority, version) in [
             ("GET http://a.test HTTP/1.1", "/", "a.test", "1.1"),
+            ("GET http://u:p@a.test HTTP/1.1", "/", "a.test", "1.1"),
             ("GET http://a.test?q=1 HTTP/1.0", "/", "a.test", "1.0"),
             ("GET /x?u=http://y/z", "/x", "", "1.1"),
             ("OPTIONS * HTTP/1.1", "*", "", "1.1"),

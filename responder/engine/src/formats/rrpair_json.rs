@@ -5,38 +5,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
 use crate::{
     formats::{
         draft::{Draft, Extra},
-        fields::{Fields, base64_string, scalar},
-        foreign, time,
+        fields::{Fields, base64_string, multimap, scalar},
+        foreign,
+        target::{query_of, split_target, version},
+        time,
         verdict::{self, Left},
     },
     snapshot::{Direction, Header, HttpRequest, HttpResponse, RrPair, header},
 };
-
-/// Payload keys of protocols other than HTTP, in lower case, and the name to print.
-const PROTOCOLS: &[(&str, &str)] = &[
-    ("postgres", "Postgres"),
-    ("amqp", "AMQP"),
-    ("mysql", "MySQL"),
-    ("mongo", "MongoDB"),
-    ("kafka", "Kafka"),
-    ("redis", "Redis"),
-    ("memcache", "Memcached"),
-    ("cassandra", "Cassandra"),
-    ("mssql", "SQL Server"),
-    ("tds", "SQL Server"),
-    ("dns", "DNS"),
-    ("smtp", "SMTP"),
-    ("ldap", "LDAP"),
-    ("mqtt", "MQTT"),
-    ("nats", "NATS"),
-    ("tcp", "TCP"),
-    ("udp", "UDP"),
-];
 
 /// Reads one entry of a file.
 pub(super) fn read(text: &[u8]) -> Result<RrPair, Left> {
@@ -54,10 +34,12 @@ pub(super) fn read(text: &[u8]) -> Result<RrPair, Left> {
 /// Reads what the JSON says, demanding nothing of it but that it is an HTTP pair.
 pub(super) fn draft(text: &str) -> Result<Draft, Left> {
     let mut top = Fields::parse(text)?;
-    check_kind(&mut top)?;
+    foreign::check_kind(&mut top)?;
     let mut draft = Draft::default();
     let protocol = top.text("l7protocol")?.unwrap_or_default().to_ascii_lowercase();
-    let Some(mut http) = top.object("http")? else { return Err(without_http(&top, &protocol)) };
+    let Some(mut http) = top.object("http")? else {
+        return Err(foreign::without_http(&top, &protocol));
+    };
     common(&mut top, &mut draft.pair)?;
     if draft.pair.tags.get("responsePayloadDropped").is_some_and(|dropped| dropped == "true") {
         return Err(Left::skipped(
@@ -87,47 +69,6 @@ pub(super) fn draft(text: &str) -> Result<Draft, Left> {
     Ok(draft)
 }
 
-fn check_kind(top: &mut Fields<'_>) -> Result<(), Left> {
-    match top.text("msgType")?.as_deref() {
-        Some("rrpair") => Ok(()),
-        None if top.has("http") || top.has("l7protocol") => Ok(()),
-        None => Err(foreign::explain(top)),
-        Some(other) => {
-            // The kind is a word of the recorder's; whatever else stands here is not repeated.
-            let known = other.len() <= 32 && other.bytes().all(|b| b.is_ascii_alphanumeric());
-            let what = if known {
-                format!("the entry is of type `{other}`")
-            } else {
-                "the entry is of another type".to_owned()
-            };
-            Err(Left::skipped("not_a_pair", "msgType", format!("{what}, no recorded pair")))
-        }
-    }
-}
-
-fn without_http(top: &Fields<'_>, protocol: &str) -> Left {
-    let known = |name: &str| {
-        PROTOCOLS
-            .iter()
-            .find(|(key, _)| name.to_ascii_lowercase().starts_with(key))
-            .map(|(_, name)| *name)
-    };
-    let payload =
-        top.rest().filter(|(_, raw)| raw.starts_with('{')).find_map(|(name, _)| known(name));
-    let kafka = top.has("apiKey") && top.has("correlationId");
-    let name = match (known(protocol).or(payload), protocol) {
-        (Some(name), _) => name,
-        (None, _) if kafka => "Kafka",
-        (None, "" | "http" | "https") => return verdict::missing("http"),
-        (None, _) => protocol,
-    };
-    Left::skipped(
-        "protocol_unsupported",
-        "l7protocol",
-        format!("this is a pair of the protocol {name}; only HTTP is served"),
-    )
-}
-
 fn common(top: &mut Fields<'_>, pair: &mut RrPair) -> Result<(), Left> {
     if let Some(raw) = top.raw("uuid") {
         pair.uuid = scalar(raw).and_then(|text| uuid(&text, raw));
@@ -153,8 +94,9 @@ fn common(top: &mut Fields<'_>, pair: &mut RrPair) -> Result<(), Left> {
         None => None,
     };
     pair.duration = elapsed.or(millis).unwrap_or_default();
-    let meta = tags(top, "meta")?;
-    pair.tags = tags(top, "tags")?.or(meta).unwrap_or_default();
+    // Old recordings call the same map `meta`.
+    let tags_name = if top.has("tags") { "tags" } else { "meta" };
+    pair.tags = tags(top, tags_name)?;
     for (name, field) in [
         ("service", &mut pair.service),
         ("cluster", &mut pair.cluster),
@@ -188,16 +130,16 @@ pub(super) fn direction(text: &str) -> Option<Direction> {
     }
 }
 
-fn tags(top: &mut Fields<'_>, name: &str) -> Result<Option<BTreeMap<String, String>>, Left> {
-    let Some(fields) = top.object(name)? else { return Ok(None) };
+fn tags(top: &mut Fields<'_>, name: &str) -> Result<BTreeMap<String, String>, Left> {
     let mut tags = BTreeMap::new();
+    let Some(fields) = top.object(name)? else { return Ok(tags) };
     for (tag, raw) in fields.rest() {
         tags.insert(
             tag.to_owned(),
             scalar(raw).ok_or_else(|| verdict::invalid(fields.path(tag), "a string"))?,
         );
     }
-    Ok(Some(tags))
+    Ok(tags)
 }
 
 fn request(mut fields: Fields<'_>, extra: &mut Extra) -> Result<HttpRequest, Left> {
@@ -250,58 +192,6 @@ fn response(
     Ok((response, status))
 }
 
-/// The path and query of a request target, which may be absolute.
-pub(super) fn split_target(target: &str) -> (&str, &str) {
-    let target = match target.split_once("://") {
-        Some((scheme, rest))
-            if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric()) =>
-        {
-            rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/")
-        }
-        _ => target,
-    };
-    match target.split_once('?') {
-        Some(("", query)) => ("/", query),
-        Some((path, query)) => (path, query),
-        None => (target, ""),
-    }
-}
-
-/// The version as `1.0`, `1.1` or `2.0`.
-pub(super) fn version(text: &str) -> String {
-    let text = text.strip_prefix("HTTP/").unwrap_or(text);
-    match text {
-        "" => "1.1",
-        "2" => "2.0",
-        "3" => "3.0",
-        "1" => "1.0",
-        other => other,
-    }
-    .to_owned()
-}
-
-/// A query of the decoded parameters, sorted by name.
-fn query_of(raw: &str) -> Option<String> {
-    let mut pairs = Vec::new();
-    for (name, values) in multimap(raw)? {
-        for value in values {
-            pairs.push(format!("{}={}", form_escape(&name), form_escape(&value)));
-        }
-    }
-    Some(pairs.join("&"))
-}
-
-/// Escapes a name or value of a form or query.
-pub(super) fn form_escape(text: &str) -> String {
-    const KEPT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-        .remove(b'*')
-        .remove(b'-')
-        .remove(b'.')
-        .remove(b'_')
-        .remove(b' ');
-    percent_encoding::utf8_percent_encode(text, KEPT).to_string().replace(' ', "+")
-}
-
 /// Headers by name. Their order across names is not recorded; pseudo-headers only repeat the request line.
 fn headers(fields: &mut Fields<'_>) -> Result<Vec<Header>, Left> {
     let Some(raw) = fields.raw("headers") else { return Ok(Vec::new()) };
@@ -317,25 +207,6 @@ fn headers(fields: &mut Fields<'_>) -> Result<Vec<Header>, Left> {
         }
     }
     Ok(headers)
-}
-
-/// A map from names to arrays of strings; a lone string counts as an array of one.
-fn multimap(raw: &str) -> Option<BTreeMap<String, Vec<String>>> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw).ok()?;
-    members
-        .into_iter()
-        .map(|(name, raw)| {
-            let values = match raw.get() {
-                "null" => Vec::new(),
-                array if array.starts_with('[') => {
-                    let items: Vec<&RawValue> = serde_json::from_str(array).ok()?;
-                    items.into_iter().map(|item| scalar(item.get())).collect::<Option<_>>()?
-                }
-                one => vec![scalar(one)?],
-            };
-            Some((name, values))
-        })
-        .collect()
 }
 
 /// The body: base64 is authoritative, text is a copy for reading.
@@ -437,6 +308,7 @@ mod tests {
 
     #[test]
     fn falls_back_to_older_spellings() {
+        assert!(changed(r#""unknown":"#, r#""meta":"#).unwrap().extra_json.contains("meta"));
         assert_eq!(changed(r#""tags":"#, r#""meta":"#).unwrap().tags.len(), 2);
         assert_eq!(changed(r#""elapsed":"0.002105s","#, "").unwrap().duration, 3_000_000);
         assert_eq!(

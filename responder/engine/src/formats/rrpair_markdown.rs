@@ -190,8 +190,7 @@ fn bytes(shown: Option<Block<'_>>, headers: &[Header], exact: &bytes::Bytes) -> 
 }
 
 /// `host:port` of an authority that may lack the port.
-fn with_port(authority: &str, protocol: &str) -> String {
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+fn with_port(host: &str, protocol: &str) -> String {
     let has_port = host
         .rsplit_once(':')
         .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
