@@ -460,4 +460,41 @@ mod tests {
             assert!(seen.refused.iter().all(|d| d.message.contains("WireMock")));
         }
     }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
+    fn both_forms_of_a_recording_are_the_same_pair() {
+        let Some(data) = shared_data() else {
+            eprintln!(
+                "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
+            );
+            return;
+        };
+        let mut files = Vec::new();
+        for folder in ["dlp-demo", "xml"] {
+            walk(&data.join(folder), &mut files);
+        }
+        let mut compared = 0;
+        for file in
+            files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md"))
+        {
+            let text = std::fs::read_to_string(file).unwrap();
+            // Older recorders keep the whole pair in the internal section.
+            let json = text.split_once("\njson: ").unwrap().1.lines().next().unwrap();
+            if !json.contains("\"bodyBase64\":\"") {
+                continue;
+            }
+            let mut pairs = read("a.md", &[text.as_bytes()]).pairs;
+            pairs.extend(read("a.json", &[json.as_bytes()]).pairs);
+            for pair in &mut pairs {
+                let request = pair.request.as_mut().unwrap();
+                for headers in [&mut request.headers, &mut pair.response.headers] {
+                    headers.retain(|header| !header.name.eq_ignore_ascii_case("content-length"));
+                }
+            }
+            assert_eq!(pairs[0], pairs[1], "{}", file.display());
+            compared += 1;
+        }
+        assert_eq!(compared, 6);
+    }
 }
