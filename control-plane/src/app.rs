@@ -9,27 +9,10 @@ use std::{
     time::Duration,
 };
 
-use countersign_proto::{
-    FILE_DESCRIPTOR_SET,
-    control::v1::{
-        replay_service_server::ReplayServiceServer, snapshot_service_server::SnapshotServiceServer,
-        test_config_service_server::TestConfigServiceServer,
-        transform_service_server::TransformServiceServer,
-    },
-    discovery::v1::{
-        chunk_service_server::ChunkServiceServer, discovery_service_server::DiscoveryServiceServer,
-    },
-};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpSocket, sync::Semaphore, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    server::NamedService,
-    transport::{
-        Server,
-        server::{Router, TcpIncoming},
-    },
-};
+use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -37,10 +20,7 @@ use crate::{
     fleet::Fleet,
     import::{staging::Staging, uploads::Uploads},
     publish::Publisher,
-    service::{
-        Plane, chunk::Chunks, discovery::Discovery, replay::Replays, snapshot::Snapshots,
-        test_config::TestConfigs, transform::Transforms,
-    },
+    service::{Plane, routes},
     store::{
         MetaStore, StoreError,
         blob::{FileBlobs, io_error},
@@ -54,8 +34,6 @@ use crate::{
 const HEAVY: usize = 2;
 /// Connections that wait to be accepted, for the moment when a whole fleet reconnects.
 const BACKLOG: u32 = 4096;
-/// Discovery needs room for acknowledgements that are small but many.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// A control plane that runs.
 #[derive(Debug)]
@@ -182,7 +160,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (plane, lock) = open(&config, stopping.clone()).await.map_err(unusable)?;
 
     let health = HealthReporter::new();
-    let router = router(&Arc::new(plane), &health).await?;
+    let router = routes::all(&Arc::new(plane), &health).await;
+    let router = router.map_err(|source| StartError::Describe { source })?;
     let serve = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
     let server = tokio::spawn(serve);
     tracing::info!(%addr, data_dir = %config.data_dir.display(), "control plane listens");
@@ -268,49 +247,4 @@ fn lock(dir: &Path) -> Result<fs::File, StoreError> {
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(io_error("write", &path))?;
     Ok(file)
-}
-
-async fn router(plane: &Arc<Plane>, health: &HealthReporter) -> Result<Router, StartError> {
-    let shared = || Arc::clone(plane);
-    let snapshots = SnapshotServiceServer::new(Snapshots { plane: shared() });
-    let transforms = TransformServiceServer::new(Transforms { plane: shared() });
-    let test_configs = TestConfigServiceServer::new(TestConfigs { plane: shared() });
-    let replays = ReplayServiceServer::new(Replays::new(shared()));
-    let discovery = DiscoveryServiceServer::new(Discovery { plane: shared() });
-    let chunks = ChunkServiceServer::new(Chunks::new(shared()));
-    for name in [
-        named(&snapshots),
-        named(&transforms),
-        named(&test_configs),
-        named(&replays),
-        named(&discovery),
-        named(&chunks),
-    ] {
-        health.set_service_status(name, ServingStatus::Serving).await;
-    }
-    let describe = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-    };
-    let failed = |source| StartError::Describe { source };
-    Ok(Server::builder()
-        .max_concurrent_streams(100)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(tonic_health::pb::health_server::HealthServer::new(
-            tonic_health::server::HealthService::from_health_reporter(health.clone()),
-        ))
-        .add_service(describe().build_v1().map_err(failed)?)
-        .add_service(describe().build_v1alpha().map_err(failed)?)
-        .add_service(snapshots)
-        .add_service(transforms)
-        .add_service(test_configs)
-        .add_service(replays)
-        .add_service(discovery)
-        .add_service(chunks))
-}
-
-fn named<S: NamedService>(_: &S) -> &'static str {
-    S::NAME
 }

@@ -8,6 +8,7 @@ pub(crate) mod discovery;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;
+pub(crate) mod routes;
 pub(crate) mod snapshot;
 pub(crate) mod test_config;
 pub(crate) mod transform;

@@ -1,0 +1,74 @@
+//! The services on one server: health, reflection and ours.
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_proto::{
+    FILE_DESCRIPTOR_SET,
+    control::v1::{
+        replay_service_server::ReplayServiceServer, snapshot_service_server::SnapshotServiceServer,
+        test_config_service_server::TestConfigServiceServer,
+        transform_service_server::TransformServiceServer,
+    },
+    discovery::v1::{
+        chunk_service_server::ChunkServiceServer, discovery_service_server::DiscoveryServiceServer,
+    },
+};
+use tonic::{
+    server::NamedService,
+    transport::{Server, server::Router},
+};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+use tonic_reflection::server::{Builder, Error};
+
+use super::{
+    Plane, chunk::Chunks, discovery::Discovery, replay::Replays, snapshot::Snapshots,
+    test_config::TestConfigs, transform::Transforms,
+};
+
+/// Discovery needs room for acknowledgements that are small but many.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Every service, with the limits of their connections; each of ours is reported as serving.
+pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<Router, Error> {
+    let shared = || Arc::clone(plane);
+    let snapshots = SnapshotServiceServer::new(Snapshots { plane: shared() });
+    let transforms = TransformServiceServer::new(Transforms { plane: shared() });
+    let test_configs = TestConfigServiceServer::new(TestConfigs { plane: shared() });
+    let replays = ReplayServiceServer::new(Replays::new(shared()));
+    let discovery = DiscoveryServiceServer::new(Discovery { plane: shared() });
+    let chunks = ChunkServiceServer::new(Chunks::new(shared()));
+    for name in [
+        named(&snapshots),
+        named(&transforms),
+        named(&test_configs),
+        named(&replays),
+        named(&discovery),
+        named(&chunks),
+    ] {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    let describe =
+        || Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+    Ok(Server::builder()
+        .max_concurrent_streams(100)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
+        .add_service(describe().build_v1()?)
+        .add_service(describe().build_v1alpha()?)
+        .add_service(snapshots)
+        .add_service(transforms)
+        .add_service(test_configs)
+        .add_service(replays)
+        .add_service(discovery)
+        .add_service(chunks))
+}
+
+fn named<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}
