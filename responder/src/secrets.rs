@@ -18,7 +18,7 @@ use countersign_engine::{
 };
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use zeroize::Zeroizing;
 
@@ -29,6 +29,10 @@ use open::OpenError;
 const DATA_LINK: &str = "..data";
 /// How often a read is tried again when the generation vanishes under it.
 const RETRIES: usize = 3;
+/// How long a file that was replaced in place has to stay as it is.
+const SETTLE: Duration = Duration::from_millis(20);
+/// A file that changes all the time is left for the next poll.
+const SETTLE_ROUNDS: usize = 10;
 
 /// The keys of this node.
 #[derive(Debug)]
@@ -73,6 +77,15 @@ pub(crate) struct Report {
     pub(crate) generation: u64,
 }
 
+/// Whether all files have been taken as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// They have.
+    Yes,
+    /// One has changed and counts only when it is found unchanged.
+    NotYet,
+}
+
 /// A file of a secret as it was found.
 #[derive(Debug)]
 struct Found {
@@ -99,7 +112,7 @@ impl Secrets {
                 state.keys.entry(secret.clone()).or_default();
             }
         }
-        self.reload();
+        let _: Settled = self.reload();
     }
 
     /// Forgets all keys but these.
@@ -108,16 +121,30 @@ impl Secrets {
     }
 
     /// Reads all secrets again and, when anything changed, serves with the new keys from now on.
-    pub(crate) fn reload(&self) {
-        let (generation, ring) = {
+    pub(crate) fn reload(&self) -> Settled {
+        let (settled, generation, ring) = {
             let mut state = self.lock();
-            if !self.update(&mut state) {
-                return;
+            let (changed, settled) = self.update(&mut state);
+            if !changed {
+                return settled;
             }
-            (state.generation, Arc::new(state.ring()))
+            (settled, state.generation, Arc::new(state.ring()))
         };
         self.snapshots.rebind(generation, ring);
         self.changes.send_modify(|change| *change = generation);
+        settled
+    }
+
+    /// Reads until no file changes any more, so that a key that was replaced in place is taken within one poll.
+    async fn settle(self: &Arc<Self>) {
+        for _ in 0..SETTLE_ROUNDS {
+            let secrets = Arc::clone(self);
+            match tokio::task::spawn_blocking(move || secrets.reload()).await {
+                Ok(Settled::Yes) => return,
+                Ok(Settled::NotYet) => sleep(SETTLE).await,
+                Err(error) => return tracing::error!(%error, "reading the secrets failed"),
+            }
+        }
     }
 
     /// Reloads for ever.
@@ -126,10 +153,7 @@ impl Secrets {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let secrets = Arc::clone(&self);
-            if let Err(error) = tokio::task::spawn_blocking(move || secrets.reload()).await {
-                tracing::error!(%error, "reading the secrets failed");
-            }
+            self.settle().await;
         }
     }
 
@@ -147,8 +171,8 @@ impl Secrets {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads all keys; tells whether anything changed.
-    fn update(&self, state: &mut State) -> bool {
+    /// Reads all keys; tells whether anything changed, and whether a file has to be looked at once more before it counts.
+    fn update(&self, state: &mut State) -> (bool, Settled) {
         let mut wanted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for secret in state.keys.keys() {
             wanted.entry(&secret.secret).or_default().insert(&secret.key);
@@ -164,7 +188,8 @@ impl Secrets {
         if changed {
             state.generation = next;
         }
-        changed
+        let waiting = state.keys.values().any(|known| known.candidate.is_some());
+        (changed, if waiting { Settled::NotYet } else { Settled::Yes })
     }
 
     /// Reads keys of one secret, all from the same generation.
@@ -254,7 +279,10 @@ impl Known {
     ) -> bool {
         let bytes = match &found.content {
             Ok(bytes) => bytes,
-            Err(error) => return self.fail(secret, error.code(), error.to_string(), metrics),
+            Err(error) => {
+                self.candidate = None;
+                return self.fail(secret, error.code(), error.to_string(), metrics);
+            }
         };
         let digest = Digest::of(bytes);
         if self.key.as_ref().is_some_and(|(_, current)| *current == digest) {
@@ -276,7 +304,10 @@ impl Known {
                 };
                 true
             }
-            Err(error) => self.fail(secret, error.code(), error.to_string(), metrics),
+            Err(error) => {
+                self.candidate = None;
+                self.fail(secret, error.code(), error.to_string(), metrics)
+            }
         }
     }
 
@@ -311,3 +342,6 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
