@@ -1,1 +1,63 @@
-//! Harness.
+//! What system tests share: the real binaries as child processes, clients as users have them, recordings, and an independent verifier.
+//!
+//! Nothing here sleeps for a guess: [`wait_until`] asks again until what is waited for is so, or a deadline has passed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    reason = "a test harness fails by panicking"
+)]
+
+pub mod binaries;
+pub mod client;
+pub mod process;
+pub mod python;
+pub mod recording;
+
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How long anything may take that a test waits for.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Asks until the answer is there.
+pub async fn wait_until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let begin = Instant::now();
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        pause.tick().await;
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begin.elapsed() < DEADLINE, "waited in vain until {what}");
+    }
+}
+
+/// A folder of recorded third-party traffic; `None`, with a notice, where it is absent. CI has it.
+#[must_use]
+pub fn shared_data(folder: &str) -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let root = std::env::var_os("COUNTERSIGN_SHARED_DATA").map_or(beside, PathBuf::from);
+    let path = root.join(folder);
+    if path.is_dir() {
+        return Some(path);
+    }
+    eprintln!("NOTICE: {} is absent, this test tests nothing", path.display());
+    None
+}
+
+/// Seconds since the epoch.
+#[must_use]
+pub fn now() -> i64 {
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_secs()).expect("before the year 292 billion")
+}

@@ -1,0 +1,43 @@
+//! The real binaries. `cargo test` does not build those of other packages, so they are built once, beside the test itself.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// The path of a binary, freshly built.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build).join(name)
+}
+
+fn build() -> PathBuf {
+    // The test runs as target/<profile>/deps/system-<hash>.
+    let own = std::env::current_exe().expect("a test has a path");
+    let profile = own
+        .parent()
+        .and_then(Path::parent)
+        .expect("a test lies in target/<profile>/deps")
+        .to_path_buf();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--workspace", "--bins"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    cargo.arg("--target-dir").arg(profile.parent().expect("a profile lies in target"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    // Cargo tells its children how they were built; a nested build must not hear that.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_")
+            || name == "CARGO_MANIFEST_DIR"
+            || name == "CARGO_MANIFEST_PATH"
+        {
+            cargo.env_remove(name);
+        }
+    }
+    assert!(cargo.status().expect("cargo runs").success(), "the binaries do not build");
+    profile
+}

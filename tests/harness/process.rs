@@ -1,0 +1,181 @@
+//! Child processes: started on free ports, asked for their addresses, killed when the test ends.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use crate::{binaries, wait_until};
+
+/// A running binary of ours.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    listening: BTreeMap<String, SocketAddr>,
+    text: String,
+}
+
+impl Process {
+    /// Starts a binary. What it prints is kept for failures.
+    pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(binary: &str, arguments: I) -> Self {
+        let mut command = Command::new(binaries::path(binary));
+        command
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .env("NO_COLOR", "1");
+        let mut child = command.spawn().expect("the binary starts");
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        follow(child.stdout.take().expect("piped"), Arc::clone(&seen));
+        follow(child.stderr.take().expect("piped"), Arc::clone(&seen));
+        Self { name: binary.to_owned(), child, seen }
+    }
+
+    /// The address of one of its listeners, once it says `<listener> listening on http://…`.
+    pub async fn address(&mut self, listener: &str) -> SocketAddr {
+        let seen = Arc::clone(&self.seen);
+        let child = &mut self.child;
+        let name = &self.name;
+        wait_until(&format!("{name} listens ({listener})"), || {
+            let found = seen.lock().unwrap().listening.get(listener).copied();
+            if found.is_none()
+                && let Some(status) = child.try_wait().unwrap()
+            {
+                panic!("{name} ended with {status}: {}", seen.lock().unwrap().text);
+            }
+            async move { found }
+        })
+        .await
+    }
+
+    /// What it printed so far.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.seen.lock().unwrap().text.clone()
+    }
+
+    /// Kills it at once, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, as an orchestrator does, and waits.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let child = &mut self.child;
+        wait_until("the process ends", || {
+            let status = child.try_wait().unwrap();
+            async move { status }
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- {} printed:\n{}", self.name, self.text());
+        }
+    }
+}
+
+fn follow(stream: impl std::io::Read + Send + 'static, seen: Arc<Mutex<Seen>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut seen = seen.lock().unwrap();
+            if let Some((listener, rest)) = line.split_once(" listening on http://")
+                && let Ok(address) = rest.split_whitespace().next().unwrap_or_default().parse()
+            {
+                seen.listening.insert(listener.trim().to_owned(), address);
+            }
+            seen.text.push_str(&line);
+            seen.text.push('\n');
+        }
+    });
+}
+
+/// Runs a binary to its end.
+pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(binary: &str, arguments: I) -> Finished {
+    let mut command = Command::new(binaries::path(binary));
+    command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
+    Finished(command.output().expect("the binary starts"))
+}
+
+/// How a process ended and what it printed.
+#[derive(Debug)]
+pub struct Finished(Output);
+
+impl Finished {
+    /// The exit code.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        self.0.status.code().unwrap_or(-1)
+    }
+
+    /// What it printed on both streams.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&self.0.stdout),
+            String::from_utf8_lossy(&self.0.stderr)
+        )
+    }
+
+    /// What it printed for programs.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    /// The same, asserting that it ended well.
+    #[must_use]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code(), 0, "{}", self.text());
+        self
+    }
+}
+
+/// A control plane on a free port.
+pub fn control_plane(data_dir: &Path, listen: &str) -> Process {
+    Process::start(
+        "countersign-control-plane",
+        ["--listen", listen, "--data-dir", &data_dir.to_string_lossy()],
+    )
+}
+
+/// A responder on free ports.
+pub fn responder(
+    name: &str,
+    control_plane: SocketAddr,
+    secret_dir: &Path,
+    cache_dir: Option<&PathBuf>,
+) -> Process {
+    let mut arguments: Vec<String> =
+        ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", name]
+            .map(str::to_owned)
+            .into();
+    arguments.extend(["--control-plane".to_owned(), format!("http://{control_plane}")]);
+    arguments.extend(["--secret-dir".to_owned(), secret_dir.to_string_lossy().into_owned()]);
+    if let Some(cache) = cache_dir {
+        arguments.extend(["--cache-dir".to_owned(), cache.to_string_lossy().into_owned()]);
+    }
+    Process::start("countersign-responder", arguments)
+}
