@@ -77,9 +77,9 @@ pub fn old_token(alg: &str, claims: &Value) -> String {
 pub fn line(method: &str, path: &str, response: &Value) -> String {
     json!({
         "msgType": "rrpair", "ts": "2024-01-02T03:04:05.678901234Z", "l7protocol": "http", "direction": "OUT", "network_address": "api.example:80",
-        "command": method, "location": path, "status": "200",
+        "command": method, "location": path.split('?').next(), "status": "200",
         "http": {
-            "req": {"url": path, "uri": path, "version": "1.1", "method": method, "host": "api.example", "headers": {"Host": ["api.example"]}},
+            "req": {"url": path.split('?').next(), "uri": path, "version": "1.1", "method": method, "host": "api.example", "headers": {"Host": ["api.example"]}},
             "res": {"statusCode": 200, "contentType": "application/json", "headers": {"Content-Type": ["application/json"]}, "bodyBase64": STANDARD.encode(response.to_string())}
         }
     })
