@@ -17,3 +17,5 @@ mod serve_request;
 mod server;
 mod snapshots;
 mod subscription;
+#[cfg(test)]
+mod tests;

@@ -210,7 +210,7 @@ fn only_regular_files_of_bounded_size_are_read() {
     assert!(!node.code("s", "largest").is_some_and(|code| code.starts_with("secret_")));
 
     node.write("s", "locked", KEY);
-    fs::set_permissions(dir.join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.join("locked"), fs::Permissions::from_mode(0o0)).unwrap();
     // A superuser may read it all the same.
     if fs::read(dir.join("locked")).is_err() {
         assert_eq!(node.code("s", "locked"), Some("secret_permission"));

@@ -11,6 +11,10 @@ use tokio::time::timeout;
 
 use crate::{config::Limits, serve_request::REPLAY_HEADER};
 
+/// What is read of a body that was refused, so that the client reads our answer before it meets a closed connection.
+const DISCARDED: usize = 1024 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+
 /// A request, read whole.
 #[derive(Debug)]
 pub(crate) struct Received {
@@ -72,7 +76,19 @@ pub(crate) async fn request(
         .headers
         .remove(REPLAY_HEADER)
         .and_then(|value| value.to_str().ok().map(str::to_owned));
-    let body = read_body(body, limits.body, limits.body_pause).await?;
+    let mut incoming = body;
+    let body = match read_body(&mut incoming, limits.body, limits.body_pause).await {
+        Ok(body) => body,
+        Err(refusal) => {
+            // A client that asked first, with `Expect: 100-continue`, has sent nothing.
+            if refusal == Refusal::TooLarge(limits.body)
+                && !parts.headers.contains_key(header::EXPECT)
+            {
+                drop(timeout(DISCARD_TIME, discard(incoming)).await);
+            }
+            return Err(refusal);
+        }
+    };
     Ok(Received { parts, body, replay })
 }
 
@@ -88,7 +104,7 @@ fn host(parts: &Parts) -> &str {
     }
 }
 
-async fn read_body(mut body: Incoming, limit: usize, pause: Duration) -> Result<Bytes, Refusal> {
+async fn read_body(body: &mut Incoming, limit: usize, pause: Duration) -> Result<Bytes, Refusal> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -118,4 +134,13 @@ async fn read_body(mut body: Incoming, limit: usize, pause: Duration) -> Result<
         }
     }
     Ok(if joined.is_empty() { whole } else { joined.freeze() })
+}
+
+async fn discard(mut body: Incoming) {
+    let mut left = DISCARDED;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(size) else { return };
+        left = rest;
+    }
 }
