@@ -58,8 +58,13 @@ impl Index {
             .find_map(|known| self.exact(&signature.with_host(&String::from_utf8_lossy(known))))
     }
 
+    /// The entry of a signature's bytes.
+    pub(crate) fn get_bytes(&self, signature: &[u8]) -> Option<&Entry> {
+        self.entries.get(*self.by_signature.get(signature)?)
+    }
+
     fn exact(&self, signature: &Signature) -> Option<&Entry> {
-        self.entries.get(*self.by_signature.get(&signature.to_bytes())?)
+        self.get_bytes(&signature.to_bytes())
     }
 
     /// Every signature, in no particular order.

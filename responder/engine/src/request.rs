@@ -48,28 +48,18 @@ pub(crate) struct Parts {
 impl Parts {
     /// The parts of a live request.
     pub(crate) fn of_live(request: &Request<'_>) -> Self {
-        let copied = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-            (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
-        };
-        Self::of_live_with(request, request.headers.iter().map(copied).collect())
-    }
-
-    /// The parts of a live request that a signature is made of, for when no chain looks at the others.
-    pub(crate) fn of_live_matched(request: &Request<'_>) -> Self {
-        let content_type =
-            request.headers.get(http::header::CONTENT_TYPE).filter(|_| !request.body.is_empty());
-        let copied = content_type
-            .map(|value| ("content-type".to_owned(), Bytes::copy_from_slice(value.as_bytes())));
-        Self::of_live_with(request, copied.into_iter().collect())
-    }
-
-    fn of_live_with(request: &Request<'_>, headers: Vec<(String, Bytes)>) -> Self {
         Self {
             method: request.method.to_owned(),
             host: request.host.to_owned(),
             path: request.path.to_owned(),
             query: sorted_query(request.query),
-            headers,
+            headers: request
+                .headers
+                .iter()
+                .map(|(name, value)| {
+                    (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
+                })
+                .collect(),
             body: Bytes::copy_from_slice(&body::unfolded(request.body)),
             ..Self::default()
         }

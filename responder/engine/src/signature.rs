@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    body::BodyKey,
-    request::{Parts, joined, keys, without_port},
+    body::{self, BodyKey},
+    request::{Parts, Request, joined, keys, sorted_query, without_port},
 };
 
 /// A change that a chain makes to the signature itself.
@@ -97,12 +97,35 @@ impl Signature {
         let mut out =
             Vec::with_capacity(self.entries.iter().map(|(k, v)| k.len() + v.len() + 16).sum());
         for (key, value) in &self.entries {
-            for part in [key.as_bytes(), value] {
-                out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-                out.extend_from_slice(part);
-            }
+            write_entry(key, value, &mut out);
         }
         out.into_boxed_slice()
+    }
+
+    /// The bytes of a live request that no chain works on: the same as [`Self::to_bytes`] of [`Self::of`], without making the map.
+    pub(crate) fn write_live(request: &Request<'_>, out: &mut Vec<u8>) {
+        let content_type = request
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .map_or(&[][..], |value| value.as_bytes());
+        let mut host = without_port(request.host).as_bytes();
+        let lowered;
+        if host.iter().any(u8::is_ascii_uppercase) {
+            lowered = host.to_ascii_lowercase();
+            host = &lowered;
+        }
+        write_entry(keys::HOST, host, out);
+        write_entry(keys::METHOD, request.method.as_bytes(), out);
+        match request.query {
+            "" => write_entry(keys::QUERY, b"", out),
+            query => write_entry(keys::QUERY, joined(&sorted_query(query)).as_bytes(), out),
+        }
+        match body::key(content_type, request.body) {
+            BodyKey::None => {}
+            BodyKey::Json(json) => write_entry(keys::BODY_JSON, &json, out),
+            BodyKey::Hash(hash) => write_entry(keys::BODY_HASH, &hash, out),
+        }
+        write_entry(keys::URL, request.path.as_bytes(), out);
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
@@ -122,6 +145,13 @@ impl Signature {
     }
 }
 
+fn write_entry(key: &str, value: &[u8], out: &mut Vec<u8>) {
+    for part in [key.as_bytes(), value] {
+        out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        out.extend_from_slice(part);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +162,7 @@ mod tests {
             method: "GET".into(),
             host: "Api:80".into(),
             path: "/p".into(),
-            query: crate::request::sorted_query(query),
+            query: sorted_query(query),
             ..Parts::default()
         }
     }
@@ -163,6 +193,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_writes_the_same_bytes(
+            host in "[A-Za-z]{1,5}(:[0-9]{2})?",
+            query in "[a-c=&+%0-9]{0,12}",
+            json in any::<bool>(),
+            body in prop::sample::select(vec!["", "{\"b\":1, \"a\":[]}", "[1", "a=1&b=%20", "x"]),
+        ) {
+            let content_type = if json { "application/json" } else { "application/x-www-form-urlencoded" };
+            let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, content_type.parse().unwrap())]);
+            let request = Request { method: "POST", host: &host, path: "/p", query: &query, headers: &headers, body: body.as_bytes() };
+            let mut short = Vec::new();
+            Signature::write_live(&request, &mut short);
+            prop_assert_eq!(short.as_slice(), &*Signature::of(&Parts::of_live(&request), &[]).to_bytes());
+        }
+
         #[test]
         fn bytes_come_back(entries in prop::collection::btree_map(".{0,9}", prop::collection::vec(any::<u8>(), 0..9), 0..6)) {
             let signature = Signature { entries };
