@@ -63,8 +63,12 @@ pub struct Limits {
     pub connections: usize,
     /// How long a connection may take to show which protocol it speaks.
     pub detect: Duration,
-    /// How long the head of an HTTP/1 request may take; an idle connection is closed after this time, too.
+    /// How long the head of an HTTP/1 request may take from its first byte.
     pub head: Duration,
+    /// How long an HTTP/1 connection may be idle between requests.
+    pub idle: Duration,
+    /// How long a client may take no byte of a response.
+    pub write_pause: Duration,
     /// How long a body may pause.
     pub body_pause: Duration,
 }
@@ -75,7 +79,9 @@ impl Default for Limits {
             body: 10 * 1024 * 1024,
             connections: 10_000,
             detect: Duration::from_secs(10),
-            head: Duration::from_secs(30),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            write_pause: Duration::from_secs(30),
             body_pause: Duration::from_secs(30),
         }
     }

@@ -52,8 +52,11 @@ pub(crate) struct Lane {
     misses: AtomicU64,
     unavailable: AtomicU64,
     refused: AtomicU64,
+    defects: AtomicU64,
     signed: AtomicU64,
     unsigned: AtomicU64,
+    request_bytes: AtomicU64,
+    response_bytes: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +148,21 @@ impl Lane {
         add(&self.unavailable, 1);
     }
 
+    /// Counts the body of a request.
+    pub(crate) fn request_body(&self, bytes: usize) {
+        add(&self.request_bytes, u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// Counts the body of a recorded response.
+    pub(crate) fn response_body(&self, bytes: usize) {
+        add(&self.response_bytes, u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a request whose answer ended in a defect of the engine.
+    pub(crate) fn defect(&self) {
+        add(&self.defects, 1);
+    }
+
     /// Counts a request that could not be read.
     pub(crate) fn refused(&self) {
         add(&self.refused, 1);
@@ -168,6 +186,7 @@ impl Collector for Lanes {
             ("miss", self.sum(|lane| &lane.misses)),
             ("unavailable", self.sum(|lane| &lane.unavailable)),
             ("refused", self.sum(|lane| &lane.refused)),
+            ("defect", self.sum(|lane| &lane.defects)),
         ];
         let mut requests = encoder.encode_descriptor(
             "requests",
@@ -186,6 +205,13 @@ impl Collector for Lanes {
             encoder.encode_descriptor("tokens", "Tokens by result.", None, MetricType::Counter)?;
         for (result, count) in results {
             ConstCounter::new(count).encode(tokens.encode_family(&[("result", result)])?)?;
+        }
+        for (name, help, count) in [
+            ("request_bytes", "Bytes of request bodies.", self.sum(|lane| &lane.request_bytes)),
+            ("response_bytes", "Bytes of recorded bodies.", self.sum(|lane| &lane.response_bytes)),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(metric)?;
         }
         Ok(())
     }

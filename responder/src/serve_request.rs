@@ -1,8 +1,9 @@
 //! One request: read, answer, write. Between reading and writing nothing is awaited, except for the explanation of a miss.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use countersign_engine::{
@@ -10,7 +11,7 @@ use countersign_engine::{
     near_miss::NearMiss,
 };
 use hyper::body::Incoming;
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use crate::{
     config::Limits,
@@ -24,8 +25,10 @@ use crate::{
 
 /// Selects a replay by its id or full name.
 pub(crate) const REPLAY_HEADER: &str = "x-countersign-replay";
-/// Misses that are explained at a time; more are answered without an explanation.
+/// Misses that are explained at a time.
 const EXPLANATIONS: usize = 4;
+/// How long a miss waits for its turn; after that it is answered without an explanation.
+const EXPLANATION_WAIT: Duration = Duration::from_secs(1);
 
 /// What every request shares.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ enum Outcome {
     Unknown(String, Vec<String>),
     /// Nothing is served yet; these are awaited.
     Unavailable(Vec<String>),
+    /// The engine has a defect.
+    Defect,
 }
 
 impl Plane {
@@ -80,9 +85,11 @@ pub(crate) async fn serve_request(
             return write::refused(refusal);
         }
     };
-    match answer(&received, &plane.snapshots, now()) {
+    lane.request_body(received.request().body.len());
+    match guarded(|| answer(&received, &plane.snapshots, now())) {
         Outcome::Hit(hit) => {
             lane.hit(hit.resigned, hit.unsigned);
+            lane.response_body(hit.body.len());
             write::hit(hit)
         }
         Outcome::Miss(replay) => {
@@ -98,7 +105,16 @@ pub(crate) async fn serve_request(
             lane.unavailable();
             write::unavailable(&awaited)
         }
+        Outcome::Defect => {
+            lane.defect();
+            write::defect()
+        }
     }
+}
+
+/// A panic of the engine costs its own request and no other. What the engine shares between requests is atomic, so none sees it half changed.
+fn guarded(answer: impl FnOnce() -> Outcome) -> Outcome {
+    catch_unwind(AssertUnwindSafe(answer)).unwrap_or(Outcome::Defect)
 }
 
 /// Asks the selected replay, or all of them, the one that was started last first.
@@ -128,9 +144,10 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
     Outcome::Miss(Arc::clone(newest))
 }
 
-/// Finds what comes near, off the data plane's threads; `None` when too many others are at it.
+/// Finds what comes near, off the data plane's threads; `None` when too many others are at it for too long.
 async fn explain(plane: &Plane, replay: Arc<Replay>, received: Received) -> Option<NearMiss> {
-    let permit = Arc::clone(&plane.explanations).try_acquire_owned().ok()?;
+    let turn = Arc::clone(&plane.explanations).acquire_owned();
+    let permit = timeout(EXPLANATION_WAIT, turn).await.ok()?.ok()?;
     let task = plane.control.spawn_blocking(move || {
         let nearest = replay.serving.near_miss(&received.request());
         drop(permit);

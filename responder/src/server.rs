@@ -3,11 +3,12 @@
 //! Connections are bounded over all threads. An error of `accept` never ends the loop.
 
 pub(crate) mod connection;
+mod io;
 pub(crate) mod read;
 pub(crate) mod write;
 
 use std::{
-    io,
+    io::{Error, ErrorKind, Result},
     net::{SocketAddr, TcpListener},
     sync::Arc,
     thread,
@@ -25,7 +26,8 @@ use crate::{config::RuntimeKind, drain::Drain, metrics::Lane, serve_request::Pla
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 4096;
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
+const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Sockets that listen on one address; nobody accepts yet.
 #[derive(Debug)]
@@ -48,17 +50,19 @@ struct Worker {
 }
 
 /// Listens on the address, with as many sockets as there will be accept loops.
-pub(crate) fn listen(addr: SocketAddr, runtime: RuntimeKind) -> io::Result<Listeners> {
-    let first = socket(addr, false)?;
-    let addr = first.local_addr()?;
+pub(crate) fn listen(addr: SocketAddr, runtime: RuntimeKind) -> Result<Listeners> {
+    // The first bind does not share its port: with SO_REUSEPORT a second process could take the same port without a word. Once it holds the
+    // port it lets our other sockets in, before any of them listens.
+    let first = bind(addr, false)?;
+    let addr = first.local_addr()?.as_socket().unwrap_or(addr);
     let workers = workers(runtime);
-    if workers == 1 {
-        return Ok(Listeners { sockets: vec![first], addr });
+    first.set_reuse_port(workers > 1)?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(bind(addr, true)?);
     }
-    // The first socket was bound without SO_REUSEPORT, because with it a second process could take the same port without a word.
-    drop(first);
-    let sockets = (0..workers).map(|_| socket(addr, true)).collect::<io::Result<_>>()?;
-    Ok(Listeners { sockets, addr })
+    let listen = |socket: Socket| socket.listen(BACKLOG).map(|()| socket.into());
+    Ok(Listeners { sockets: sockets.into_iter().map(listen).collect::<Result<_>>()?, addr })
 }
 
 /// How many accept loops there will be.
@@ -69,14 +73,13 @@ pub(crate) fn workers(runtime: RuntimeKind) -> usize {
     }
 }
 
-fn socket(addr: SocketAddr, share: bool) -> io::Result<TcpListener> {
+fn bind(addr: SocketAddr, share: bool) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 impl Listeners {
@@ -91,7 +94,7 @@ impl Listeners {
         runtime: RuntimeKind,
         plane: &Arc<Plane>,
         drain: &Drain,
-    ) -> io::Result<Workers> {
+    ) -> Result<Workers> {
         let connections =
             Arc::new(Semaphore::new(plane.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let mut ended = Vec::new();
@@ -129,7 +132,7 @@ impl Worker {
         index: usize,
         socket: TcpListener,
         end: oneshot::Sender<()>,
-    ) -> io::Result<()> {
+    ) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(1)
@@ -147,7 +150,7 @@ impl Worker {
         drop(end);
     }
 
-    async fn accept(&self, socket: TcpListener) -> io::Result<()> {
+    async fn accept(&self, socket: TcpListener) -> Result<()> {
         let listener = tokio::net::TcpListener::from_std(socket)?;
         let tasks = TaskTracker::new();
         while let Some((stream, permit)) = self.next(&listener).await {
@@ -167,13 +170,17 @@ impl Worker {
     ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
         let next = async {
             let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+            let mut backoff = ACCEPT_BACKOFF;
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => return Some((stream, permit)),
+                    // The client left before it was accepted.
+                    Err(error) if is_the_clients(&error) => {}
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
                         self.plane.metrics.accept_errors.inc();
-                        tokio::time::sleep(ACCEPT_BACKOFF).await;
+                        tokio::time::sleep(backoff).await;
+                        backoff = (backoff * 2).min(ACCEPT_BACKOFF_MAX);
                     }
                 }
             }
@@ -193,3 +200,10 @@ impl Worker {
         drop(permit);
     }
 }
+
+fn is_the_clients(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests;

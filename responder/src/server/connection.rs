@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::{RecvFlags, recv};
 use tokio::{io::Interest, net::TcpStream, time::timeout};
 
+use super::io::{Guarded, Progress};
 use crate::{
     drain::Drain,
     metrics::Lane,
@@ -84,11 +85,23 @@ async fn serve_http1(
     lane: Arc<Lane>,
     drain: &Drain,
 ) -> hyper::Result<()> {
-    let service = service_fn(|request| answer(request, Arc::clone(plane), Arc::clone(&lane)));
+    let progress = Progress::default();
+    let service = service_fn(|request| {
+        progress.step();
+        let (progress, answer) =
+            (progress.clone(), answer(request, Arc::clone(plane), Arc::clone(&lane)));
+        async move {
+            let response = answer.await;
+            progress.step();
+            response
+        }
+    });
+    let stream = Guarded::new(stream, Some(progress.clone()), plane.limits);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(plane.limits.head)
+        // hyper's timer runs from the end of the request before, so it bounds idleness; the head's own deadline is kept by the socket.
+        .header_read_timeout(plane.limits.idle)
         .max_header_size(HEAD)
         .max_buf_size(2 * HEAD);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -107,6 +120,7 @@ async fn serve_http2(
     drain: &Drain,
 ) -> hyper::Result<()> {
     let plane = Arc::clone(plane);
+    let stream = Guarded::new(stream, None, plane.limits);
     let service = service_fn(move |request| answer(request, Arc::clone(&plane), Arc::clone(&lane)));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

@@ -32,9 +32,14 @@ pub(crate) fn hit(hit: Hit) -> Response {
     response
 }
 
-/// Nothing recorded answers.
+/// Nothing recorded answers: what was presented and what comes near stand beside, unless too many misses want to know at once.
 pub(crate) fn miss(replay: &str, nearest: Option<&NearMiss>) -> Response {
-    missed(&json!({ "error": "no_recorded_response", "replay": replay, "nearest": nearest }))
+    let mut body = json!({ "error": "no_recorded_response", "replay": replay, "nearest": null });
+    let explained = nearest.and_then(|nearest| serde_json::to_value(nearest).ok());
+    if let (Value::Object(body), Some(Value::Object(explained))) = (&mut body, explained) {
+        body.extend(explained);
+    }
+    missed(&body)
 }
 
 /// The replay that was asked for is not served here.
@@ -70,6 +75,12 @@ pub(crate) fn refused(refusal: Refusal) -> Response {
     // hyper drops this field where it is not allowed, in HTTP/2.
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// The engine could not make the answer; the next request may well be answered.
+pub(crate) fn defect() -> Response {
+    let message = "the answer could not be made; please report this with the responder's log";
+    ours(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "internal", "message": message }))
 }
 
 fn missed(body: &Value) -> Response {
