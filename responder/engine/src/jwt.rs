@@ -11,6 +11,7 @@ mod config;
 mod door;
 pub mod key;
 mod members;
+mod moment;
 mod slot;
 mod token;
 

@@ -315,7 +315,7 @@ impl<'k> Binder<'k> {
             *self.unsigned.entry(name).or_default() += 1;
             return None;
         }
-        if let Some(weakness) = key.weakness(alg)
+        if let Some(weakness) = slot.weakness(&key)
             && self.said.insert(format!("{name} {weakness}"))
         {
             self.found.push(Diagnostic::warning("key_weak", "", weakness).subject(name));

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::{
     config::{NUMERIC_DATES, ResignConfig, TimeClaims},
-    members::{Kind, Member},
+    members::Member,
+    moment::{Moment, Notation},
     token::Token,
 };
-use crate::json;
+use crate::json::{self, Kind};
 
 /// Two days, the lifetime that the incumbent gives every token.
 const FIXED_LIFETIME: i64 = 2 * 86_400;
@@ -17,135 +18,112 @@ const FIXED_NOT_BEFORE: i64 = 1_444_435_200;
 const ASSUMED_LIFETIME: i64 = 3_600;
 
 /// The claims of a slot.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Claims {
     recorded: Vec<u8>,
     /// In order and without overlap; an empty span inserts.
     edits: Vec<(Range<usize>, Value)>,
-    pub(super) iat: Option<Moment>,
-    pub(super) exp: Option<Moment>,
+    pub(super) iat: Date,
+    pub(super) exp: Date,
+    lifetime_change: Option<i64>,
 }
 
 /// What stands at an edited place.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Value {
     Text(Vec<u8>),
-    Moment { moment: Moment, fraction: String, quoted: bool },
+    Date(Rule, Notation),
 }
 
-/// A point in time, recorded and current.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
-    pub(super) recorded: Option<i64>,
-    pub(super) now: Rule,
+/// A time claim, recorded and current; either is missing when the claim is, or cannot be read.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Date {
+    recorded: Option<Moment>,
+    current: Option<Rule>,
 }
 
 /// How a point in time follows the clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
-    /// Seconds from now.
-    FromNow(i64),
+#[derive(Clone, Copy)]
+enum Rule {
+    /// As far from now as this.
+    FromNow(Moment),
     /// A fixed point.
-    At(i64),
+    At(Moment),
 }
 
-impl Moment {
-    /// The current value.
-    pub(super) fn at(&self, now: i64) -> i64 {
-        match self.now {
-            Rule::FromNow(offset) => now.saturating_add(offset),
-            Rule::At(time) => time,
+impl Rule {
+    fn at(self, now: i64) -> Moment {
+        match self {
+            Self::FromNow(distance) => Moment::from_seconds(now).plus(distance),
+            Self::At(moment) => moment,
         }
     }
 }
 
-/// A NumericDate as it was recorded: whole seconds, the fraction's text, and whether it was written as a string.
-struct NumericDate {
-    seconds: i64,
-    fraction: String,
-    quoted: bool,
+impl Date {
+    /// Whole seconds of the recorded value.
+    pub(super) fn recorded(self) -> Option<i64> {
+        self.recorded.map(Moment::seconds)
+    }
+
+    /// Whole seconds of the current value.
+    pub(super) fn at(self, now: i64) -> Option<i64> {
+        self.current.map(|rule| rule.at(now).seconds())
+    }
 }
 
 impl Claims {
+    /// `recorded_at` is in nanoseconds since the epoch.
     pub(super) fn new(token: &Token, config: &ResignConfig, recorded_at: Option<i64>) -> Self {
         let recorded = token.claims.clone();
-        let date = |name: &str| {
-            token
-                .claim_members
-                .iter()
-                .find(|member| member.name == name)
-                .and_then(|member| numeric_date(&recorded, member))
-        };
-        let issued = date("iat").map(|date| date.seconds);
+        let recorded_at = recorded_at.map(Moment::from_nanos);
+        let member = |name: &str| token.claim_members.iter().find(|member| member.name == name);
+        let date = |name: &str| member(name).and_then(|member| numeric_date(&recorded, member));
+        let moment = |name: &str| date(name).map(|(moment, _)| moment);
         // What stands for now in the recording. Without any hint the token gets an hour.
-        let origin = issued
-            .or(recorded_at)
-            .or_else(|| date("exp").map(|exp| exp.seconds.saturating_sub(ASSUMED_LIFETIME)));
+        let assumed = || Some(moment("exp")?.minus(Moment::from_seconds(ASSUMED_LIFETIME)));
+        let origin = moment("iat").or(recorded_at).or_else(assumed);
         let mut edits: Vec<(Range<usize>, Value)> = Vec::new();
-        let mut moments = [None, None];
-        let mut appended: Vec<(String, Value)> = Vec::new();
-        for (name, slot) in ["iat", "exp"].into_iter().zip(&mut moments) {
-            *slot = date(name)
-                .map(|date| Moment { recorded: Some(date.seconds), now: Rule::At(date.seconds) });
-        }
-        for member in &token.claim_members {
-            let name = member.name.as_str();
-            let Some(date) =
-                NUMERIC_DATES.contains(&name).then(|| numeric_date(&recorded, member)).flatten()
-            else {
+        let mut appended: Vec<(&str, Value)> = Vec::new();
+        let mut dates = [Date::default(); NUMERIC_DATES.len()];
+        for (name, slot) in NUMERIC_DATES.into_iter().zip(&mut dates) {
+            let configured = config.claims.iter().rev().find(|(claim, _)| claim == name);
+            let recorded = moment(name);
+            if let Some((_, text)) = configured {
+                let current = Moment::read(text).map(|(moment, _)| Rule::At(moment));
+                *slot = Date { recorded, current };
                 continue;
-            };
-            let Some(rule) = rule(name, date.seconds, origin, config) else { continue };
-            let moment = Moment { recorded: Some(date.seconds), now: rule };
-            remember(&mut moments, name, moment);
-            let fraction = if matches!(config.time, TimeClaims::Shift) {
-                date.fraction
-            } else {
-                String::new()
-            };
-            edits.push((
-                member.value.clone(),
-                Value::Moment { moment, fraction, quoted: date.quoted },
-            ));
-        }
-        if let Some(lifetime) = config.expires_in
-            && !token.claim_members.iter().any(|member| member.name == "exp")
-        {
-            let moment = Moment { recorded: None, now: Rule::FromNow(lifetime) };
-            remember(&mut moments, "exp", moment);
-            appended.push((
-                "exp".to_owned(),
-                Value::Moment { moment, fraction: String::new(), quoted: false },
-            ));
+            }
+            *slot = Date { recorded, current: recorded.map(Rule::At) };
+            let Some(rule) = rule(name, recorded, origin, config) else { continue };
+            slot.current = Some(rule);
+            match member(name) {
+                Some(member) => {
+                    let unread = Notation { digits: 0, quoted: member.kind == Kind::String };
+                    let notation = date(name).map_or(unread, |(_, notation)| notation);
+                    edits.push((member.value.clone(), Value::Date(rule, notation)));
+                }
+                None => appended.push((name, Value::Date(rule, Notation::default()))),
+            }
         }
         for (name, text) in &config.claims {
-            let member = token.claim_members.iter().find(|member| member.name == *name);
-            let value = claim_value(name, text, member);
-            if let Ok(seconds) = text.trim().parse() {
-                remember(
-                    &mut moments,
-                    name,
-                    Moment {
-                        recorded: date(name).map(|date| date.seconds),
-                        now: Rule::At(seconds),
-                    },
-                );
-            }
-            match member {
+            let value = Value::Text(claim_value(name, text, member(name)));
+            match member(name) {
                 Some(member) => {
                     edits.retain(|edit| edit.0 != member.value);
-                    edits.push((member.value.clone(), Value::Text(value)));
+                    edits.push((member.value.clone(), value));
                 }
                 None => {
-                    appended.retain(|claim| claim.0 != *name);
-                    appended.push((name.clone(), Value::Text(value)));
+                    appended.retain(|claim| claim.0 != name);
+                    appended.push((name, value));
                 }
             }
         }
         append(&recorded, !token.claim_members.is_empty(), appended, &mut edits);
         edits.sort_by_key(|edit| edit.0.start);
-        let [iat, exp] = moments;
-        Self { recorded, edits, iat, exp }
+        let [iat, exp, ..] = dates;
+        let lifetime_change = lifetime_change(iat, exp, recorded_at);
+        Self { recorded, edits, iat, exp, lifetime_change }
     }
 
     /// Appends the current claims.
@@ -155,13 +133,7 @@ impl Claims {
             out.extend_from_slice(self.recorded.get(from..span.start).unwrap_or_default());
             match value {
                 Value::Text(text) => out.extend_from_slice(text),
-                Value::Moment { moment, fraction, quoted } => {
-                    let quote: &[u8] = if *quoted { b"\"" } else { b"" };
-                    out.extend_from_slice(quote);
-                    write_number(moment.at(now), out);
-                    out.extend_from_slice(fraction.as_bytes());
-                    out.extend_from_slice(quote);
-                }
+                Value::Date(rule, notation) => rule.at(now).write(*notation, out),
             }
             from = span.end;
         }
@@ -171,84 +143,93 @@ impl Claims {
     pub(super) fn recorded(&self) -> &[u8] {
         &self.recorded
     }
-}
 
-fn remember(moments: &mut [Option<Moment>; 2], name: &str, moment: Moment) {
-    let [iat, exp] = moments;
-    match name {
-        "iat" => *iat = Some(moment),
-        "exp" => *exp = Some(moment),
-        _ => {}
+    /// By how many seconds the token lives longer than the recorded one; `None` when that is not known.
+    pub(super) fn lifetime_change(&self) -> Option<i64> {
+        self.lifetime_change
     }
 }
 
-/// How a time claim that is there changes; `None` when it stays.
-fn rule(name: &str, recorded: i64, origin: Option<i64>, config: &ResignConfig) -> Option<Rule> {
+/// How a time claim changes; `None` when it stays. Only a configured lifetime adds a claim, or replaces one that cannot be read.
+fn rule(
+    name: &str,
+    recorded: Option<Moment>,
+    origin: Option<Moment>,
+    config: &ResignConfig,
+) -> Option<Rule> {
     if name == "exp"
         && let Some(lifetime) = config.expires_in
     {
-        return Some(Rule::FromNow(lifetime));
+        return Some(Rule::FromNow(Moment::from_seconds(lifetime)));
     }
+    let recorded = recorded?;
     match (config.time, name) {
         (TimeClaims::Keep, _) | (TimeClaims::Fixed, "auth_time") => None,
-        (TimeClaims::Fixed, "iat") => Some(Rule::FromNow(0)),
-        (TimeClaims::Fixed, "exp") => Some(Rule::FromNow(FIXED_LIFETIME)),
-        (TimeClaims::Fixed, _) => Some(Rule::At(FIXED_NOT_BEFORE)),
-        (TimeClaims::Shift, _) => {
-            origin.map(|origin| Rule::FromNow(recorded.saturating_sub(origin)))
-        }
+        (TimeClaims::Fixed, "iat") => Some(Rule::FromNow(Moment::from_seconds(0))),
+        (TimeClaims::Fixed, "exp") => Some(Rule::FromNow(Moment::from_seconds(FIXED_LIFETIME))),
+        (TimeClaims::Fixed, _) => Some(Rule::At(Moment::from_seconds(FIXED_NOT_BEFORE))),
+        (TimeClaims::Shift, _) => origin.map(|origin| Rule::FromNow(recorded.minus(origin))),
     }
 }
 
-/// Reads a NumericDate (RFC 7519, section 2), with a fraction or as a string if it was recorded so. Exponents and what does not fit are
-/// not read, and so not touched.
-fn numeric_date(claims: &[u8], member: &Member) -> Option<NumericDate> {
+/// By how many seconds the token lives longer, counted from its issue: from its recorded `iat` or the recording to its recorded `exp`,
+/// and from now to its current one. `None` when an `exp` is missing, or does not follow the clock.
+fn lifetime_change(iat: Date, exp: Date, recorded_at: Option<Moment>) -> Option<i64> {
+    let Some(Rule::FromNow(lifetime)) = exp.current else { return None };
+    let recorded = exp.recorded?.minus(iat.recorded.or(recorded_at)?);
+    Some(lifetime.minus(recorded).seconds())
+}
+
+/// Reads a NumericDate (RFC 7519, section 2), also one that was recorded as a string. What does not fit is not read, and so not touched.
+fn numeric_date(claims: &[u8], member: &Member) -> Option<(Moment, Notation)> {
     let raw = std::str::from_utf8(claims.get(member.value.clone())?).ok()?;
-    let (text, quoted) = match member.kind {
-        Kind::Number => (raw, false),
-        Kind::Text => (raw.strip_prefix('"')?.strip_suffix('"')?, true),
-        Kind::Other => return None,
-    };
-    let (whole, fraction) = text.split_at_checked(text.find('.').unwrap_or(text.len()))?;
-    if fraction.get(1..).is_some_and(|digits| {
-        digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit())
-    }) {
-        return None;
+    match member.kind {
+        Kind::Number => Moment::read(raw),
+        Kind::String => {
+            let (moment, notation) = Moment::read(raw.strip_prefix('"')?.strip_suffix('"')?)?;
+            Some((moment, Notation { quoted: true, ..notation }))
+        }
+        Kind::Null | Kind::Bool | Kind::Array | Kind::Object => None,
     }
-    Some(NumericDate { seconds: whole.parse().ok()?, fraction: fraction.to_owned(), quoted })
 }
 
-/// A configured claim as JSON: a number where a point in time belongs, the recorded type where the text allows it, else a string.
+/// A configured claim as JSON: a number where a point in time belongs, the recorded type where the text is of that type, else a string.
 fn claim_value(name: &str, text: &str, recorded: Option<&Member>) -> Vec<u8> {
-    let is_json = || serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
-    let is_number = || serde_json::from_str::<serde_json::Number>(text).is_ok();
-    let as_is = match recorded.map(|member| member.kind) {
-        Some(Kind::Number) => is_number(),
-        Some(Kind::Other) => is_json(),
-        Some(Kind::Text) | None => NUMERIC_DATES.contains(&name) && is_number(),
+    let is_date = NUMERIC_DATES.contains(&name);
+    let as_is = match kind_of(text) {
+        Some(Kind::Number) if is_date => true,
+        Some(Kind::String | Kind::Null) | None => false,
+        kind => kind == recorded.map(|member| member.kind),
     };
     if as_is { text.trim().as_bytes().to_vec() } else { json::quote(text) }
+}
+
+/// What a text is if it is JSON.
+pub(super) fn kind_of(text: &str) -> Option<Kind> {
+    serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
+    Some(match text.trim().bytes().next()? {
+        b'"' => Kind::String,
+        b'{' => Kind::Object,
+        b'[' => Kind::Array,
+        b't' | b'f' => Kind::Bool,
+        b'n' => Kind::Null,
+        _ => Kind::Number,
+    })
 }
 
 /// Puts new members before the closing brace.
 fn append(
     recorded: &[u8],
     mut any: bool,
-    claims: Vec<(String, Value)>,
+    claims: Vec<(&str, Value)>,
     edits: &mut Vec<(Range<usize>, Value)>,
 ) {
     let Some(brace) = recorded.iter().rposition(|byte| *byte == b'}') else { return };
     for (name, value) in claims {
         let mut key = if std::mem::replace(&mut any, true) { b",".to_vec() } else { Vec::new() };
-        key.extend(json::quote(&name));
+        key.extend(json::quote(name));
         key.push(b':');
         edits.push((brace..brace, Value::Text(key)));
         edits.push((brace..brace, value));
     }
-}
-
-fn write_number(number: i64, out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    // Writing to a vector cannot fail.
-    let _infallible = write!(out, "{number}");
 }

@@ -4,9 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     alg::Alg,
+    claims::kind_of,
     key::{SecretRef, SigningKey},
 };
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics},
+    json::Kind,
+    transform::did_you_mean,
+};
 
 /// Where the signing key comes from.
 #[derive(Debug, Clone)]
@@ -40,7 +45,7 @@ pub struct ResignConfig {
     /// What may stand before a token, for example `Bearer `.
     pub prefixes: Vec<String>,
     /// Only tokens of this `alg` are re-signed.
-    pub match_alg: Option<String>,
+    pub match_alg: Option<Alg>,
     /// What becomes of time claims.
     pub time: TimeClaims,
     /// The new lifetime in seconds.
@@ -82,35 +87,45 @@ impl ResignConfig {
         for key in config.keys() {
             if !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(key)) {
                 let at = format!("{path}.{key}");
-                found.push(Diagnostic::warning(
-                    "unknown_field",
-                    at,
-                    format!("`jwt_resign` has no setting `{key}`; it is ignored"),
-                ));
+                let message = format!("`jwt_resign` has no setting `{key}`; it is ignored");
+                found.push(
+                    Diagnostic::warning("unknown_field", at, message)
+                        .hint(did_you_mean(key, &KNOWN)),
+                );
             }
         }
         // Every part is read before any verdict, so that one answer holds all findings.
         let secret = reader.key_source(found);
-        let alg = reader.alg(found);
+        let alg = reader.alg("alg", found);
+        let match_alg = reader.alg("matchAlg", found);
+        let trim_newline = reader.trim(found);
         let time = reader.time(found);
         let expires_in = reader.expires_in(found);
         let claims = reader.claims(found);
         let kid = reader.plain("kid", found);
-        let prefixes = reader.get("prefixes").unwrap_or("Bearer ,JWTBearer ");
+        let prefixes = reader.plain("prefixes", found);
+        if let (Some(KeySource::Inline(key)), Some(Some(alg))) = (&secret, alg)
+            && let Err(why) = key.can_sign(alg)
+        {
+            found.push(Diagnostic::error(why.code(), reader.at("alg"), why.to_string()));
+            return None;
+        }
         Some(Self {
             secret: secret?,
             claims: claims?,
             kid: kid?,
-            prefixes: prefixes
+            prefixes: prefixes?
+                .as_deref()
+                .unwrap_or("Bearer ,JWTBearer ")
                 .split(',')
                 .filter(|prefix| !prefix.is_empty())
                 .map(str::to_owned)
                 .collect(),
-            match_alg: reader.get("matchAlg").map(str::to_owned),
+            match_alg: match_alg?,
             time: time?,
             expires_in: expires_in?,
             alg: alg?,
-            trim_newline: reader.get("trim").is_some_and(|trim| trim == "trailing_newline"),
+            trim_newline: trim_newline?,
         })
     }
 }
@@ -196,20 +211,38 @@ impl Reader<'_> {
         }
     }
 
-    fn alg(&self, found: &mut Diagnostics) -> Option<Option<Alg>> {
-        let Some(text) = self.get("alg") else { return Some(None) };
+    fn alg(&self, name: &str, found: &mut Diagnostics) -> Option<Option<Alg>> {
+        let Some(text) = self.get(name) else { return Some(None) };
         let alg = Alg::parse(text);
         if alg.is_none() {
             found.push(
                 Diagnostic::error(
                     "unknown_alg",
-                    self.at("alg"),
-                    format!("there is no algorithm `{text}`"),
+                    self.at(name),
+                    format!("there is no algorithm `{text}` to sign with"),
                 )
                 .hint(format!("known are: {}", Alg::names())),
             );
         }
         alg.map(Some)
+    }
+
+    fn trim(&self, found: &mut Diagnostics) -> Option<bool> {
+        match self.get("trim") {
+            None | Some("none") => Some(false),
+            Some("trailing_newline") => Some(true),
+            Some(other) => {
+                found.push(
+                    Diagnostic::error(
+                        "wrong_type",
+                        self.at("trim"),
+                        format!("there is no way `{other}` to trim a secret"),
+                    )
+                    .hint("known are: none, trailing_newline"),
+                );
+                None
+            }
+        }
     }
 
     fn time(&self, found: &mut Diagnostics) -> Option<TimeClaims> {
@@ -277,7 +310,18 @@ impl Reader<'_> {
         for (nth, entry) in listed.as_ref()?.iter().flat_map(|text| text.split(',')).enumerate() {
             match entry.split_once('=') {
                 Some((name, value)) if !name.trim().is_empty() && !value.contains('=') => {
-                    claims.push((name.trim().to_owned(), value.to_owned()));
+                    let name = name.trim();
+                    if NUMERIC_DATES.contains(&name) && kind_of(value) != Some(Kind::Number) {
+                        let message = format!(
+                            "entry {nth}: `{name}` counts seconds since 1970, but the value is no number"
+                        );
+                        found.push(Diagnostic::warning(
+                            "claim_not_numeric",
+                            self.at("claims"),
+                            message,
+                        ));
+                    }
+                    claims.push((name.to_owned(), value.to_owned()));
                 }
                 _ => {
                     sound = false;
@@ -340,6 +384,17 @@ mod tests {
     }
 
     #[test]
+    fn doubtful_settings_are_told_and_taken() {
+        let (config, found) =
+            parse(&[("secretPath", "a/b"), ("claims", "exp=never"), ("expiredIn", "5")]);
+        assert!(config.is_some());
+        let found: Vec<_> =
+            found.iter().map(|d| (d.code, d.path.as_str(), d.hint.as_str())).collect();
+        assert_eq!(found[0], ("unknown_field", "c.expiredin", "did you mean `expiresIn`?"));
+        assert_eq!((found[1].0, found[1].1), ("claim_not_numeric", "c.claims"));
+    }
+
+    #[test]
     fn every_mistake_is_named() {
         let code = |config: &[(&str, &str)]| {
             let (parsed, found) = parse(config);
@@ -366,6 +421,19 @@ mod tests {
         assert_eq!(
             code(&[("secretPath", "a/b"), ("sub", "${{env_var:HOME}}")]),
             "c.sub unsupported_placeholder"
+        );
+        assert_eq!(code(&[("secretPath", "a/b"), ("matchAlg", "HS265")]), "c.matchAlg unknown_alg");
+        assert_eq!(
+            code(&[("secretPath", "a/b"), ("trim", "trailing-newline")]),
+            "c.trim wrong_type"
+        );
+        assert_eq!(
+            code(&[("secretPath", "a/b"), ("prefixes", "${{x}} ")]),
+            "c.prefixes unsupported_placeholder"
+        );
+        assert_eq!(
+            code(&[("key", "secret"), ("alg", "RS256")]),
+            "c.key key_in_template; c.alg key_not_private_rsa"
         );
         assert_eq!(
             code(&[("key", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----")]),

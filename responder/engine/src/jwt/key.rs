@@ -3,6 +3,7 @@
 //! The key decides what it may sign; a token's `alg` only selects among that. So an HMAC secret that is in truth a PEM file is refused
 //! rather than used as text, which is how key confusion begins.
 
+mod der;
 mod jwk;
 mod load;
 mod ring;
@@ -14,9 +15,12 @@ use aws_lc_rs::{
     hmac,
     rand::SystemRandom,
     rsa,
-    signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaEncoding, RsaKeyPair},
+    signature::{
+        self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+        ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+        KeyPair as _, RsaEncoding, RsaKeyPair,
+    },
 };
-use zeroize::Zeroizing;
 
 pub use self::{
     ring::{KeyEntry, KeyProblem, KeyRing},
@@ -28,10 +32,16 @@ use super::alg::Alg;
 pub struct SigningKey(Material);
 
 enum Material {
-    Hmac { raw: Zeroizing<Vec<u8>>, keys: Box<[hmac::Key; 3]> },
-    Rsa(Box<RsaKeyPair>),
+    Hmac { exact: Box<Mac>, trimmed: Option<Box<Mac>> },
+    Rsa { pair: Box<RsaKeyPair>, bits: usize, pss_only: bool },
     Ec(Curve, Box<EcdsaKeyPair>),
     Ed25519(Box<Ed25519KeyPair>),
+}
+
+/// An HMAC secret, set up for each hash. The bytes themselves are not kept.
+struct Mac {
+    length: usize,
+    keys: [hmac::Key; 3],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +75,12 @@ pub enum KeyError {
     Malformed(&'static str),
     #[error("the file holds {0} private keys; exactly one is needed")]
     Ambiguous(usize),
+    #[error("the parts of the {0} key do not fit together")]
+    Inconsistent(&'static str),
+    #[error("a key of the kind {0} signs none of {names}", names = Alg::names())]
+    Unsupported(&'static str),
+    #[error("{alg} needs an RSA private key in PEM; the key is plain bytes, which fit HMAC only")]
+    NotPrivateRsa { alg: &'static str },
     #[error("{0}")]
     Weak(&'static str),
     #[error("an RSA key of {0} bits is too large; 8192 is the most")]
@@ -78,7 +94,9 @@ impl KeyError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::AlgMismatch { .. } => "key_alg_mismatch",
+            Self::AlgMismatch { .. } | Self::Unsupported(_) => "key_alg_mismatch",
+            Self::NotPrivateRsa { .. } => "key_not_private_rsa",
+            Self::Inconsistent(_) => "key_inconsistent",
             Self::Certificate => "key_is_certificate",
             Self::Public => "key_is_public",
             Self::Encrypted => "key_encrypted",
@@ -105,7 +123,8 @@ impl SigningKey {
     pub fn kind(&self) -> String {
         match &self.0 {
             Material::Hmac { .. } => "HMAC".to_owned(),
-            Material::Rsa(pair) => format!("RSA {}", pair.public_modulus_len() * 8),
+            Material::Rsa { bits, pss_only: false, .. } => format!("RSA {bits}"),
+            Material::Rsa { bits, pss_only: true, .. } => format!("RSA-PSS {bits}"),
             Material::Ec(curve, _) => format!("EC {}", curve.name()),
             Material::Ed25519(_) => "Ed25519".to_owned(),
         }
@@ -118,52 +137,45 @@ impl SigningKey {
     pub fn can_sign(&self, alg: Alg) -> Result<(), KeyError> {
         let fits = match &self.0 {
             Material::Hmac { .. } => matches!(alg, Alg::Hs256 | Alg::Hs384 | Alg::Hs512),
-            Material::Rsa(_) => matches!(
-                alg,
-                Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512
-            ),
+            Material::Rsa { pss_only, .. } => match alg {
+                Alg::Rs256 | Alg::Rs384 | Alg::Rs512 => !pss_only,
+                _ => is_rsa(alg),
+            },
             Material::Ec(Curve::P256, _) => alg == Alg::Es256,
             Material::Ec(Curve::P384, _) => alg == Alg::Es384,
             Material::Ec(Curve::P521, _) => alg == Alg::Es512,
             Material::Ed25519(_) => alg == Alg::EdDsa,
         };
-        if fits {
-            Ok(())
-        } else {
-            Err(KeyError::AlgMismatch { kind: self.kind(), alg: alg.as_str() })
+        match &self.0 {
+            _ if fits => Ok(()),
+            Material::Hmac { .. } if is_rsa(alg) => {
+                Err(KeyError::NotPrivateRsa { alg: alg.as_str() })
+            }
+            _ => Err(KeyError::AlgMismatch { kind: self.kind(), alg: alg.as_str() }),
         }
     }
 
     /// Why it is a poor choice for this algorithm, if it is.
     #[must_use]
     pub fn weakness(&self, alg: Alg) -> Option<String> {
-        let Material::Hmac { raw, .. } = &self.0 else { return None };
-        let wanted = match alg {
-            Alg::Hs384 => 48,
-            Alg::Hs512 => 64,
-            _ => 32,
-        };
-        if raw.ends_with(b"\n") {
-            return Some(
-                "the HMAC secret ends in a line feed, which is part of it; write the file without one, or set `trim` to `trailing_newline`"
-                    .to_owned(),
-            );
+        let Material::Hmac { exact, trimmed } = &self.0 else { return None };
+        let line_feed = trimmed.is_some().then(|| {
+            "the HMAC secret ends in a line feed, which is part of it; write the file without one, or set `trim` to `trailing_newline`"
+                .to_owned()
+        });
+        match (line_feed, exact.shortage(alg)) {
+            (Some(line_feed), Some(short)) => Some(format!("{line_feed}; {short}")),
+            (line_feed, short) => line_feed.or(short),
         }
-        (raw.len() < wanted).then(|| {
-            format!(
-                "the HMAC secret has {} bytes, {} wants at least {wanted} (RFC 7518, section 3.2)",
-                raw.len(),
-                alg.as_str()
-            )
-        })
     }
 
-    /// The same HMAC secret without a line feed at its end; `None` when it has none or is no HMAC secret.
+    /// Why it is a poor choice when the line feed at its end is left out.
     #[must_use]
-    pub fn trimmed(&self) -> Option<Self> {
-        let Material::Hmac { raw, .. } = &self.0 else { return None };
-        let trimmed = raw.strip_suffix(b"\r\n").or_else(|| raw.strip_suffix(b"\n"))?;
-        Self::parse(trimmed).ok()
+    pub fn weakness_trimmed(&self, alg: Alg) -> Option<String> {
+        match &self.0 {
+            Material::Hmac { trimmed: Some(trimmed), .. } => trimmed.shortage(alg),
+            _ => self.weakness(alg),
+        }
     }
 
     /// Signs a message and appends the raw JWS signature.
@@ -173,29 +185,48 @@ impl SigningKey {
     pub fn sign(&self, alg: Alg, message: &[u8], out: &mut Vec<u8>) -> Result<(), KeyError> {
         self.can_sign(alg)?;
         match &self.0 {
-            Material::Hmac { keys, .. } => {
-                let [sha256, sha384, sha512] = &**keys;
-                let key = match alg {
-                    Alg::Hs384 => sha384,
-                    Alg::Hs512 => sha512,
-                    _ => sha256,
-                };
-                out.extend_from_slice(hmac::sign(key, message).as_ref());
-            }
-            Material::Rsa(pair) => {
+            Material::Hmac { exact, .. } => exact.sign(alg, message, out),
+            Material::Rsa { pair, .. } => {
                 let start = out.len();
                 out.resize(start + pair.public_modulus_len(), 0);
-                let room = out.get_mut(start..).ok_or(KeyError::Sign)?;
-                pair.sign(rsa_encoding(alg), &SystemRandom::new(), message, room)
-                    .map_err(|_| KeyError::Sign)?;
+                let room = out.get_mut(start..).unwrap_or_default();
+                let signed = pair.sign(rsa_encoding(alg), &SystemRandom::new(), message, room);
+                if signed.is_err() {
+                    out.truncate(start);
+                    return Err(KeyError::Sign);
+                }
             }
             Material::Ec(_, pair) => {
                 let signature =
                     pair.sign(&SystemRandom::new(), message).map_err(|_| KeyError::Sign)?;
                 out.extend_from_slice(signature.as_ref());
             }
-            Material::Ed25519(pair) => out.extend_from_slice(pair.sign(message).as_ref()),
+            Material::Ed25519(pair) => {
+                let signature = pair.try_sign(message).map_err(|_| KeyError::Sign)?;
+                out.extend_from_slice(signature.as_ref());
+            }
         }
+        Ok(())
+    }
+
+    /// The same with an HMAC secret whose line feed at the end is left out; other keys have none.
+    ///
+    /// # Errors
+    /// When the key does not sign with this algorithm, or nothing is left of the secret.
+    pub fn sign_trimmed(
+        &self,
+        alg: Alg,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
+        let Material::Hmac { trimmed: Some(trimmed), .. } = &self.0 else {
+            return self.sign(alg, message, out);
+        };
+        self.can_sign(alg)?;
+        if trimmed.length == 0 {
+            return Err(KeyError::Weak("the key file holds a line feed and nothing else"));
+        }
+        trimmed.sign(alg, message, out);
         Ok(())
     }
 
@@ -212,7 +243,7 @@ impl SigningKey {
     }
 
     fn rsa_public(&self) -> Option<&rsa::PublicKey> {
-        if let Material::Rsa(pair) = &self.0 { Some(pair.public_key()) } else { None }
+        if let Material::Rsa { pair, .. } = &self.0 { Some(pair.public_key()) } else { None }
     }
 
     /// The uncompressed point and its curve.
@@ -229,6 +260,32 @@ impl SigningKey {
     }
 }
 
+impl Mac {
+    fn key(&self, alg: Alg) -> &hmac::Key {
+        let [sha256, sha384, sha512] = &self.keys;
+        match alg {
+            Alg::Hs384 => sha384,
+            Alg::Hs512 => sha512,
+            _ => sha256,
+        }
+    }
+
+    fn sign(&self, alg: Alg, message: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(hmac::sign(self.key(alg), message).as_ref());
+    }
+
+    fn shortage(&self, alg: Alg) -> Option<String> {
+        let wanted = self.key(alg).algorithm().tag_len();
+        (self.length < wanted).then(|| {
+            format!(
+                "the HMAC secret has {} bytes, {} wants at least {wanted} (RFC 7518, section 3.2)",
+                self.length,
+                alg.as_str()
+            )
+        })
+    }
+}
+
 impl Curve {
     fn name(self) -> &'static str {
         match self {
@@ -237,6 +294,27 @@ impl Curve {
             Self::P521 => "P-521",
         }
     }
+
+    /// The size of a coordinate and of the private number, in bytes.
+    fn size(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+            Self::P521 => 66,
+        }
+    }
+
+    fn signing(self) -> &'static EcdsaSigningAlgorithm {
+        match self {
+            Self::P256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
+            Self::P384 => &ECDSA_P384_SHA384_FIXED_SIGNING,
+            Self::P521 => &ECDSA_P521_SHA512_FIXED_SIGNING,
+        }
+    }
+}
+
+fn is_rsa(alg: Alg) -> bool {
+    matches!(alg, Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512)
 }
 
 fn rsa_encoding(alg: Alg) -> &'static dyn RsaEncoding {

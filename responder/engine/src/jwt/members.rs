@@ -1,10 +1,11 @@
 //! The top-level members of a JSON object, by byte span, within bounds.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use jiter::{Jiter, Peek};
 
 use super::token::TokenError;
+use crate::json::Kind;
 
 /// A member of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,14 +13,6 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) value: Range<usize>,
     pub(super) kind: Kind,
-}
-
-/// What a value is, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Number,
-    Other,
 }
 
 const MAX_DEPTH: usize = 64;
@@ -32,17 +25,22 @@ pub(super) fn of(object: &[u8]) -> Result<Vec<Member>, TokenError> {
     std::str::from_utf8(object).map_err(|_| TokenError::Malformed("a part is not UTF-8"))?;
     let mut reader = Jiter::new(object);
     let mut members: Vec<Member> = Vec::new();
+    // A set, for a token may have thousands of members and is read once per request in some chains.
+    let mut names = BTreeSet::new();
     let mut name = reader.next_object().map_err(malformed)?.map(str::to_owned);
     while let Some(found) = name {
-        if members.iter().any(|member| member.name == found) {
+        if !names.insert(found.clone()) {
             return Err(TokenError::DuplicateMember);
         }
         let peek = reader.peek().map_err(malformed)?;
         let start = reader.current_index();
         reader.known_skip(peek).map_err(malformed)?;
         let kind = match peek {
-            Peek::String => Kind::Text,
-            Peek::Null | Peek::True | Peek::False | Peek::Array | Peek::Object => Kind::Other,
+            Peek::Null => Kind::Null,
+            Peek::True | Peek::False => Kind::Bool,
+            Peek::String => Kind::String,
+            Peek::Array => Kind::Array,
+            Peek::Object => Kind::Object,
             _ => Kind::Number,
         };
         members.push(Member { name: found, value: start..reader.current_index(), kind });

@@ -1,6 +1,6 @@
 //! A slot: one recorded token, ready to be made current.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -14,13 +14,13 @@ use super::{
 use crate::json;
 
 /// Everything of one recorded token that can be known before the moment and the key are.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TokenSlot {
     config: Arc<ResignConfig>,
     alg: Alg,
     prefix: String,
     /// The JOSE header in base64url, with its dot.
-    header: String,
+    header: Vec<u8>,
     claims: Claims,
 }
 
@@ -51,14 +51,13 @@ impl TokenSlot {
             .find(|prefix| text.starts_with(prefix.as_str()))
             .map_or("", String::as_str);
         let token = Token::parse(text.strip_prefix(prefix).unwrap_or(text).as_bytes())?;
-        if config.match_alg.as_deref().is_some_and(|wanted| Alg::parse(wanted) != Some(token.alg)) {
+        if config.match_alg.is_some_and(|wanted| wanted != token.alg) {
             return Err(TokenError::AlgFiltered);
         }
-        let claims =
-            Claims::new(&token, config, recorded_at.map(|nanos| nanos.div_euclid(1_000_000_000)));
-        let mut header = String::new();
-        URL_SAFE_NO_PAD.encode_string(self::header(&token, config), &mut header);
-        header.push('.');
+        let claims = Claims::new(&token, config, recorded_at);
+        let mut header = Vec::new();
+        push_base64(&self::header(&token, config), &mut header);
+        header.push(b'.');
         Ok(Self {
             alg: config.alg.unwrap_or(token.alg),
             prefix: prefix.to_owned(),
@@ -76,22 +75,23 @@ impl TokenSlot {
         let start = out.len();
         out.extend_from_slice(self.prefix.as_bytes());
         let signed_from = out.len();
-        let mut token = self.header.clone();
+        out.extend_from_slice(&self.header);
         let mut scratch = Vec::with_capacity(self.claims.recorded().len() + 32);
         self.claims.render(now, &mut scratch);
-        URL_SAFE_NO_PAD.encode_string(&scratch, &mut token);
-        out.extend_from_slice(token.as_bytes());
+        push_base64(&scratch, out);
         scratch.clear();
-        let trimmed = if self.config.trim_newline { key.trimmed() } else { None };
         let message = out.get(signed_from..).unwrap_or_default();
-        if let Err(why) = trimmed.as_ref().unwrap_or(key).sign(self.alg, message, &mut scratch) {
+        let signed = if self.config.trim_newline {
+            key.sign_trimmed(self.alg, message, &mut scratch)
+        } else {
+            key.sign(self.alg, message, &mut scratch)
+        };
+        if signed.is_err() {
             out.truncate(start);
-            return Err(why);
+            return signed;
         }
-        token.clear();
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(&scratch, &mut token);
-        out.extend_from_slice(token.as_bytes());
+        out.push(b'.');
+        push_base64(&scratch, out);
         Ok(())
     }
 
@@ -100,29 +100,17 @@ impl TokenSlot {
     pub fn times(&self, now: i64) -> Times {
         let (iat, exp) = (self.claims.iat, self.claims.exp);
         Times {
-            iat: iat.map(|moment| moment.at(now)),
-            exp: exp.map(|moment| moment.at(now)),
-            recorded_iat: iat.and_then(|moment| moment.recorded),
-            recorded_exp: exp.and_then(|moment| moment.recorded),
+            iat: iat.at(now),
+            exp: exp.at(now),
+            recorded_iat: iat.recorded(),
+            recorded_exp: exp.recorded(),
         }
     }
 
     /// By how many seconds the token lives longer than the recorded one; `None` when that depends on the moment or is not known.
     #[must_use]
     pub fn lifetime_change(&self) -> Option<i64> {
-        let lifetime = |now| {
-            let times = self.times(now);
-            let iat = times.iat.unwrap_or(now);
-            Some(times.exp?.saturating_sub(iat))
-        };
-        let times = self.times(0);
-        let recorded = match (times.recorded_exp, times.recorded_iat) {
-            (Some(exp), Some(iat)) => exp.saturating_sub(iat),
-            // Without `iat` the lifetime is the same unless it is given anew, and what it was is not known.
-            _ => return None,
-        };
-        let (first, second) = (lifetime(0)?, lifetime(1_000_000)?);
-        (first == second).then(|| first.saturating_sub(recorded))
+        self.claims.lifetime_change()
     }
 
     /// Where its key comes from.
@@ -137,11 +125,40 @@ impl TokenSlot {
         self.alg
     }
 
+    /// Why the key is a poor choice for this token under its config, if it is.
+    #[must_use]
+    pub fn weakness(&self, key: &SigningKey) -> Option<String> {
+        if self.config.trim_newline {
+            key.weakness_trimmed(self.alg)
+        } else {
+            key.weakness(self.alg)
+        }
+    }
+
     /// The recorded claims, a JSON object.
     #[must_use]
     pub fn recorded_claims_json(&self) -> &[u8] {
         self.claims.recorded()
     }
+}
+
+/// No byte of the token is shown.
+impl fmt::Debug for TokenSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenSlot")
+            .field("alg", &self.alg)
+            .field("secret", &self.config.secret)
+            .finish_non_exhaustive()
+    }
+}
+
+fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let length = base64::encoded_len(bytes.len(), false).unwrap_or_default();
+    out.resize(start + length, 0);
+    let room = out.get_mut(start..).unwrap_or_default();
+    let written = URL_SAFE_NO_PAD.encode_slice(bytes, room);
+    debug_assert_eq!(written, Ok(length), "the room is what base64 needs");
 }
 
 /// The recorded header with `alg` and `kid` as configured.

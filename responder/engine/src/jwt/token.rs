@@ -4,11 +4,14 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     alg::Alg,
-    members::{self, Kind, Member},
+    members::{self, Member},
 };
+use crate::json::Kind;
 
 /// The longest token that is looked at.
 const MAX_TOKEN: usize = 64 * 1024;
+/// The longest key id.
+const MAX_KID: usize = 4 * 1024;
 
 /// Why a token is not re-signed. It is served as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +56,6 @@ impl TokenError {
 }
 
 /// A token taken apart.
-#[derive(Debug, Clone)]
 pub(super) struct Token {
     pub(super) header: Vec<u8>,
     pub(super) header_members: Vec<Member>,
@@ -74,7 +76,7 @@ impl Token {
             .and_then(|part| decode(part))
             .filter(|header| header.trim_ascii_start().starts_with(b"{"))
         else {
-            return Err(TokenError::NotAJwt);
+            return Err(other_form(token));
         };
         let [_, claims, signature] = parts.as_slice() else {
             return Err(if parts.len() == 5 {
@@ -85,20 +87,56 @@ impl Token {
         };
         let header_members = members::of(&header)?;
         let alg = alg(&header, &header_members)?;
-        if header_members.iter().any(|member| member.name == "crit") {
-            return Err(TokenError::Form("crit"));
-        }
-        if header_members.iter().any(|member| member.name == "b64") {
-            return Err(TokenError::Form("b64"));
-        }
+        refuse_other_forms(&header, &header_members)?;
         if claims.is_empty() {
             return Err(TokenError::Form("detached"));
         }
         let claims = decode(claims).ok_or(TokenError::Malformed("its claims are not base64url"))?;
+        if signature.is_empty() {
+            return Err(TokenError::Malformed("it has no JWS signature"));
+        }
         decode(signature).ok_or(TokenError::Malformed("its JWS signature is not base64url"))?;
         let claim_members = members::of(&claims)?;
         Ok(Self { header, header_members, alg, claims, claim_members })
     }
+}
+
+/// What a text is whose first part is no JOSE header.
+fn other_form(text: &[u8]) -> TokenError {
+    let holds = |name: &[u8]| text.windows(name.len()).any(|window| window == name);
+    if text.trim_ascii_start().starts_with(b"{")
+        && [b"\"payload\"".as_slice(), b"\"ciphertext\""].into_iter().any(holds)
+    {
+        return TokenError::Form("JSON serialization");
+    }
+    // `{"` in base64url, as every JOSE header begins that a library wrote.
+    if text.starts_with(b"eyJ") && text.contains(&b'.') {
+        return TokenError::Malformed("its JOSE header is not base64url without padding");
+    }
+    TokenError::NotAJwt
+}
+
+fn refuse_other_forms(header: &[u8], members: &[Member]) -> Result<(), TokenError> {
+    let value = |name: &str| {
+        let member = members.iter().find(|member| member.name == name)?;
+        header.get(member.value.clone())
+    };
+    for form in ["crit", "b64"] {
+        if value(form).is_some() {
+            return Err(TokenError::Form(form));
+        }
+    }
+    if value("enc").is_some() {
+        return Err(TokenError::Form("JWE"));
+    }
+    if value("cty").is_some_and(|cty| cty.eq_ignore_ascii_case(b"\"JWT\"")) {
+        return Err(TokenError::Form("nested JWT"));
+    }
+    // Two bytes are the quotes.
+    if value("kid").is_some_and(|kid| kid.len() > MAX_KID + 2) {
+        return Err(TokenError::Limit("kid"));
+    }
+    Ok(())
 }
 
 fn decode(part: &[u8]) -> Option<Vec<u8>> {
@@ -108,7 +146,7 @@ fn decode(part: &[u8]) -> Option<Vec<u8>> {
 fn alg(header: &[u8], members: &[Member]) -> Result<Alg, TokenError> {
     let member = members
         .iter()
-        .find(|member| member.name == "alg" && member.kind == Kind::Text)
+        .find(|member| member.name == "alg" && member.kind == Kind::String)
         .ok_or(TokenError::AlgNotAllowed)?;
     let text: String = header
         .get(member.value.clone())
@@ -161,7 +199,8 @@ mod tests {
 
     #[test]
     fn shapes_other_than_three_parts() {
-        let parse = |text: &str| Token::parse(text.as_bytes()).unwrap_err().code();
+        let parse =
+            |text: &str| Token::parse(text.as_bytes()).map_or_else(|why| why.code(), |_| "ok");
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#);
         assert_eq!(parse("opaque"), "not_a_jwt");
         assert_eq!(parse("api.nasa.gov"), "not_a_jwt");
@@ -172,6 +211,33 @@ mod tests {
         assert_eq!(parse(&format!("{header}.e30=.c2ln")), "jwt_malformed");
         assert_eq!(parse(&format!("{header}.e31.c2ln")), "jwt_malformed", "spare bits");
         assert_eq!(parse(&"a".repeat(70_000)), "limit_exceeded");
+    }
+
+    #[test]
+    fn forms_that_we_do_not_sign_are_named() {
+        let parse =
+            |text: &str| Token::parse(text.as_bytes()).map_or_else(|why| why.code(), |_| "ok");
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#);
+        assert_eq!(parse(&format!("{header}.e30.")), "jwt_malformed", "no JWS signature");
+        assert_eq!(parse(&format!("{header}=.e30.c2ln")), "jwt_malformed", "padding");
+        assert_eq!(parse(&format!("{header} .e30.c2ln")), "jwt_malformed", "white space");
+        assert_eq!(parse(r#"{"payload":"e30","signatures":[]}"#), "jwt_form_unsupported");
+        assert_eq!(
+            parse(r#"{"protected":"e30","payload":"e30","signature":"x"}"#),
+            "jwt_form_unsupported"
+        );
+        assert_eq!(parse(r#"{"access_token":"x"}"#), "not_a_jwt");
+        assert_eq!(code(r#"{"alg":"RS256","cty":"JWT"}"#, "[]"), "jwt_form_unsupported");
+        assert_eq!(code(r#"{"alg":"RS256","enc":"A128GCM"}"#, "{}"), "jwt_form_unsupported");
+        assert_eq!(
+            code(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(4097)), "{}"),
+            "limit_exceeded"
+        );
+        assert_eq!(code(&format!(r#"{{"alg":"RS256","kid":"{}"}}"#, "k".repeat(4096)), "{}"), "ok");
+        assert_eq!(
+            code(r#"{"alg":"RS256"}"#, &format!(r#"{{"a":[{}0]}}"#, "0,".repeat(10_000))),
+            "limit_exceeded"
+        );
     }
 
     proptest! {

@@ -1,19 +1,21 @@
 //! Reading key files, and saying what is wrong with one.
+//!
+//! An HMAC secret is whatever is left: bytes that are another kind of key in any wrapping, or a damaged one, are refused by name.
 
 use aws_lc_rs::{
-    error::KeyRejected,
     hmac,
-    signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
-        ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair,
-    },
+    signature::{EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use zeroize::Zeroizing;
 
-use super::{Curve, KeyError, Material};
+use super::{
+    KeyError, Mac, Material,
+    der::{self, Shape},
+};
 
+const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
 
 pub(super) fn load(bytes: &[u8]) -> Result<Material, KeyError> {
@@ -24,57 +26,82 @@ pub(super) fn load(bytes: &[u8]) -> Result<Material, KeyError> {
     if holds(plain, b"-----BEGIN ") {
         return pem(plain);
     }
-    if plain.trim_ascii_start().starts_with(b"{") && holds(plain, b"\"kty\"") {
-        return Err(KeyError::Jwk);
+    refuse_other_wrappings(plain.trim_ascii())?;
+    if der::shape(bytes).is_some() {
+        return asymmetric(bytes);
     }
-    if [b"ssh-rsa ".as_slice(), b"ssh-ed25519 ", b"ecdsa-sha2-"]
-        .iter()
-        .any(|prefix| plain.starts_with(prefix))
-    {
-        return Err(KeyError::Public);
+    if der::is_sequence(bytes) {
+        return Err(KeyError::Malformed("it is DER, but no private key that can be used"));
     }
-    let unwrapped: Vec<u8> =
-        plain.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if unwrapped.starts_with(b"LS0tLS1CRUdJTi")
-        && STANDARD.decode(&unwrapped).is_ok_and(|inner| inner.starts_with(b"-----BEGIN "))
-    {
-        return Err(KeyError::Malformed("it is PEM encoded in base64 once more; decode it"));
-    }
-    if is_der(bytes) {
-        return asymmetric(bytes).map_err(|why| match why {
-            KeyError::Malformed(_) => {
-                KeyError::Malformed("it is DER, but no private key that can be used")
-            }
-            other => other,
-        });
-    }
-    Ok(Material::Hmac {
-        keys: Box::new(
-            [hmac::HMAC_SHA256, hmac::HMAC_SHA384, hmac::HMAC_SHA512]
-                .map(|alg| hmac::Key::new(alg, bytes)),
-        ),
-        raw: Zeroizing::new(bytes.to_vec()),
-    })
+    Ok(hmac_secret(bytes))
 }
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Whether the bytes are one DER sequence, from the first to the last.
-fn is_der(bytes: &[u8]) -> bool {
-    let Some((0x30, rest)) = bytes.split_first().map(|(tag, rest)| (*tag, rest)) else {
-        return false;
-    };
-    let Some((length, rest)) = rest.split_first() else { return false };
-    match length {
-        0..=0x7f => rest.len() == usize::from(*length),
-        0x81..=0x84 => {
-            let (digits, body) = rest.split_at(usize::from(length & 0x0f).min(rest.len()));
-            digits.iter().fold(0_usize, |sum, digit| (sum << 8) | usize::from(*digit)) == body.len()
+/// A line feed that an editor put at the end of a text is kept and remembered; at the end of random bytes it is one of them.
+fn hmac_secret(bytes: &[u8]) -> Material {
+    let trimmed = bytes
+        .strip_suffix(b"\n")
+        .filter(|_| std::str::from_utf8(bytes).is_ok())
+        .map(|line| Box::new(Mac::new(line.strip_suffix(b"\r").unwrap_or(line))));
+    Material::Hmac { exact: Box::new(Mac::new(bytes)), trimmed }
+}
+
+impl Mac {
+    fn new(secret: &[u8]) -> Self {
+        Self {
+            length: secret.len(),
+            keys: [hmac::HMAC_SHA256, hmac::HMAC_SHA384, hmac::HMAC_SHA512]
+                .map(|alg| hmac::Key::new(alg, secret)),
         }
-        _ => false,
     }
+}
+
+/// Refuses keys that are neither PEM nor DER, and those whose wrapping was lost or doubled on the way.
+fn refuse_other_wrappings(bytes: &[u8]) -> Result<(), KeyError> {
+    let begins = |starts: &[&[u8]]| starts.iter().any(|start| bytes.starts_with(start));
+    if begins(&[b"ssh-", b"sk-ssh-", b"sk-ecdsa-", b"ecdsa-sha2-", b"---- BEGIN SSH2 PUBLIC KEY"]) {
+        return Err(KeyError::Public);
+    }
+    if begins(&[b"openssh-key-v1\0"]) {
+        return Err(KeyError::OpenSsh);
+    }
+    if begins(&[b"PuTTY-User-Key-File-"]) {
+        return Err(KeyError::Malformed("it is a PuTTY key; export it as PEM"));
+    }
+    if begins(&[b"\xff\xfe-\0", b"\xfe\xff\0-", b"-\0-\0-\0", b"\0-\0-\0-"]) {
+        return Err(KeyError::Malformed("it is PEM in UTF-16; save it as UTF-8"));
+    }
+    if begins(&[b"{"])
+        && serde_json::from_slice::<serde_json::Value>(bytes)
+            .is_ok_and(|json| json.get("kty").is_some() || json.get("keys").is_some())
+    {
+        return Err(KeyError::Jwk);
+    }
+    // `-----BEGIN ` in base64.
+    if begins(&[b"LS0tLS1CRUdJTi"]) {
+        return Err(KeyError::Malformed(
+            "it looks base64-encoded twice; in a Kubernetes secret encode it once under `data`, or not at all under `stringData`",
+        ));
+    }
+    // A DER sequence of 256 bytes or more begins with `MI` in base64, a shorter one with `M`.
+    if begins(&[b"M"]) {
+        let text: Zeroizing<Vec<u8>> = Zeroizing::new(
+            bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect(),
+        );
+        if STANDARD
+            .decode(text.as_slice())
+            .map(Zeroizing::new)
+            .is_ok_and(|inner| der::is_sequence(&inner) || der::shape(&inner).is_some())
+        {
+            return Err(KeyError::Malformed(
+                "it is the inside of a PEM file; the BEGIN and END lines are missing",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The one private key of a PEM file. Certificates beside it do not matter, nor does a block of EC parameters.
@@ -98,7 +125,8 @@ fn pem(text: &[u8]) -> Result<Material, KeyError> {
         }
     }
     match private.as_slice() {
-        [der] => asymmetric(der),
+        [der] if nothing_follows(text) => asymmetric(der),
+        [_] => Err(KeyError::Malformed("something follows the last END line")),
         [] if seen.contains(&SectionKind::Certificate) => Err(KeyError::Certificate),
         [] if seen.contains(&SectionKind::PublicKey) || holds(text, b"RSA PUBLIC KEY-----") => {
             Err(KeyError::Public)
@@ -111,36 +139,50 @@ fn pem(text: &[u8]) -> Result<Material, KeyError> {
     }
 }
 
+/// Whether the file ends with its last END line: what comes after may be the half of another key.
+fn nothing_follows(text: &[u8]) -> bool {
+    let last = text.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let last = last.trim_ascii();
+    last.starts_with(b"-----END ") && last.ends_with(b"-----")
+}
+
 /// A private key from its DER: PKCS#8, PKCS#1 or SEC1.
-fn asymmetric(der: &[u8]) -> Result<Material, KeyError> {
-    let curves = [
-        (Curve::P256, &ECDSA_P256_SHA256_FIXED_SIGNING),
-        (Curve::P384, &ECDSA_P384_SHA384_FIXED_SIGNING),
-        (Curve::P521, &ECDSA_P521_SHA512_FIXED_SIGNING),
-    ];
-    for (curve, alg) in curves {
-        if let Ok(pair) = EcdsaKeyPair::from_private_key_der(alg, der) {
-            return Ok(Material::Ec(curve, Box::new(pair)));
-        }
+fn asymmetric(document: &[u8]) -> Result<Material, KeyError> {
+    let (shape, trailing) = der::shape(document).ok_or(KeyError::Malformed(
+        "it is no RSA, EC (P-256, P-384, P-521) or Ed25519 private key",
+    ))?;
+    if !trailing.is_empty() {
+        return Err(KeyError::Malformed("something follows the key"));
     }
-    if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
-        return Ok(Material::Ed25519(Box::new(pair)));
+    match shape {
+        Shape::Rsa { pkcs1, pss_only } => rsa(pkcs1, pss_only),
+        Shape::Ec(curve) => EcdsaKeyPair::from_private_key_der(curve.signing(), document)
+            .map(|pair| Material::Ec(curve, Box::new(pair)))
+            .map_err(|_| KeyError::Inconsistent("EC")),
+        Shape::Ed25519 => Ed25519KeyPair::from_pkcs8_maybe_unchecked(document)
+            .map(|pair| Material::Ed25519(Box::new(pair)))
+            .map_err(|_| KeyError::Inconsistent("Ed25519")),
+        Shape::Other(kind) => Err(KeyError::Unsupported(kind)),
+        Shape::Public => Err(KeyError::Public),
+        Shape::Certificate => Err(KeyError::Certificate),
+        Shape::Encrypted => Err(KeyError::Encrypted),
     }
-    let too_small = |why: &KeyRejected| why.to_string().contains("TooSmall");
-    match RsaKeyPair::from_pkcs8(der)
-        .or_else(|why| if too_small(&why) { Err(why) } else { RsaKeyPair::from_der(der) })
-    {
-        Ok(pair) => {
-            let bits = pair.public_modulus_len() * 8;
-            match bits {
-                0..2048 => Err(KeyError::Weak("the RSA key is shorter than 2048 bits")),
-                2048..=MAX_RSA_BITS => Ok(Material::Rsa(Box::new(pair))),
-                _ => Err(KeyError::TooLarge(bits)),
-            }
-        }
-        Err(why) if too_small(&why) => Err(KeyError::Weak("the RSA key is shorter than 2048 bits")),
-        Err(_) => Err(KeyError::Malformed(
-            "it is no RSA, EC (P-256, P-384, P-521) or Ed25519 private key, or its parts do not fit together",
-        )),
+}
+
+/// Sizes are judged before the numbers are checked, for checking a huge key takes long.
+fn rsa(pkcs1: &[u8], pss_only: bool) -> Result<Material, KeyError> {
+    let (modulus, exponent) =
+        der::rsa_numbers(pkcs1).ok_or(KeyError::Malformed("its RSA numbers are garbled"))?;
+    let bits = der::bits(modulus);
+    if bits < MIN_RSA_BITS {
+        return Err(KeyError::Weak("the RSA key is shorter than 2048 bits"));
     }
+    if bits > MAX_RSA_BITS {
+        return Err(KeyError::TooLarge(bits));
+    }
+    if matches!(exponent, [] | [0..=2]) {
+        return Err(KeyError::Weak("the public exponent of the RSA key is below 3"));
+    }
+    let pair = RsaKeyPair::from_der(pkcs1).map_err(|_| KeyError::Inconsistent("RSA"))?;
+    Ok(Material::Rsa { pair: Box::new(pair), bits, pss_only })
 }

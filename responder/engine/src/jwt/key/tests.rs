@@ -48,7 +48,7 @@ fn accepted(signature: &str, alg: Alg, public: &[u8]) -> bool {
 /// The public key of a private key, in the form that a verifier takes.
 fn public(key: &SigningKey) -> Vec<u8> {
     match &key.0 {
-        Material::Rsa(pair) => pair.public_key().as_ref().to_vec(),
+        Material::Rsa { pair, .. } => pair.public_key().as_ref().to_vec(),
         Material::Ec(_, pair) => pair.public_key().as_ref().to_vec(),
         Material::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
         Material::Hmac { .. } => unreachable!("HMAC secrets have no public part"),
@@ -157,7 +157,11 @@ fn hmac_secrets_are_used_byte_for_byte() {
     let newline = SigningKey::parse(b"sessions-demo-signing-key\n").unwrap();
     assert!(newline.weakness(Alg::Hs256).unwrap().contains("line feed"));
     assert_ne!(sign(&newline, Alg::Hs256), sign(&key, Alg::Hs256));
-    assert_eq!(sign(&newline.trimmed().unwrap(), Alg::Hs256), sign(&key, Alg::Hs256));
+    let mut trimmed = Vec::new();
+    newline.sign_trimmed(Alg::Hs256, MESSAGE, &mut trimmed).unwrap();
+    assert_eq!(URL_SAFE_NO_PAD.encode(trimmed), sign(&key, Alg::Hs256));
+    let random = SigningKey::parse(&[[0xff; 63].as_slice(), b"\n"].concat()).unwrap();
+    assert_eq!(random.weakness(Alg::Hs512), None, "random bytes may end in one");
     assert_eq!((key.jwk(), key.thumbprint()), (None, None), "nothing of a secret is told");
     assert_eq!(format!("{key:?}"), "SigningKey(HMAC)");
 }
@@ -179,7 +183,7 @@ fn what_is_no_signing_key_is_refused_by_name() {
     assert_eq!(code(&read(dir, "public.pem")), "key_is_public");
     assert_eq!(code(&read(dir, "encrypted.pem")), "key_encrypted");
     assert_eq!(code(&read(dir, "weak.pem")), "key_weak");
-    assert_eq!(code(&read(dir, "k1.pem")), "key_malformed");
+    assert_eq!(code(&read(dir, "k1.pem")), "key_alg_mismatch");
     assert_eq!(
         code(b"-----BEGIN OPENSSH PRIVATE KEY-----\nAA==\n-----END OPENSSH PRIVATE KEY-----\n"),
         "key_malformed"
@@ -233,6 +237,125 @@ fn the_key_of_rfc_7515_a_4_made_its_signature() {
     verifier
         .verify(b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA", &URL_SAFE_NO_PAD.decode(signature).unwrap())
         .unwrap();
+}
+
+/// What would be a fatal HMAC secret: bytes that others know, or that were meant as another kind of key.
+#[test]
+fn no_key_in_another_wrapping_is_taken_for_an_hmac_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    openssl(dir, "genrsa -out rsa.pem 2048");
+    openssl(dir, "rsa -in rsa.pem -pubout -outform DER -out public.der");
+    openssl(dir, "rsa -in rsa.pem -RSAPublicKey_out -outform DER -out public1.der");
+    openssl(dir, "rsa -in rsa.pem -traditional -outform DER -out rsa.der");
+    openssl(dir, "req -x509 -key rsa.pem -subj /CN=x -outform DER -out cert.der");
+    openssl(dir, "pkcs8 -topk8 -passout pass:x -in rsa.pem -outform DER -out encrypted.der");
+    openssl(dir, "req -x509 -key rsa.pem -subj /CN=x -out cert.pem");
+    openssl(dir, "pkcs12 -export -inkey rsa.pem -in cert.pem -passout pass:x -out key.p12");
+    let code = |bytes: &[u8]| {
+        SigningKey::parse(bytes)
+            .map_or_else(|why| why.code(), |key| if key.kind() == "HMAC" { "hmac" } else { "ok" })
+    };
+    let with = |file: &str, tail: &[u8]| [read(dir, file).as_slice(), tail].concat();
+    for (file, expected) in [
+        ("public.der", "key_is_public"),
+        ("public1.der", "key_is_public"),
+        ("cert.der", "key_is_certificate"),
+        ("encrypted.der", "key_encrypted"),
+        ("key.p12", "key_malformed"),
+        ("rsa.der", "ok"),
+    ] {
+        assert_eq!(code(&read(dir, file)), expected, "{file}");
+        for tail in [b"\n".as_slice(), b"\0", b"rest"] {
+            assert_eq!(code(&with(file, tail)), "key_malformed", "{file} with something behind it");
+        }
+        assert_eq!(
+            code(STANDARD.encode(read(dir, file)).as_bytes()),
+            "key_malformed",
+            "{file} as PEM without its frame"
+        );
+    }
+    assert_eq!(code(&with("rsa.pem", b"rest")), "key_malformed", "trailing garbage");
+    assert_eq!(code(&with("rsa.pem", b"\r\n \n")), "ok", "white space is none");
+    let text = String::from_utf8(read(dir, "rsa.pem")).unwrap();
+    let utf16: Vec<u8> =
+        std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    assert_eq!(code(&utf16), "key_malformed");
+    assert_eq!(
+        code(STANDARD.encode(&text).trim_end_matches('=').as_bytes()),
+        "key_malformed",
+        "encoded twice, without padding"
+    );
+    assert_eq!(code(text.replace('\n', "\\n").as_bytes()), "key_malformed", "escaped line breaks");
+    for public in [
+        "\n ssh-rsa AAAA",
+        "ssh-dss AAAA",
+        "sk-ssh-ed25519@openssh.com AAAA",
+        "---- BEGIN SSH2 PUBLIC KEY ----\nAAAA",
+    ] {
+        assert_eq!(code(public.as_bytes()), "key_is_public", "{public}");
+    }
+    assert_eq!(code(b"openssh-key-v1\0rest"), "key_malformed");
+    assert_eq!(code(b"PuTTY-User-Key-File-3: ssh-rsa"), "key_malformed");
+    assert_eq!(code(br#"{"keys":[]}"#), "key_malformed");
+    // Secrets that only begin like something else.
+    for secret in [
+        &b"0 secret"[..],
+        b"MIsecret",
+        b"{not json",
+        b"00112233445566778899001122334455667788990011223344",
+    ] {
+        assert_eq!(code(secret), "hmac", "{secret:?}");
+    }
+}
+
+#[test]
+fn odd_private_keys_have_their_own_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    openssl(dir, "genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.pem");
+    openssl(dir, "ecparam -name secp256k1 -genkey -out k1.pem");
+    openssl(dir, "genpkey -algorithm ed448 -out ed448.pem");
+    openssl(dir, "genpkey -algorithm x25519 -out x25519.pem");
+    openssl(dir, "genrsa -out 1024.pem 1024");
+    openssl(dir, "genrsa -traditional -out 1024t.pem 1024");
+    openssl(dir, "genrsa -out 2047.pem 2047");
+    openssl(dir, "ecparam -name prime256v1 -genkey -noout -outform DER -out p256.der");
+    let code = |bytes: &[u8]| SigningKey::parse(bytes).map_or_else(|why| why.code(), |_| "ok");
+    for (file, expected) in [
+        ("k1.pem", "key_alg_mismatch"),
+        ("ed448.pem", "key_alg_mismatch"),
+        ("x25519.pem", "key_alg_mismatch"),
+        ("1024.pem", "key_weak"),
+        ("1024t.pem", "key_weak"),
+        ("2047.pem", "key_weak"),
+    ] {
+        assert_eq!(code(&read(dir, file)), expected, "{file}");
+    }
+    let mut mixed = read(dir, "p256.der");
+    let last = mixed.len() - 1;
+    mixed[last] ^= 1;
+    assert_eq!(code(&mixed), "key_inconsistent", "the public point is another one's");
+
+    let pss = SigningKey::parse(&read(dir, "pss.pem")).unwrap();
+    assert_eq!(pss.kind(), "RSA-PSS 2048");
+    assert_eq!(pss.can_sign(Alg::Rs256).unwrap_err().code(), "key_alg_mismatch");
+    assert!(accepted(&sign(&pss, Alg::Ps256), Alg::Ps256, &public(&pss)));
+    let secret = SigningKey::parse(&[7; 64]).unwrap();
+    assert_eq!(secret.can_sign(Alg::Rs256).unwrap_err().code(), "key_not_private_rsa");
+    assert_eq!(secret.can_sign(Alg::Es256).unwrap_err().code(), "key_alg_mismatch");
+}
+
+#[test]
+fn a_huge_rsa_key_is_refused_before_it_is_checked() {
+    // SEQUENCE { version 0, a modulus of 16384 bits, and seven small numbers }.
+    let small: Vec<u8> = [2, 1, 3].repeat(7);
+    let mut body = vec![2, 1, 0, 2, 0x82, 0x08, 0x00, 0xff];
+    body.extend_from_slice(&[0x55; 2047]);
+    body.extend_from_slice(&small);
+    let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+    let der = [&[0x30, 0x82, length[0], length[1]], body.as_slice()].concat();
+    assert_eq!(SigningKey::parse(&der).unwrap_err().code(), "key_too_large");
 }
 
 proptest! {

@@ -157,7 +157,7 @@ fn a_key_that_does_not_fit_leaves_nothing_behind() {
     let mut out = b"before".to_vec();
     assert_eq!(
         slot.render(NOW, &SigningKey::parse(&[7; 64]).unwrap(), &mut out).unwrap_err().code(),
-        "key_alg_mismatch"
+        "key_not_private_rsa"
     );
     assert_eq!(out, b"before");
 }
@@ -199,6 +199,98 @@ fn a_verifier_of_rfc_7515_a_3_accepts_our_signature() {
             jsonwebtoken::decode::<serde_json::Value>(&token, &key, &rules).unwrap().claims;
         assert_eq!(claims["iss"], "joe");
     }
+}
+
+#[test]
+fn a_slot_prints_nothing_of_its_token() {
+    let recorded = token(r#"{"alg":"HS256","kid":"canary-kid"}"#, r#"{"sub":"canary"}"#);
+    let slot = TokenSlot::new(format!("Bearer {recorded}").as_bytes(), &config(&[]), None).unwrap();
+    let printed = format!("{slot:?}");
+    let bytes = format!("{:?}", b"canary");
+    for part in recorded.split('.').chain(["canary", bytes.trim_matches(['[', ']'])]) {
+        assert!(!printed.contains(part), "{printed}");
+    }
+}
+
+#[test]
+fn issued_at_is_never_later_than_now() {
+    assert_eq!(
+        claims(r#"{"iat":1700000000.75,"exp":1700003600.25,"nbf":1700000000.750}"#, &[]),
+        r#"{"iat":1800000000.00,"exp":1800003599.50,"nbf":1800000000.000}"#
+    );
+    assert_eq!(
+        claims(r#"{"iat":1.7e9,"exp":1700000060}"#, &[]),
+        r#"{"iat":1800000000,"exp":1800000060}"#
+    );
+}
+
+#[test]
+fn a_configured_claim_never_changes_the_type_unasked() {
+    let settings = [("claims", "aud=123,flag=5,list=[1],object={},text=true,none=1,exp=7.5")];
+    assert_eq!(
+        claims(
+            r#"{"aud":["a"],"flag":true,"list":[],"object":{"a":1},"text":"x","none":null,"exp":null}"#,
+            &settings
+        ),
+        r#"{"aud":"123","flag":"5","list":[1],"object":{},"text":"true","none":"1","exp":7.5}"#
+    );
+}
+
+#[test]
+fn expires_in_wins_over_an_expiry_that_cannot_be_read() {
+    for (recorded, expected) in
+        [("1e400", "1800000060"), ("null", "1800000060"), (r#""never""#, r#""1800000060""#)]
+    {
+        assert_eq!(
+            claims(&format!(r#"{{"exp":{recorded}}}"#), &[("expiresIn", "60")]),
+            format!(r#"{{"exp":{expected}}}"#)
+        );
+    }
+}
+
+#[test]
+fn the_lifetime_without_iat_counts_from_the_recording() {
+    let change = |claims: &str, settings: &[(&str, &str)]| {
+        let recorded_at = Some(1_700_000_000 * 1_000_000_000);
+        TokenSlot::new(
+            token(r#"{"alg":"HS256"}"#, claims).as_bytes(),
+            &config(settings),
+            recorded_at,
+        )
+        .unwrap()
+        .lifetime_change()
+        .unwrap_or(0)
+    };
+    assert_eq!(change(r#"{"exp":1700003600}"#, &[("expiresIn", "900")]), -2700);
+    assert_eq!(change(r#"{"exp":1700003600}"#, &[]), 0);
+    assert_eq!(
+        change(
+            r#"{"iat":1700000000,"exp":1700003600}"#,
+            &[("expiresIn", "900"), ("timeClaims", "keep")]
+        ),
+        -2700
+    );
+    assert_eq!(change(r#"{"iat":1700000000,"exp":1700003600}"#, &[("claims", "exp=7.5")]), 0);
+}
+
+#[test]
+fn trimming_never_ends_in_an_empty_secret() {
+    let recorded = token(r#"{"alg":"HS256"}"#, "{}");
+    let slot = TokenSlot::new(recorded.as_bytes(), &config(&[("trim", "trailing_newline")]), None)
+        .unwrap();
+    let mut out = Vec::new();
+    assert_eq!(
+        slot.render(NOW, &SigningKey::parse(b"\n").unwrap(), &mut out).unwrap_err().code(),
+        "key_weak"
+    );
+    let trimmed = render(&recorded, &[("trim", "trailing_newline")], b"secret\r\n");
+    assert_eq!(trimmed, render(&recorded, &[], b"secret"));
+}
+
+#[test]
+fn placeholders_in_a_token_are_data() {
+    let text = r#"{"x":"${{file:/etc/passwd}}","y":"${{secret:a/b}}"}"#;
+    assert_eq!(claims(text, &[]), text);
 }
 
 proptest! {
