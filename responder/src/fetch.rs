@@ -35,8 +35,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Why a bundle could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("the control plane did not send what was asked for: {}", .0.message())]
-    Refused(Box<Status>),
+    #[error("the control plane did not send what was asked for")]
+    Refused(#[source] Box<Status>),
     #[error("the control plane sent nothing for {} seconds", SILENCE.as_secs())]
     Silent,
     #[error("the bytes that came for {0} are not the ones that it names")]

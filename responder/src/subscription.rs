@@ -59,9 +59,8 @@ const MIB: u32 = 1024 * 1024;
 enum Ended {
     #[error("the control plane cannot be reached")]
     Connect(#[source] tonic::transport::Error),
-    // Its own Display shows the whole inside of the connection.
-    #[error("the control plane ended the subscription: {}", .0.message())]
-    Status(Box<Status>),
+    #[error("the control plane ended the subscription")]
+    Status(#[source] Box<Status>),
     #[error("the control plane closed the subscription")]
     Closed,
     #[error("the control plane was silent for {0:?}")]
@@ -119,9 +118,6 @@ impl Subscription {
                 flags.problem = Some(reason.clone());
             });
             self.metrics.subscribed.set(0);
-            if self.failures == 0 {
-                last.clear();
-            }
             // Retries go on for hours; only what changes is worth a line.
             if reason != last {
                 tracing::warn!(control_plane = %self.control_plane, reason, "subscription ended; what is served goes on");

@@ -1,0 +1,141 @@
+//! `countersign dev`: both planes in one process on files, taken over again whenever they change.
+
+pub(crate) mod curl;
+pub(crate) mod session;
+mod summary;
+mod watch;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+use countersign_responder::config::DEFAULT_SECRET_DIR;
+
+use self::{
+    session::{Inputs, Session},
+    summary::Summary,
+    watch::Watches,
+};
+use super::temporary;
+use crate::{
+    args::{Global, Serve},
+    failure::Failure,
+    output::{Output, Style},
+    planes::{Addresses, Planes, Settings},
+    recording,
+};
+
+/// How often files are looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Serves a recording from this process.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign dev ./proxymock/recorded-2025-06-19
+  countersign dev raw.jsonl --transform jwt.json --secret-dir ./secrets --listen 127.0.0.1:8080
+  countersign dev ./recording --serve in --output json    # one JSON object on stdout as soon as it serves
+
+Recordings, the template and the test config are read again when they change: a good edit is taken over, a broken one is reported and
+changes nothing. Keys are <secret-dir>/<secret>/<key>, and are read again every second, too. Other commands reach this process with
+--server and the address that it prints.")]
+pub(crate) struct DevArgs {
+    /// Files or directories of RRPairs (.md, .json, .jsonl)
+    #[arg(required = true, value_name = "RECORDING")]
+    recordings: Vec<PathBuf>,
+
+    /// The transform template
+    #[arg(long, value_name = "FILE")]
+    transform: Option<PathBuf>,
+
+    /// The test config; the built-in `standard` by default
+    #[arg(long, value_name = "FILE")]
+    test_config: Option<PathBuf>,
+
+    /// The directory of secrets; the nearest `proxymock/secrets` or `secrets` directory above the recording by default, else
+    /// /home/speedscale/secret
+    #[arg(long, value_name = "DIR")]
+    secret_dir: Option<PathBuf>,
+
+    /// Which recorded pairs are served; `out` by default, or `in` when there are no others
+    #[arg(long, value_enum)]
+    serve: Option<Serve>,
+
+    /// Where recorded traffic is served; port 0 takes any free port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4140")]
+    listen: SocketAddr,
+
+    /// Where /healthz, /readyz, /metrics and /status are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4141")]
+    admin_listen: SocketAddr,
+
+    /// Where the gRPC services listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    grpc_listen: SocketAddr,
+
+    /// Where the control plane keeps its data; a temporary directory by default
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<ExitCode, Failure> {
+    // Everything that the user may have got wrong is looked at before anything starts.
+    recording::walk(&args.recordings)?;
+    let temporary = temporary("countersign-dev-")?;
+    let found = args.recordings.iter().find_map(|recording| recording::find_secrets(recording));
+    let secret_dir = args.secret_dir.or(found).unwrap_or_else(|| PathBuf::from(DEFAULT_SECRET_DIR));
+    let planes = Planes::start(Settings {
+        listen: args.listen,
+        admin_listen: args.admin_listen,
+        grpc_listen: args.grpc_listen,
+        data_dir: args.data_dir.unwrap_or_else(|| temporary.path().join("data")),
+        secret_dir: secret_dir.clone(),
+        project: global.project.clone(),
+    })
+    .await?;
+    let inputs = Inputs {
+        recordings: args.recordings,
+        transform: args.transform,
+        test_config: args.test_config,
+        serve: args.serve,
+    };
+    let (client, addresses) = (planes.client.clone(), planes.addresses);
+    let session = Session::new(client, inputs);
+    planes.run(Box::pin(serve(session, addresses, secret_dir, out))).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until the future is dropped; ends by itself only when the first start fails.
+async fn serve(
+    mut session: Session,
+    addresses: Addresses,
+    secret_dir: PathBuf,
+    out: &Output,
+) -> Result<(), Failure> {
+    let mut watches = Watches::new(session.inputs());
+    session.start(out).await?;
+    let summary = Summary::of(&session, addresses, secret_dir).await?;
+    summary.print(out);
+    let mut ticks = tokio::time::interval(POLL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (after, changes) = watches.look().await?;
+        watches = after;
+        if changes.is_empty() {
+            continue;
+        }
+        out.note(&format!("{changes} changed"));
+        match session.reload(changes, out).await {
+            Ok(()) => out.note(&format!(
+                "{}: serving {}",
+                out.paint(Style::Good, "taken over"),
+                session.counts()
+            )),
+            Err(failure) => {
+                out.failure(&failure);
+                out.note("the last good state goes on being served");
+            }
+        }
+    }
+}

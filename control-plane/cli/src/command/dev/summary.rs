@@ -1,0 +1,143 @@
+//! What `dev` tells when it serves.
+
+use std::path::PathBuf;
+
+use countersign_proto::{
+    control::v1::{ListRecordsRequest, SecretStatus},
+    snapshot::v1::RrPair,
+};
+use serde_json::{Value, json};
+
+use super::{
+    curl,
+    session::{Current, Session},
+};
+use crate::{
+    connect::Client,
+    failure::Failure,
+    output::{Output, Style},
+    planes::Addresses,
+    view::{self, View as _},
+};
+
+/// Larger recordings are not listed just to count their endpoints.
+const RECORDS: usize = 5000;
+
+/// What is served, and where.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    addresses: Addresses,
+    secret_dir: PathBuf,
+    counts: String,
+    endpoints: Option<usize>,
+    records: Vec<RrPair>,
+    secrets: Vec<SecretStatus>,
+    snapshot: Value,
+    replay: Value,
+    serve: &'static str,
+}
+
+impl Summary {
+    /// Asks for what is not known yet.
+    pub(crate) async fn of(
+        session: &Session,
+        addresses: Addresses,
+        secret_dir: PathBuf,
+    ) -> Result<Self, Failure> {
+        let Some(Current { snapshot, replay, serve }) = session.current() else {
+            return Err(Failure::failed("nothing is served"));
+        };
+        let records = records(&session.client, &snapshot.name).await?;
+        let complete = u64::try_from(records.len()).is_ok_and(|known| known == snapshot.pair_count);
+        let records = curl::served(records, *serve);
+        Ok(Self {
+            addresses,
+            secret_dir,
+            counts: session.counts(),
+            endpoints: complete.then(|| curl::endpoints(&records)),
+            records,
+            secrets: replay
+                .responders
+                .iter()
+                .flat_map(|responder| responder.secrets.clone())
+                .collect(),
+            snapshot: snapshot.json(),
+            replay: replay.json(),
+            serve: view::serve(*serve),
+        })
+    }
+
+    /// Writes it.
+    pub(crate) fn print(&self, out: &Output) {
+        if out.is_json() {
+            out.json(&self.json());
+            return;
+        }
+        let strong = |text: &str| out.paint(Style::Strong, text);
+        let endpoints =
+            self.endpoints.map_or_else(String::new, |count| format!(" of {count} endpoints"));
+        let data = format!("http://{}", self.addresses.data);
+        out.text(&format!("{} {}{endpoints}", out.paint(Style::Good, "serving"), self.counts));
+        for secret in &self.secrets {
+            out.text(&format!("  secret         {}", self.secret(secret, out)));
+        }
+        out.text(&format!("  data           listening on {}", strong(&data)));
+        let Addresses { admin, grpc, .. } = self.addresses;
+        out.text(&format!(
+            "  admin          listening on http://{admin} (/status /metrics /readyz)"
+        ));
+        out.text(&format!("  control-plane  listening on http://{grpc} (for --server)"));
+        let lines = curl::lines(&data, &self.records, out.is_watched());
+        if !lines.is_empty() {
+            out.text(&format!("\n{}", strong("try")));
+            for line in lines {
+                out.text(&format!("  {line}"));
+            }
+        }
+        out.text("\nedited files are taken over; Ctrl-C ends");
+    }
+
+    fn secret(&self, secret: &SecretStatus, out: &Output) -> String {
+        let called = secret.r#ref.as_ref().map(view::secret).unwrap_or_default();
+        let place = self.secret_dir.join(&called);
+        if secret.resolved {
+            let thumbprint = if secret.thumbprint.is_empty() {
+                String::new()
+            } else {
+                format!(", thumbprint {}", secret.thumbprint)
+            };
+            return format!("{called}: {}{thumbprint}", secret.kind);
+        }
+        let unusable = out.paint(Style::Odd, &format!("{called}: {}", secret.error));
+        format!("{unusable}; tokens are served as recorded until {} holds a key", place.display())
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "address": format!("http://{}", self.addresses.data),
+            "admin": format!("http://{}", self.addresses.admin),
+            "server": format!("http://{}", self.addresses.grpc),
+            "serve": self.serve,
+            "endpoints": self.endpoints,
+            "snapshot": self.snapshot,
+            "replay": self.replay,
+        })
+    }
+}
+
+/// The first pairs of a snapshot.
+async fn records(client: &Client, snapshot: &str) -> Result<Vec<RrPair>, Failure> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request =
+            ListRecordsRequest { parent: snapshot.to_owned(), page_size: 1000, page_token };
+        let page = client.snapshots().list_records(request).await;
+        let page = page.map_err(Failure::rpc("list the recorded pairs"))?.into_inner();
+        found.extend(page.records);
+        page_token = page.next_page_token;
+        if page_token.is_empty() || found.len() >= RECORDS {
+            return Ok(found);
+        }
+    }
+}

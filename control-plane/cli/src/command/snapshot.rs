@@ -1,0 +1,143 @@
+//! `countersign snapshot`: what was recorded.
+
+mod import;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+use countersign_proto::control::v1::{
+    DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Snapshot,
+};
+
+pub(crate) use import::{Import, report};
+
+use super::PAGE;
+use crate::{
+    connect::{Client, Collection},
+    failure::Failure,
+    output::Output,
+    recording,
+};
+
+/// The commands about snapshots.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Import recordings as a snapshot, which then never changes
+    Import(ImportArgs),
+    /// List the snapshots
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show a snapshot and what its import skipped or refused
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Delete snapshots; replays that run keep what they hold
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// Imports recordings.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign snapshot import ./proxymock/recorded-2025-06-19 --id login
+  countersign snapshot import raw.jsonl more/*.md
+  countersign snapshot import ./recording --strict           # refuse it all when one pair cannot be read
+  countersign snapshot import ./recording --validate-only    # only say what would be imported
+
+A dropped connection is taken up again where it broke. Hidden directories and directories called `secrets` are left out.")]
+pub(crate) struct ImportArgs {
+    /// Files or directories of RRPairs (.md, .json, .jsonl)
+    #[arg(required = true, value_name = "RECORDING")]
+    recordings: Vec<PathBuf>,
+
+    /// The snapshot's id; made from the name of the first recording by default
+    #[arg(long)]
+    id: Option<String>,
+
+    /// Refuse everything when an entry cannot be read; otherwise such entries are reported and the rest is kept
+    #[arg(long)]
+    strict: bool,
+
+    /// Read and report, but keep nothing
+    #[arg(long)]
+    validate_only: bool,
+}
+
+/// Runs a command.
+pub(crate) async fn run(
+    command: SnapshotCommand,
+    client: &Client,
+    out: &Output,
+) -> Result<ExitCode, Failure> {
+    match command {
+        SnapshotCommand::Import(args) => import(args, client, out).await?,
+        SnapshotCommand::List => out.many(&list(client).await?, "there are no snapshots"),
+        SnapshotCommand::Show { id } => {
+            let snapshot = get(client, &id).await?;
+            out.one(&snapshot);
+            report(&snapshot, out);
+        }
+        SnapshotCommand::Delete { ids } => {
+            for id in ids {
+                delete(client, &id).await?;
+                out.note(&format!("deleted the snapshot {id}"));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn import(args: ImportArgs, client: &Client, out: &Output) -> Result<(), Failure> {
+    let derived = args.recordings.first().map(|first| recording::derive_id(first));
+    let import = Import {
+        recordings: &args.recordings,
+        id: args.id.or(derived).unwrap_or_default(),
+        strict: args.strict,
+        validate_only: args.validate_only,
+    };
+    let snapshot = import.run(client, out).await?;
+    report(&snapshot, out);
+    if args.validate_only {
+        out.note("only validated: nothing was kept");
+    }
+    out.one(&snapshot);
+    Ok(())
+}
+
+/// A snapshot.
+pub(crate) async fn get(client: &Client, id: &str) -> Result<Snapshot, Failure> {
+    let request = GetSnapshotRequest { name: client.name(Collection::Snapshots, id) };
+    let got = client.snapshots().get_snapshot(request).await;
+    Ok(got.map_err(Failure::rpc(format!("show the snapshot {id}")))?.into_inner())
+}
+
+/// Deletes a snapshot.
+pub(crate) async fn delete(client: &Client, id: &str) -> Result<(), Failure> {
+    let name = client.name(Collection::Snapshots, id);
+    let request = DeleteSnapshotRequest { name, ..DeleteSnapshotRequest::default() };
+    let deleted = client.snapshots().delete_snapshot(request).await;
+    deleted.map_err(Failure::rpc(format!("delete the snapshot {id}")))?;
+    Ok(())
+}
+
+/// All snapshots of the project.
+pub(crate) async fn list(client: &Client) -> Result<Vec<Snapshot>, Failure> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListSnapshotsRequest { parent: client.parent(), page_size: PAGE, page_token };
+        let page = client.snapshots().list_snapshots(request).await;
+        let page = page.map_err(Failure::rpc("list snapshots"))?.into_inner();
+        found.extend(page.snapshots);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(found);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! An import: create the snapshot, upload the files, commit. What does not end in a committed snapshot leaves none behind.
+
+use std::{path::PathBuf, sync::Arc};
+
+use countersign_proto::control::v1::{
+    CommitSnapshotRequest, CreateSnapshotRequest, Snapshot, SnapshotState,
+    commit_snapshot_response::Event,
+};
+use tonic::{Code, Status};
+
+use crate::{
+    connect::{Client, Collection},
+    failure::Failure,
+    output::Output,
+    recording,
+    upload::{Patience, Plan, Seen, Upload, is_drop},
+};
+
+/// What is imported, and how.
+#[derive(Debug)]
+pub(crate) struct Import<'a> {
+    /// Files and directories.
+    pub(crate) recordings: &'a [PathBuf],
+    /// The snapshot's id.
+    pub(crate) id: String,
+    /// Refuses everything when an entry cannot be read.
+    pub(crate) strict: bool,
+    /// Keeps nothing.
+    pub(crate) validate_only: bool,
+}
+
+impl Import<'_> {
+    /// Imports; returns the snapshot with its report.
+    pub(crate) async fn run(&self, client: &Client, out: &Output) -> Result<Snapshot, Failure> {
+        let plan = Arc::new(Plan::new(recording::walk(self.recordings)?));
+        let name = self.create(client).await?;
+        let upload = Upload {
+            client: client.snapshots(),
+            snapshot: name.clone(),
+            id: uuid::Uuid::now_v7().to_string(),
+            plan,
+            patience: Patience::default(),
+        };
+        let imported = self.upload_and_commit(client, upload, out).await;
+        if self.validate_only || imported.is_err() {
+            // When even this fails, the first failure is the one to tell.
+            drop(super::delete(client, &name).await);
+        }
+        imported
+    }
+
+    /// Creates the snapshot, or takes up one whose import never ended.
+    async fn create(&self, client: &Client) -> Result<String, Failure> {
+        let request = CreateSnapshotRequest {
+            parent: client.parent(),
+            snapshot_id: self.id.clone(),
+            ..CreateSnapshotRequest::default()
+        };
+        let created = client.snapshots().create_snapshot(request).await;
+        match created.map_err(Failure::rpc(format!("import {}", self.id))) {
+            Ok(created) => Ok(created.into_inner().name),
+            Err(failure) if failure.is(Code::AlreadyExists) => {
+                let known = super::get(client, &self.id).await?;
+                if known.state() == SnapshotState::Importing {
+                    return Ok(known.name);
+                }
+                Err(Failure::refused(format!(
+                    "cannot import {0}: there is a snapshot {0} already, and snapshots never change; \
+                     choose another --id, or `countersign snapshot delete {0}` first",
+                    self.id
+                )))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn upload_and_commit(
+        &self,
+        client: &Client,
+        mut upload: Upload,
+        out: &Output,
+    ) -> Result<Snapshot, Failure> {
+        let bar = out.bar("uploading", upload.plan.bytes());
+        let sent = upload.run(|seen| match seen {
+            Seen::Durable { bytes } => bar.set_position(bytes),
+            Seen::Dropped { attempt, why } => bar.suspend(|| {
+                out.note(&format!("the connection dropped ({why}); going on, attempt {attempt}"));
+            }),
+        });
+        let sent = sent.await;
+        bar.finish_and_clear();
+        sent?;
+        self.commit(client, &upload, out).await
+    }
+
+    async fn commit(
+        &self,
+        client: &Client,
+        upload: &Upload,
+        out: &Output,
+    ) -> Result<Snapshot, Failure> {
+        let bar = out.bar("reading", upload.plan.bytes());
+        let mut attempt = 0;
+        let committed = loop {
+            let status = match self.try_commit(client, upload, &bar).await {
+                Ok(snapshot) => break Ok(snapshot),
+                Err(status) => status,
+            };
+            attempt += 1;
+            if !is_drop(&status) || attempt > upload.patience.attempts {
+                break Err(Failure::rpc(format!("import {}", self.id))(status));
+            }
+            // Committing the same upload again answers with what the first commit made.
+            tokio::time::sleep(upload.patience.pause(attempt)).await;
+        };
+        bar.finish_and_clear();
+        committed
+    }
+
+    async fn try_commit(
+        &self,
+        client: &Client,
+        upload: &Upload,
+        bar: &indicatif::ProgressBar,
+    ) -> Result<Snapshot, Status> {
+        let request = CommitSnapshotRequest {
+            name: client.name(Collection::Snapshots, &upload.snapshot),
+            upload_id: upload.id.clone(),
+            strict: self.strict,
+            validate_only: self.validate_only,
+        };
+        let mut events = client.snapshots().commit_snapshot(request).await?.into_inner();
+        while let Some(message) = events.message().await? {
+            match message.event {
+                Some(Event::Progress(progress)) => {
+                    bar.set_length(progress.bytes_total);
+                    bar.set_position(progress.bytes_done);
+                }
+                Some(Event::Snapshot(snapshot)) => return Ok(snapshot),
+                None => {}
+            }
+        }
+        Err(Status::unavailable("the commit ended without an answer"))
+    }
+}
+
+/// Tells what an import skipped and refused.
+pub(crate) fn report(snapshot: &Snapshot, out: &Output) {
+    let Some(report) = &snapshot.report else { return };
+    out.findings(&report.findings);
+    if report.skipped + report.refused > 0 {
+        out.note(&format!(
+            "imported {} pairs, skipped {}, refused {}",
+            report.imported, report.skipped, report.refused
+        ));
+    }
+}

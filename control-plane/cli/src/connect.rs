@@ -1,0 +1,145 @@
+//! The connection to a control plane, and the names of what it holds.
+
+use std::time::Duration;
+
+use countersign_proto::control::v1::{
+    replay_service_client::ReplayServiceClient, snapshot_service_client::SnapshotServiceClient,
+    test_config_service_client::TestConfigServiceClient,
+    transform_service_client::TransformServiceClient,
+};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+use crate::failure::{Failure, chain};
+
+/// Pages of recorded pairs may be large.
+const MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
+
+/// A control plane that can be reached, and the project that a command is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    channel: Channel,
+    project: String,
+}
+
+/// What a project holds, as it stands in resource names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collection {
+    /// Snapshots.
+    Snapshots,
+    /// Transforms.
+    Transforms,
+    /// Test configs.
+    TestConfigs,
+    /// Replays.
+    Replays,
+}
+
+impl Client {
+    /// Connects. Once connected, the channel connects again by itself.
+    pub(crate) async fn connect(server: &str, project: &str) -> Result<Self, Failure> {
+        let url =
+            if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        if url.starts_with("https://") {
+            return Err(Failure::refused(format!(
+                "cannot use {url}: this version speaks plain HTTP/2 (http://) to the control plane"
+            )));
+        }
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| {
+            Failure::refused(format!("`{server}` is no address of a control plane: {source}"))
+        })?;
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|source| Failure::Unreachable { server: url, why: chain(&source) })?;
+        let project = project.strip_prefix("projects/").unwrap_or(project).to_owned();
+        Ok(Self { channel, project })
+    }
+
+    /// `projects/{project}`.
+    pub(crate) fn parent(&self) -> String {
+        format!("projects/{}", self.project)
+    }
+
+    /// The full name of what the user called by its id or by its full name.
+    pub(crate) fn name(&self, collection: Collection, id: &str) -> String {
+        name(&self.project, collection, id)
+    }
+
+    /// The snapshots.
+    pub(crate) fn snapshots(&self) -> SnapshotServiceClient<Channel> {
+        SnapshotServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// The transforms.
+    pub(crate) fn transforms(&self) -> TransformServiceClient<Channel> {
+        TransformServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// The test configs.
+    pub(crate) fn test_configs(&self) -> TestConfigServiceClient<Channel> {
+        TestConfigServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// The replays and responders.
+    pub(crate) fn replays(&self) -> ReplayServiceClient<Channel> {
+        ReplayServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+}
+
+/// The last part of a resource name.
+pub(crate) fn id(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The name of the resource that stands in the way of a creation.
+pub(crate) fn taken(status: &Status) -> Option<String> {
+    if status.code() != Code::AlreadyExists {
+        return None;
+    }
+    let name = status.get_details_resource_info()?.resource_name;
+    (!name.is_empty()).then_some(name)
+}
+
+fn name(project: &str, collection: Collection, id: &str) -> String {
+    if id.contains('/') {
+        return id.to_owned();
+    }
+    let collection = match collection {
+        Collection::Snapshots => "snapshots",
+        Collection::Transforms => "transforms",
+        Collection::TestConfigs => "testConfigs",
+        Collection::Replays => "replays",
+    };
+    format!("projects/{project}/{collection}/{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_become_names_and_names_stay() {
+        assert_eq!(name("shop", Collection::TestConfigs, "fast"), "projects/shop/testConfigs/fast");
+        let full = "projects/other/snapshots/x";
+        assert_eq!(name("shop", Collection::Snapshots, full), full);
+        assert_eq!(id(full), "x");
+    }
+
+    #[tokio::test]
+    async fn an_address_where_nobody_listens_is_unreachable() {
+        // Bound and dropped at once, so that the port is free.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let failure = Client::connect(&free.to_string(), "default").await.unwrap_err();
+        assert_eq!(failure.exit_code(), 4);
+        assert!(failure.render().contains("hint: start one"), "{}", failure.render());
+        assert_eq!(Client::connect("https://x", "default").await.unwrap_err().exit_code(), 2);
+    }
+}
