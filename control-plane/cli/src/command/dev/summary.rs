@@ -79,14 +79,12 @@ impl Summary {
         let data = format!("http://{}", self.addresses.data);
         out.text(&format!("{} {}{endpoints}", out.paint(Style::Good, "serving"), self.counts));
         for secret in &self.secrets {
-            out.text(&format!("  secret         {}", self.secret(secret, out)));
+            out.text(&format!("  secret  {}", self.secret(secret, out)));
         }
-        out.text(&format!("  data           listening on {}", strong(&data)));
+        out.text(&format!("  data    listening on {}", strong(&data)));
         let Addresses { admin, grpc, .. } = self.addresses;
-        out.text(&format!(
-            "  admin          listening on http://{admin} (/status /metrics /readyz)"
-        ));
-        out.text(&format!("  control-plane  listening on http://{grpc} (for --server)"));
+        out.text(&format!("  admin   listening on http://{admin} (/status /metrics /readyz)"));
+        out.text(&format!("  grpc    listening on http://{grpc} (for --server)"));
         let lines = curl::lines(&data, &self.records, out.is_watched());
         if !lines.is_empty() {
             out.text(&format!("\n{}", strong("try")));
