@@ -32,6 +32,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut running = app::start(args.into()).await?;
+    // For scripts that asked for port 0. Nobody may be reading any more.
+    drop(writeln!(io::stdout(), "grpc listening on http://{}", running.addr()));
     let ended = tokio::select! {
         ended = running.ended() => ended,
         _ = interrupt.recv() => Ok(()),

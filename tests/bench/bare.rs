@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 /// Serves the body to every request until the process is killed.
 #[expect(clippy::print_stdout, reason = "the parent reads the address")]
-pub(crate) fn serve(body: Bytes) -> anyhow::Result<()> {
+pub(crate) fn serve(body: &Bytes) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {

@@ -55,7 +55,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match &args.command {
-        Some(Command::Bare { body }) => bare::serve(std::fs::read(body)?.into()),
+        Some(Command::Bare { body }) => bare::serve(&std::fs::read(body)?.into()),
         Some(Command::Load { server, path }) => {
             let plan = load::Plan {
                 server: *server,

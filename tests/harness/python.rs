@@ -65,7 +65,9 @@ pub fn verify(asks: &[Ask]) -> Option<Vec<Result<Value, String>>> {
             let answer: Value = serde_json::from_str(line).expect("a line is JSON");
             match answer.get("claims") {
                 Some(claims) => Ok(claims.clone()),
-                None => Err(answer["error"].as_str().unwrap_or_default().to_owned()),
+                None => {
+                    Err(answer.get("error").and_then(Value::as_str).unwrap_or_default().to_owned())
+                }
             }
         })
         .collect();
