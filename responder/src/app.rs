@@ -115,12 +115,13 @@ impl Drop for KillOnDrop {
 ///
 /// # Errors
 /// When an address, a directory or the control plane's URL cannot be used. That the control plane is away is no error.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+pub async fn start(mut config: Config) -> Result<Running, StartError> {
     check(&config)?;
-    let disk = config.cache_dir.as_ref().map(|dir| {
-        let dir = dir.clone();
-        Disk::open(dir.clone()).map_err(|source| StartError::CacheDir { dir, source })
-    });
+    let disk = config
+        .cache_dir
+        .clone()
+        .map(|dir| Disk::open(dir.clone()).map_err(|source| StartError::CacheDir { dir, source }));
+    let disk = disk.transpose()?;
     let data = server::listen(config.listen, config.runtime).map_err(|source| {
         StartError::Listen { addr: config.listen, purpose: "recorded traffic", source }
     })?;
@@ -132,6 +133,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         source,
     })?;
 
+    if config.name.is_empty() {
+        config.name = default_name(data.addr());
+    }
     let metrics = Arc::new(Metrics::new(server::workers(config.runtime)));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
     let secrets = Arc::new(Secrets::new(
@@ -162,7 +166,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         selectors: config.selectors(),
         snapshots,
         secrets: Arc::clone(&secrets),
-        blobs: Arc::new(Blobs::new(disk.transpose()?)),
+        blobs: Arc::new(Blobs::new(disk)),
     });
 
     let data_addr = data.addr();
@@ -207,7 +211,11 @@ impl Running {
         if !self.drain.0.run(self.config.drain_timeout, self.workers.wait()).await {
             tracing::warn!(timeout = ?self.config.drain_timeout, "requests in flight were dropped");
         }
-        drop(self.tasks);
+        for task in self.tasks {
+            task.abort();
+            // That it was aborted is what was asked for.
+            drop(task.await);
+        }
     }
 }
 
@@ -221,7 +229,7 @@ async fn follow(
 ) {
     let restored = applier.restore().await;
     if restored.is_some() {
-        readiness.note(|flags| flags.source = Source::Disk);
+        readiness.known(Source::Disk);
     }
     let Some(control_plane) = config.control_plane else {
         readiness.note(|flags| {
@@ -242,6 +250,13 @@ async fn follow(
         failures: 0,
     };
     subscription.run().await;
+}
+
+/// The host's name and the port, so that several responders on a host differ.
+fn default_name(data_addr: SocketAddr) -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_str().ok().filter(|name| !name.is_empty());
+    format!("{}-{}", host.unwrap_or("responder"), data_addr.port())
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

@@ -14,7 +14,7 @@ pub const DEFAULT_SECRET_DIR: &str = "/home/speedscale/secret";
 /// The configuration of a responder.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its name, unique in the fleet.
+    /// Its name, unique in the fleet; when empty, the host's name and the port of the data plane.
     pub name: String,
     /// Where recorded traffic is served.
     pub listen: SocketAddr,
@@ -90,7 +90,7 @@ impl Default for Limits {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            name: "responder".to_owned(),
+            name: String::new(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4140)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
             control_plane: None,

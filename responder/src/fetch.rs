@@ -92,6 +92,8 @@ impl FetchError {
 pub(crate) struct Fetched {
     /// The encoded chunks.
     pub(crate) chunks: Vec<Bytes>,
+    /// How many pairs they hold, as the manifest has it.
+    pub(crate) pairs: u64,
     /// The transform template, JSON text.
     pub(crate) transform: Option<Bytes>,
     /// The test config, JSON text.
@@ -159,7 +161,8 @@ impl Blobs {
         let transform = transform.and_then(|_| chunks.pop());
         let serve = wire::decode_serve(bundle.serve());
         rest.extend([digest, manifest_digest]);
-        Ok(Fetched { chunks, transform, test_config, serve, blobs: rest.into() })
+        let pairs = manifest.pairs;
+        Ok(Fetched { chunks, pairs, transform, test_config, serve, blobs: rest.into() })
     }
 
     /// Forgets all blobs but these.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
     config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
@@ -44,6 +44,7 @@ Exit codes: 0 ended when told to; 1 failed, for example because a port is in use
 
 #[derive(Debug, Parser)]
 #[command(name = "countersign-responder", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER)]
+#[command(group(ArgGroup::new("source").args(["control_plane", "cache_dir"]).required(true).multiple(true)))]
 struct Args {
     /// Where recorded traffic is served; port 0 picks a free one.
     #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:4140")]
@@ -68,7 +69,7 @@ struct Args {
     /// The replays to serve, by id or full name, separated by commas; all of the project if not given.
     #[arg(long, env = "COUNTERSIGN_REPLAYS", value_name = "ID,…", value_delimiter = ',')]
     replays: Vec<String>,
-    /// The name of this responder, unique in the fleet; the host name if not given.
+    /// The name of this responder, unique in the fleet; the host name and the port if not given.
     #[arg(long, env = "COUNTERSIGN_NAME", value_name = "NAME")]
     name: Option<String>,
     /// The project whose replays are served.
@@ -161,7 +162,7 @@ fn start_logging(format: LogFormat) {
 impl Args {
     fn into_config(self) -> Config {
         Config {
-            name: self.name.unwrap_or_else(host_name),
+            name: self.name.unwrap_or_default(),
             listen: self.listen,
             admin_listen: self.admin_listen,
             control_plane: self.control_plane,
@@ -184,16 +185,6 @@ impl Args {
             ..Config::default()
         }
     }
-}
-
-fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_str()
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or("responder")
-        .to_owned()
 }
 
 /// A URL; `http://` may be left out.
@@ -233,6 +224,15 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_source_of_replays_is_needed() {
+        let parse = |args: &[&str]| Args::try_parse_from([&["responder"], args].concat());
+        assert!(parse(&["--control-plane", "a:1"]).is_ok());
+        assert!(parse(&["--cache-dir", "c"]).is_ok());
+        let error = parse(&[]).unwrap_err().to_string();
+        assert!(error.contains("--control-plane") && error.contains("--cache-dir"), "{error}");
     }
 
     #[test]

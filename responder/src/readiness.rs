@@ -1,8 +1,10 @@
-//! Whether requests may come: only once everything that is assigned to this responder is served.
+//! Whether requests may come: only once everything is served that was assigned to this responder at first.
 //!
-//! Readiness is a predicate over the table of replays and the flags below, computed when asked; nobody sets it.
+//! Readiness is a predicate over the table of replays and the flags below, computed when asked; nobody sets it. A replay that is started
+//! later does not take it away, however long its bundle takes or if it is refused: what is served goes on, and all responders hear of the
+//! new one at the same time.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -20,6 +22,8 @@ pub(crate) struct Readiness {
 pub(crate) struct Flags {
     /// Where the assignments come from.
     pub(crate) source: Source,
+    /// What was assigned, but not served, when the assignments became known.
+    first: BTreeSet<String>,
     /// The process is about to end.
     pub(crate) draining: bool,
     /// The subscription is open.
@@ -50,6 +54,17 @@ impl Readiness {
         self.flags.send_modify(change);
     }
 
+    /// The assignments are known, from there.
+    pub(crate) fn known(&self, source: Source) {
+        let table = self.snapshots.load_full();
+        self.note(|flags| {
+            if flags.source == Source::Nothing {
+                flags.first.clone_from(&table.awaited);
+            }
+            flags.source = source;
+        });
+    }
+
     /// The flags as they are.
     pub(crate) fn flags(&self) -> Flags {
         self.flags.borrow().clone()
@@ -67,7 +82,9 @@ impl Readiness {
             reasons.push(format!("nothing is known yet about what to serve{why}"));
         }
         let table = self.snapshots.load();
-        for name in &table.awaited {
+        let counts =
+            |name: &&String| flags.source == Source::Nothing || flags.first.contains(*name);
+        for name in table.awaited.iter().filter(counts) {
             reasons.push(match table.rejected.get(name) {
                 Some(rejected) => format!("{name} was refused: {}", rejected.first_reason()),
                 None => format!("{name} is being fetched"),

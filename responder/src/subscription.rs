@@ -139,7 +139,6 @@ impl Subscription {
 
     async fn session(&mut self) -> Result<Infallible, Ended> {
         let session = self.open().await?;
-        self.failures = 0;
         self.readiness.note(|flags| {
             flags.connected = true;
             flags.problem = None;
@@ -241,12 +240,15 @@ impl Subscription {
                 message = timeout_at(deadline, session.inbound.message()) => {
                     let message = message.map_err(|_| Ended::Silent(session.silence))?.map_err(ended)?.ok_or(Ended::Closed)?;
                     deadline = Instant::now() + session.silence;
+                    // Only now is the session worth more than a greeting; one that ends right after it has to wait longer each time.
+                    self.failures = 0;
                     match message.message {
                         Some(Said::Delta(delta)) if waiting.len() < WAITING => waiting.push_back(delta),
                         Some(Said::Delta(_)) => return Err(Ended::Protocol("it sends deltas without waiting for acknowledgements")),
                         Some(Said::Heartbeat(_)) => {}
                         Some(Said::GoAway(go_away)) => return Err(Ended::GoAway(duration(go_away.retry_after))),
-                        Some(Said::Welcome(_)) | None => return Err(Ended::Protocol("an unexpected message")),
+                        Some(Said::Welcome(_)) => return Err(Ended::Protocol("a second `Welcome`")),
+                        None => tracing::debug!("message of an unknown kind left aside; the control plane may be newer"),
                     }
                 }
                 applied = finished(&mut work) => {
@@ -278,7 +280,7 @@ impl Subscription {
                 }
             }
             for tombstone in &delta.removed {
-                applier.withdraw(&tombstone.name, tombstone.revision);
+                applier.withdraw(&tombstone.name, tombstone.revision).await;
             }
             Ok(Applied { delta })
         };
@@ -295,7 +297,7 @@ impl Subscription {
         };
         say(&session.outbound, Say::Ack(proto::Ack { nonce: delta.nonce, outcomes })).await?;
         if delta.initial_sync_complete {
-            self.readiness.note(|flags| flags.source = Source::ControlPlane);
+            self.readiness.known(Source::ControlPlane);
         }
         self.applier.settle(self.position.clone()).await;
         Ok(())

@@ -1,13 +1,15 @@
 //! Blobs and assignments on disk, so that a responder can start while the control plane is away.
 //!
 //! Nothing on the disk is trusted: a blob counts only when its bytes match its digest. Files appear by renaming, so that none is half
-//! written under its own name.
+//! written under its own name. Of several processes that share a directory one writes, because each would remove what
+//! only the others need; the rest reads, until the writer ends.
 
 use std::{
     collections::HashSet,
     fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -18,11 +20,15 @@ use crate::snapshots::Assignment;
 
 const CURRENT: &str = "current.json";
 const BLOBS: &str = "blobs";
+const LOCK: &str = "lock";
 
 /// A cache directory.
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: PathBuf,
+    /// Locked by the process that writes.
+    lock: File,
+    writes: AtomicBool,
 }
 
 /// What was served last, by whom it was announced.
@@ -85,7 +91,20 @@ impl Disk {
     /// Uses this directory, creating it when needed.
     pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(dir.join(BLOBS))?;
-        Ok(Self { dir })
+        let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
+        let disk = Self { dir, lock, writes: AtomicBool::new(false) };
+        if !disk.writes() {
+            tracing::warn!(dir = %disk.dir.display(), "another responder writes to the cache directory; it is only read for now");
+        }
+        Ok(disk)
+    }
+
+    /// Whether this is the process that writes. Asked again and again, for the one before may have ended.
+    fn writes(&self) -> bool {
+        if !self.writes.load(Relaxed) {
+            self.writes.store(self.lock.try_lock().is_ok(), Relaxed);
+        }
+        self.writes.load(Relaxed)
     }
 
     /// What was served last.
@@ -111,8 +130,10 @@ impl Disk {
         if digest.matches(&bytes) {
             return Some(bytes.into());
         }
-        tracing::warn!(%digest, "blob on disk is damaged; removing it");
-        drop(fs::remove_file(path));
+        tracing::warn!(%digest, "blob on disk is damaged");
+        if self.writes() {
+            drop(fs::remove_file(path));
+        }
         None
     }
 
@@ -123,6 +144,9 @@ impl Disk {
 
     /// Removes all blobs but these.
     pub(crate) fn retain(&self, keep: &HashSet<Digest>) -> io::Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
         let keep: HashSet<String> = keep.iter().map(Digest::to_hex).collect();
         for entry in fs::read_dir(self.dir.join(BLOBS))? {
             let entry = entry?;
@@ -138,6 +162,9 @@ impl Disk {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if !self.writes() {
+            return Ok(());
+        }
         let temporary = self.dir.join(format!("{}.tmp", uuid::Uuid::new_v4()));
         let written = File::create(&temporary).and_then(|mut file| {
             file.write_all(bytes)?;
@@ -183,6 +210,20 @@ mod tests {
         let back = disk.current().unwrap().unwrap();
         assert_eq!(back, current);
         assert_eq!(back.assignments().collect::<Vec<_>>(), [assignment()]);
+    }
+
+    #[test]
+    fn of_two_processes_one_writes_and_the_other_takes_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"a");
+        let first = Disk::open(dir.path().to_owned()).unwrap();
+        first.put(&digest, b"a").unwrap();
+        let second = Disk::open(dir.path().to_owned()).unwrap();
+        second.retain(&HashSet::new()).unwrap();
+        assert!(second.get(&digest).is_some(), "what the first needs is not removed");
+        drop(first);
+        second.retain(&HashSet::new()).unwrap();
+        assert_eq!(second.get(&digest), None);
     }
 
     #[test]

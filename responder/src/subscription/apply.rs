@@ -97,9 +97,10 @@ impl Applier {
         })
     }
 
-    /// Withdraws a replay.
-    pub(crate) fn withdraw(&self, name: &str, revision: u64) {
-        if self.snapshots.withdraw(name, revision) {
+    /// Withdraws a replay. Freeing a large one takes a while, so it is not done on a thread that others wait for.
+    pub(crate) async fn withdraw(&self, name: &str, revision: u64) {
+        let (snapshots, replay) = (Arc::clone(&self.snapshots), name.to_owned());
+        if spawn_blocking(move || snapshots.withdraw(&replay, revision)).await.unwrap_or_default() {
             tracing::info!(replay = name, "withdrawn");
         }
     }
@@ -174,6 +175,10 @@ fn build(fetched: Fetched) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
             decoded
                 .map_err(|error| vec![Diagnostic::error("bundle_malformed", "", chain(&error))])?,
         );
+    }
+    if u64::try_from(pairs.len()) != Ok(fetched.pairs) {
+        let message = format!("the chunks hold {} pairs instead of {}", pairs.len(), fetched.pairs);
+        return Err(vec![Diagnostic::error("bundle_malformed", "", message)]);
     }
     pairs.sort_by_key(|pair| pair.ordinal);
     let mut diagnostics = Diagnostics::default();

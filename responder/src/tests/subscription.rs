@@ -2,7 +2,9 @@ use countersign_engine::snapshot::wire;
 use countersign_proto::{
     control::v1::ResponderPhase,
     discovery::v1::{GoAway, subscribe_response::Message as Say},
+    snapshot::v1 as proto,
 };
+use prost::Message as _;
 
 use super::{
     KEY, RESIGN, body, config, exchange,
@@ -115,6 +117,59 @@ async fn only_what_is_missing_is_fetched() {
     assert_eq!(only(&stream.ack().await.outcomes).0, ResponderPhase::Active);
     assert_eq!(plane.asked(), [], "announced again");
     assert_eq!(body(&get(running.data_addr(), "/a").await), "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_hold_less_than_the_manifest_says_are_refused() {
+    let (running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |_| {}).await;
+    let manifest = proto::Manifest { pairs: 1, chunks: Vec::new() };
+    let manifest = plane.blob(manifest.encode_to_vec());
+    let bundle = proto::Bundle {
+        snapshot_manifest: Some(wire::encode_digest(&manifest)),
+        schema: 1,
+        ..proto::Bundle::default()
+    };
+    let bundle = plane.blob(bundle.encode_to_vec());
+    stream.delta(2, 2, &[("r", bundle, 2)], &[], false).await;
+    let ack = stream.ack().await;
+    let (phase, told) = only(&ack.outcomes);
+    assert_eq!(phase, ResponderPhase::Rejected);
+    assert_eq!(told.diagnostics[0].code, "bundle_malformed");
+    assert_eq!(body(&get(running.data_addr(), "/a").await), "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_replay_that_is_refused_does_not_take_the_readiness() {
+    let (running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |_| {}).await;
+    let broken = plane.put(vec![pair("GET", "/b", "two")], Some("{"));
+    stream.delta(2, 2, &[("later", broken, 1)], &[], false).await;
+    assert_eq!(only(&stream.ack().await.outcomes).0, ResponderPhase::Rejected);
+    assert_eq!(status(&super::get_admin(running.admin_addr(), "/readyz").await), "200");
+    let told = json(&super::get_admin(running.admin_addr(), "/status").await);
+    assert_eq!(told["rejected"][0]["name"], name("later"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_replay_that_is_refused_keeps_it_from_being_ready() {
+    let secrets = tempfile::tempdir().unwrap();
+    let mut plane = ControlPlane::start().await;
+    let running = app::start(config(secrets.path(), Some(&plane))).await.unwrap();
+    let mut stream = plane.accept().await;
+    stream.welcome("store", 1).await;
+    let broken = plane.put(vec![pair("GET", "/a", "one")], Some("{"));
+    stream.delta(1, 1, &[("r", broken, 1)], &[], true).await;
+    stream.ack().await;
+    let told = until(
+        || super::get_admin(running.admin_addr(), "/readyz"),
+        |told| !told.contains("nothing is known yet"),
+    )
+    .await;
+    assert_eq!(status(&told), "503");
+    assert!(told.contains("was refused"), "{told}");
+    let mended = plane.put(vec![pair("GET", "/a", "one")], None);
+    stream.delta(2, 2, &[("r", mended, 2)], &[], false).await;
+    stream.ack().await;
+    in_time(running.ready()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
