@@ -37,9 +37,12 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// Serves `/a` (a few bytes) and `/large`.
+    /// Serves `/a`.
     fn new(limits: Limits) -> Self {
-        let pairs = vec![pair("/a", "recorded"), pair("/large", vec![b'x'; 16 * 1024 * 1024])];
+        Self::serving(limits, vec![pair("/a", "recorded")])
+    }
+
+    fn serving(limits: Limits, pairs: Vec<RrPair>) -> Self {
         let metrics = Arc::new(Metrics::new(1));
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
         snapshots.install(assignment(), compiled(pairs), Arc::default());
@@ -208,7 +211,9 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_bytes_is_left() {
-    let node = Node::new(with(|limits| limits.write_pause = SHORT));
+    // More than both sockets' buffers hold.
+    let large = vec![pair("/large", vec![b'x'; 16 * 1024 * 1024])];
+    let node = Node::serving(with(|limits| limits.write_pause = SHORT), large);
     let mut stream = node.connect().await;
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: api\r\n\r\n").await.unwrap();
     until("the request is answered", || {
