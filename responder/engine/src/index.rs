@@ -30,7 +30,7 @@ impl Index {
     pub(crate) fn add(&mut self, signature: &Signature, instance: usize) {
         if let Some(host) = signature.host()
             && self.hosts.len() < MAX_HOSTS
-            && !self.hosts.iter().any(|known| **known == *host)
+            && !self.knows_host(host)
         {
             self.hosts.push(host.into());
         }
@@ -50,12 +50,17 @@ impl Index {
             return Some(entry);
         }
         let host = signature.host()?;
-        if self.hosts.iter().any(|known| **known == *host) {
+        if self.knows_host(host) {
             return None;
         }
         self.hosts
             .iter()
             .find_map(|known| self.exact(&signature.with_host(&String::from_utf8_lossy(known))))
+    }
+
+    /// Whether a host was recorded.
+    pub(crate) fn knows_host(&self, host: &[u8]) -> bool {
+        self.hosts.iter().any(|known| **known == *host)
     }
 
     /// The entry of a signature's bytes.

@@ -52,11 +52,18 @@ pub struct Difference {
 }
 
 /// The recorded signatures nearest to this one.
+///
+/// A host that was never recorded stands for every recorded one, so it is not what differs.
 pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
+    let known = presented.host().is_some_and(|host| index.knows_host(host));
+    let compare = |recorded: &Signature| match recorded.host() {
+        Some(host) if !known => presented.with_host(&String::from_utf8_lossy(host)),
+        _ => presented.clone(),
+    };
     let mut ranked: Vec<(usize, Signature)> = index
         .signatures()
         .take(MAX_COMPARED)
-        .map(|recorded| (distance(presented, &recorded), recorded))
+        .map(|recorded| (distance(&compare(&recorded), &recorded), recorded))
         .collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.to_bytes().cmp(&b.1.to_bytes())));
     let nearest = ranked
@@ -64,7 +71,7 @@ pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
         .take(MAX_TOLD)
         .map(|(_, recorded)| Near {
             recorded: entries(recorded),
-            differing: differences(presented, recorded),
+            differing: differences(&compare(recorded), recorded),
         })
         .collect();
     NearMiss { presented: entries(presented), nearest }
@@ -169,5 +176,12 @@ mod tests {
         );
         assert_eq!(miss.nearest[0].differing[0].recorded.as_deref(), Some("page=1"));
         assert_eq!(miss.nearest[0].differing[0].presented.as_deref(), Some("page=2"));
+
+        let elsewhere =
+            nearest(&signature("GET", "/users", "page=2").with_host("localhost"), &index);
+        assert_eq!(
+            elsewhere.nearest, miss.nearest,
+            "a host that was never recorded is not what differs"
+        );
     }
 }
