@@ -30,13 +30,8 @@ struct Seen {
 impl Process {
     /// Starts a binary. What it prints is kept for failures.
     pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(binary: &str, arguments: I) -> Self {
-        let mut command = Command::new(binaries::path(binary));
-        command
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .env("NO_COLOR", "1");
+        let mut command = command(binary);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let seen = Arc::new(Mutex::new(Seen::default()));
         follow(child.stdout.take().expect("piped"), Arc::clone(&seen));
@@ -113,9 +108,20 @@ fn follow(stream: impl std::io::Read + Send + 'static, seen: Arc<Mutex<Seen>>) {
 
 /// Runs a binary to its end.
 pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(binary: &str, arguments: I) -> Finished {
+    Finished(command(binary).args(arguments).output().expect("the binary starts"))
+}
+
+/// A binary that hears nothing of the settings of whoever runs the tests.
+fn command(binary: &str) -> Command {
     let mut command = Command::new(binaries::path(binary));
-    command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
-    Finished(command.output().expect("the binary starts"))
+    command.stdin(Stdio::null()).env("NO_COLOR", "1");
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("COUNTERSIGN_") || ["COLUMNS", "LINES", "RUST_LOG"].contains(&&*name) {
+            command.env_remove(&*name);
+        }
+    }
+    command
 }
 
 /// How a process ended and what it printed.
