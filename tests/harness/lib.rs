@@ -18,7 +18,9 @@ pub mod recording;
 
 use std::{
     future::Future,
+    io::Write as _,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -50,8 +52,24 @@ pub fn shared_data(folder: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    eprintln!("NOTICE: {} is absent, this test tests nothing", path.display());
+    notice(&format!("{} is absent, a test with it is not run", path.display()));
     None
+}
+
+/// Tells whoever runs the tests, who does not see what a test that passes prints.
+pub fn notice(text: &str) {
+    drop(writeln!(std::io::stderr(), "NOTICE: {text}"));
+}
+
+/// Whether there is an openssl, whose keys are made by an implementation that is not ours. CI has one.
+#[must_use]
+pub fn has_openssl() -> bool {
+    let here = Command::new("openssl").arg("version").output().is_ok();
+    if !here {
+        assert!(std::env::var_os("CI").is_none(), "CI needs openssl");
+        notice("there is no openssl, its keys are not tried");
+    }
+    here
 }
 
 /// Seconds since the epoch.

@@ -8,7 +8,8 @@ use std::{
 use serde_json::{Value, json};
 
 const SCRIPT: &str = r#"
-import json, sys, jwt
+import json, sys, warnings, jwt
+warnings.simplefilter("ignore")
 for line in sys.stdin:
     ask = json.loads(line)
     try:
@@ -41,7 +42,7 @@ pub fn verify(asks: &[Ask]) -> Option<Vec<Result<Value, String>>> {
         .is_ok_and(|status| status.success());
     if !has_it {
         assert!(std::env::var_os("CI").is_none(), "CI needs PyJWT");
-        eprintln!("NOTICE: {python} has no PyJWT, tokens are not verified with it");
+        crate::notice(&format!("{python} has no PyJWT, tokens are not verified with it"));
         return None;
     }
     let mut child = Command::new(&python)

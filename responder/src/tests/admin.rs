@@ -1,3 +1,5 @@
+//! The admin listener through its socket.
+
 use super::{
     KEY, RESIGN, body, config, exchange, fake::ControlPlane, get, get_admin, in_time, json, login,
     status,

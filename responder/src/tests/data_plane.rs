@@ -1,3 +1,5 @@
+//! The data listener through its socket.
+
 use std::time::Duration;
 
 use bytes::Bytes;

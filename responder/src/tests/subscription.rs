@@ -1,3 +1,5 @@
+//! A subscription to a control plane that tests make up.
+
 use countersign_engine::snapshot::wire;
 use countersign_proto::{
     control::v1::ResponderPhase,

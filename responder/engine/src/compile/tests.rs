@@ -1,3 +1,5 @@
+//! Compiling small snapshots, and what is found while doing so.
+
 use super::compile;
 use crate::{
     snapshot::{Direction, RrPair, Serve},

@@ -1,3 +1,5 @@
+//! Answers of a compiled snapshot; tokens are verified by the verifier, never by the signer.
+
 use std::{collections::BTreeMap, io::Write as _, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

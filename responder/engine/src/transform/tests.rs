@@ -1,3 +1,5 @@
+//! Templates as users write them, and what is wrong with some.
+
 use std::sync::Arc;
 
 use super::op::{Effects, StepError, apply};

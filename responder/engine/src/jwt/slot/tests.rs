@@ -1,3 +1,5 @@
+//! Tokens with their times moved: bytes in, bytes out.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
