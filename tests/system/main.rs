@@ -4,6 +4,7 @@
 mod algorithms;
 mod bad_input;
 mod faults;
+mod findings;
 mod layering;
 mod operations;
 mod recordings;
