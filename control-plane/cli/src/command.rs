@@ -7,6 +7,8 @@ pub(crate) mod replay;
 pub(crate) mod responder;
 pub(crate) mod snapshot;
 pub(crate) mod test_config;
+#[cfg(test)]
+mod tests;
 pub(crate) mod transform;
 
 use std::{io::Read as _, path::Path, process::ExitCode};

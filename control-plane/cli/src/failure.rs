@@ -147,8 +147,12 @@ impl Failure {
 
 /// An error and its causes on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut causes: Vec<String> = std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect();
+    // Libraries of others do repeat themselves.
+    causes.dedup();
+    causes.join(": ")
 }
 
 fn render_status(text: &mut String, status: &Status) {

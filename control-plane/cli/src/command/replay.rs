@@ -11,6 +11,7 @@ use countersign_proto::{
         StartReplayRequest, StopReplayRequest,
     },
     snapshot::v1::ServeDirection,
+    r#type::v1::Diagnostic,
 };
 use tonic::Code;
 
@@ -129,7 +130,6 @@ async fn start(args: StartArgs, client: &Client, out: &Output) -> Result<(), Fai
     let wait = args.wait;
     let name = create_if_new(args, client, out).await?;
     let mut replay = start_named(client, &name).await?;
-    out.findings(&replay.diagnostics);
     if let Some(timeout) = wait {
         replay = wait_until_ready(client, &replay, timeout).await?;
     }
@@ -216,13 +216,18 @@ fn status(replay: &Replay, out: &Output) {
     for condition in &replay.conditions {
         out.note(&format!("{}: {}", condition.r#type, condition.message));
     }
-    for responder in &replay.responders {
-        out.findings(&responder.diagnostics);
-        for secret in responder.secrets.iter().filter(|secret| !secret.resolved) {
-            let called = secret.r#ref.as_ref().map(view::secret).unwrap_or_default();
-            out.note(&format!("{}: secret {called}: {}", responder.responder, secret.error));
+    out.findings(&findings(replay));
+}
+
+/// What the last start and the responders found, each finding once.
+pub(crate) fn findings(replay: &Replay) -> Vec<Diagnostic> {
+    let mut found = replay.diagnostics.clone();
+    for finding in replay.responders.iter().flat_map(|responder| &responder.diagnostics) {
+        if !found.contains(finding) {
+            found.push(finding.clone());
         }
     }
+    found
 }
 
 /// Creates a replay.

@@ -104,9 +104,11 @@ async fn import(args: ImportArgs, client: &Client, out: &Output) -> Result<(), F
     let snapshot = import.run(client, out).await?;
     report(&snapshot, out);
     if args.validate_only {
-        out.note("only validated: nothing was kept");
+        out.note(&format!("{} pairs could be imported; nothing was kept", snapshot.pair_count));
     }
-    out.one(&snapshot);
+    if !args.validate_only || out.is_json() {
+        out.one(&snapshot);
+    }
     Ok(())
 }
 

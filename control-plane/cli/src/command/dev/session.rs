@@ -12,7 +12,7 @@ use countersign_proto::{
     snapshot::v1::ServeDirection,
 };
 
-use super::watch::Changes;
+pub(crate) use super::watch::Changes;
 use crate::{
     args::Serve,
     command::{
@@ -91,7 +91,8 @@ impl Session {
             ServeDirection::All => current.snapshot.pair_count,
             ServeDirection::Out | ServeDirection::Unspecified => current.snapshot.out_count,
         };
-        format!("{pairs} {} pairs", view::serve(current.serve))
+        let plural = if pairs == 1 { "" } else { "s" };
+        format!("{pairs} {} pair{plural}", view::serve(current.serve))
     }
 
     /// Imports and serves everything for the first time.
@@ -119,7 +120,7 @@ impl Session {
         let Some(current) = &mut self.current else { return Ok(()) };
         let started = replay::start_named(&self.client, &current.replay.name).await?;
         current.replay = wait_until_ready(&self.client, &started, READY).await?;
-        show_findings(&current.replay, out);
+        out.findings(&replay::findings(&current.replay));
         Ok(())
     }
 
@@ -200,7 +201,7 @@ impl Session {
                 return Err(failure);
             }
         };
-        show_findings(&replay, out);
+        out.findings(&replay::findings(&replay));
         let old = self.current.replace(Current { snapshot, replay, serve });
         if let Some(old) = old {
             replay::delete(&self.client, &old.replay.name).await?;
@@ -253,15 +254,4 @@ impl Session {
     fn own(&self, what: &str) -> String {
         format!("{PREFIX}{what}")
     }
-}
-
-/// Tells what the last start and the responder found, each finding once.
-fn show_findings(replay: &Replay, out: &Output) {
-    let mut found = replay.diagnostics.clone();
-    for finding in replay.responders.iter().flat_map(|responder| &responder.diagnostics) {
-        if !found.contains(finding) {
-            found.push(finding.clone());
-        }
-    }
-    out.findings(&found);
 }

@@ -1,0 +1,293 @@
+//! Commands against both planes in this process.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use countersign_proto::{control::v1::Replay, snapshot::v1::ServeDirection};
+use tempfile::TempDir;
+
+use super::{
+    dev::session::{Changes, Inputs, Session},
+    replay,
+    snapshot::{self, Import},
+    test_config, transform,
+};
+use crate::{
+    connect::{Client, Collection},
+    failure::Failure,
+    output::{Format, Output},
+    planes::{Planes, Settings},
+};
+
+const PAIR: &str = "\
+### REQUEST ###
+```
+GET http://api.example.com/PATH HTTP/1.1
+Host: api.example.com
+```
+
+```
+```
+
+### RESPONSE ###
+```
+HTTP/1.1 200 OK
+Content-Type: application/json
+```
+
+```
+{}
+```
+
+### METADATA ###
+```
+direction: DIRECTION
+ts: 2024-03-05T09:00:00Z
+```
+";
+const TEMPLATE: &str = r#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"a"}}]}]}"#;
+
+fn pair(path: &str, direction: &str) -> String {
+    PAIR.replace("PATH", path).replace("DIRECTION", direction)
+}
+
+/// Both planes, and a directory with a recording of these files.
+async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["recording", "keys"] {
+        fs::create_dir(root.path().join(directory)).unwrap();
+    }
+    for (name, text) in files {
+        fs::write(root.path().join("recording").join(name), text).unwrap();
+    }
+    let any = "127.0.0.1:0".parse().unwrap();
+    let planes = Planes::start(Settings {
+        listen: any,
+        admin_listen: any,
+        grpc_listen: any,
+        data_dir: root.path().join("data"),
+        secret_dir: root.path().join("keys"),
+        project: "default".into(),
+    });
+    (planes.await.unwrap(), root)
+}
+
+/// Runs a test's steps, then shuts down.
+async fn run(planes: Planes, steps: impl Future<Output = Result<(), Failure>>) {
+    planes.run(Box::pin(steps)).await.unwrap_or_else(|failure| panic!("{}", failure.render()));
+}
+
+fn out() -> Output {
+    Output::new(Format::Json)
+}
+
+async fn import(
+    client: &Client,
+    root: &TempDir,
+    id: &str,
+    flags: (bool, bool),
+) -> Result<u64, Failure> {
+    let import = Import {
+        recordings: &[root.path().join("recording")],
+        id: id.into(),
+        strict: flags.0,
+        validate_only: flags.1,
+    };
+    Ok(import.run(client, &out()).await?.pair_count)
+}
+
+#[tokio::test]
+async fn an_import_keeps_all_or_leaves_nothing() {
+    let files = [
+        ("1.md", pair("one", "OUT")),
+        ("2.md", pair("two", "OUT")),
+        ("3.json", "{\"ts\":".to_owned()),
+    ];
+    let (planes, root) = planes(&files).await;
+    let client = planes.client.clone();
+    run(planes, async move {
+        let strict = import(&client, &root, "a", (true, false)).await.unwrap_err();
+        assert_eq!(strict.exit_code(), 2, "{}", strict.render());
+        assert!(strict.render().contains("3.json:1: "), "{}", strict.render());
+        assert_eq!(import(&client, &root, "a", (false, true)).await?, 2);
+        assert_eq!(snapshot::list(&client).await?.len(), 0, "neither left a snapshot");
+        assert_eq!(import(&client, &root, "a", (false, false)).await?, 2);
+        let again = import(&client, &root, "a", (false, false)).await.unwrap_err();
+        assert_eq!(again.exit_code(), 2);
+        assert_eq!(snapshot::list(&client).await?.len(), 1, "the first is still there");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_put_twice_is_replaced() {
+    let (planes, root) = planes(&[]).await;
+    let client = planes.client.clone();
+    run(planes, async move {
+        let _root = root;
+        let first = transform::put(&client, TEMPLATE, None, false, "put t").await?;
+        let edited = TEMPLATE.replace("\"a\"", "\"b\"");
+        let second = transform::put(&client, &edited, None, false, "put t").await?;
+        assert_eq!((&first.name, second.template_json), (&second.name, edited));
+        let config = r#"{"id":"mine","x":1}"#;
+        let first = test_config::put(&client, config, None, false, "put c").await?;
+        let second =
+            test_config::put(&client, &config.replace('1', "2"), None, false, "put c").await?;
+        assert_eq!(first.name, second.name);
+        let protected =
+            test_config::put(&client, r#"{"id":"standard"}"#, None, false, "put c").await;
+        assert_eq!(protected.unwrap_err().exit_code(), 2);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_fleet_that_does_not_come_ends_in_time() {
+    let (planes, root) = planes(&[("1.md", pair("one", "OUT"))]).await;
+    let client = planes.client.clone();
+    let server = format!("http://{}", planes.addresses.grpc);
+    run(planes, async move {
+        // A project that the responder of this process does not serve.
+        let elsewhere = Client::connect(&server, "elsewhere").await?;
+        import(&elsewhere, &root, "a", (false, false)).await?;
+        let wanted =
+            Replay { snapshot: elsewhere.name(Collection::Snapshots, "a"), ..Replay::default() };
+        replay::create(&elsewhere, "a", wanted).await?;
+        let started =
+            replay::start_named(&elsewhere, &elsewhere.name(Collection::Replays, "a")).await?;
+        let late = replay::wait_until_ready(&elsewhere, &started, Duration::from_millis(50)).await;
+        let late = late.unwrap_err();
+        assert_eq!(
+            (late.exit_code(), late.render().contains("no responder")),
+            (5, true),
+            "{}",
+            late.render()
+        );
+        assert_eq!(replay::list(&client).await?.len(), 0, "projects are apart");
+        Ok(())
+    })
+    .await;
+}
+
+fn inputs(root: &TempDir) -> Inputs {
+    let template = root.path().join("t.json");
+    Inputs {
+        recordings: vec![root.path().join("recording")],
+        transform: template.exists().then_some(template),
+        test_config: None,
+        serve: None,
+    }
+}
+
+fn file(root: &TempDir, name: &str) -> PathBuf {
+    root.path().join("recording").join(name)
+}
+
+#[tokio::test]
+async fn good_edits_are_taken_over_and_broken_ones_change_nothing() {
+    let (planes, root) = planes(&[("1.md", pair("one", "OUT"))]).await;
+    let client = planes.client.clone();
+    run(planes, async move {
+        fs::write(root.path().join("t.json"), TEMPLATE).unwrap();
+        let mut session = Session::new(client.clone(), inputs(&root));
+        session.start(&out()).await?;
+        let recordings = Changes { recordings: true, ..Changes::default() };
+        let transform = Changes { transform: true, ..Changes::default() };
+        let served = |session: &Session| session.current().unwrap().replay.clone();
+
+        fs::write(file(&root, "2.md"), pair("two", "OUT")).unwrap();
+        session.reload(recordings, &out()).await?;
+        assert_eq!(session.counts(), "2 OUT pairs");
+        let good = served(&session);
+
+        fs::write(file(&root, "3.json"), "{").unwrap();
+        let broken = session.reload(recordings, &out()).await.unwrap_err();
+        assert_eq!(broken.exit_code(), 2);
+        fs::write(root.path().join("t.json"), TEMPLATE.replace("json_path", "json_pth")).unwrap();
+        let broken = session.reload(transform, &out()).await.unwrap_err();
+        assert!(broken.render().contains("responder[0].transforms[0].type"), "{}", broken.render());
+        assert_eq!(served(&session), good);
+
+        fs::write(root.path().join("t.json"), TEMPLATE.replace("\"a\"", "\"b\"")).unwrap();
+        session.reload(transform, &out()).await?;
+        let now = served(&session);
+        assert!(
+            now.name == good.name && now.generation > good.generation && now.bundle != good.bundle
+        );
+        // Of everything that was made on the way only what is served is left.
+        assert_eq!(
+            (replay::list(&client).await?.len(), snapshot::list(&client).await?.len()),
+            (1, 1)
+        );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_template_that_is_refused_ends_the_start_with_every_finding() {
+    let (planes, root) = planes(&[("1.md", pair("one", "OUT"))]).await;
+    let client = planes.client.clone();
+    run(planes, async move {
+        fs::write(
+            root.path().join("t.json"),
+            TEMPLATE.replace("json_path", "json_pth").replace("res_body", "rse_body"),
+        )
+        .unwrap();
+        let refused = Session::new(client, inputs(&root)).start(&out()).await.unwrap_err();
+        let text = refused.render();
+        assert!(
+            text.contains("responder[0].transforms[0].type")
+                && text.contains("responder[0].extractor"),
+            "{text}"
+        );
+        assert_eq!(refused.exit_code(), 2);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_served_follows_what_was_recorded() {
+    for (directions, expected) in [
+        (["IN", "IN"], (ServeDirection::In, "2 IN pairs")),
+        (["IN", "OUT"], (ServeDirection::Out, "1 OUT pair")),
+    ] {
+        let files = [("1.md", pair("one", directions[0])), ("2.md", pair("two", directions[1]))];
+        let (planes, root) = planes(&files).await;
+        let client = planes.client.clone();
+        run(planes, async move {
+            let mut session = Session::new(client, inputs(&root));
+            session.start(&out()).await?;
+            assert_eq!((session.current().unwrap().serve, session.counts().as_str()), expected);
+            Ok(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told_and_nothing_is_left_running() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0".parse().unwrap();
+    let settings = |grpc_listen| Settings {
+        listen: taken.local_addr().unwrap(),
+        admin_listen: any,
+        grpc_listen,
+        data_dir: root.path().join("data"),
+        secret_dir: root.path().to_owned(),
+        project: "default".into(),
+    };
+    let failure = Planes::start(settings(any)).await.unwrap_err();
+    assert_eq!(
+        (failure.exit_code(), failure.render().contains("in use")),
+        (1, true),
+        "{}",
+        failure.render()
+    );
+    // The data directory is free again, so that it fails for the same reason.
+    let failure = Planes::start(settings(any)).await.unwrap_err();
+    assert!(failure.render().contains("in use"), "{}", failure.render());
+}
