@@ -14,21 +14,18 @@ pub fn path(name: &str) -> PathBuf {
 }
 
 fn build() -> PathBuf {
-    // The test runs as target/<profile>/deps/system-<hash>.
-    let own = std::env::current_exe().expect("a test has a path");
-    let profile = own
-        .parent()
-        .and_then(Path::parent)
-        .expect("a test lies in target/<profile>/deps")
-        .to_path_buf();
+    // Tests run as target/<profile>/deps/system-<hash>, the bench as target/<profile>/bench.
+    let own = std::env::current_exe().expect("a program has a path");
+    let dir = own.parent().expect("a program lies in a directory");
+    let profile = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    let profile = profile.expect("a profile lies in target").to_path_buf();
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--quiet", "--workspace", "--bins"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     cargo.arg("--target-dir").arg(profile.parent().expect("a profile lies in target"));
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
+    let name = profile.file_name().expect("a profile has a name");
+    cargo.arg("--profile").arg(if name == "debug" { "dev".as_ref() } else { name });
     // Cargo tells its children how they were built; a nested build must not hear that.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CARGO_PKG_")

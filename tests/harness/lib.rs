@@ -12,6 +12,7 @@
 
 pub mod binaries;
 pub mod client;
+mod fallback;
 pub mod process;
 pub mod python;
 pub mod recording;

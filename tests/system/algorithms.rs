@@ -105,8 +105,7 @@ async fn each_is_signed_and_accepted_by_an_independent_verifier() {
             .to_owned();
         asks.push(Ask { token, key: key.clone(), alg: (*alg).to_owned() });
     }
-    let Some(verdicts) = python::verify(&asks) else { return };
-    for ((alg, _), verdict) in TABLE.iter().zip(verdicts) {
+    for ((alg, _), verdict) in TABLE.iter().zip(python::verify(&asks)) {
         let claims: Value = verdict.unwrap_or_else(|why| panic!("{alg}: {why}"));
         assert_eq!(claims["sub"], *alg);
         assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 600);

@@ -75,23 +75,16 @@ async fn check(client: &Client, pairs: &[RrPair]) {
         }
     }
     assert!(logins > 100, "{logins} logins");
-    if let Some(verdicts) = python::verify(&asks) {
-        let refused: Vec<_> =
-            verdicts.iter().filter_map(|verdict| verdict.as_ref().err()).collect();
-        assert_eq!(refused, [""; 0], "PyJWT accepts every token");
-    }
+    let verdicts = python::verify(&asks);
+    let refused: Vec<_> = verdicts.iter().filter_map(|verdict| verdict.as_ref().err()).collect();
+    assert_eq!(refused, [""; 0], "every token is accepted");
     let wrong: Vec<Ask> = asks
         .iter()
         .take(3)
         .map(|ask| Ask { key: "another key of sufficient length".to_owned(), ..ask.clone() })
         .collect();
-    if let Some(verdicts) = python::verify(&wrong) {
-        assert!(
-            verdicts
-                .iter()
-                .all(|verdict| verdict.as_ref().is_err_and(|why| why == "InvalidSignatureError")),
-            "{verdicts:?}"
-        );
+    for verdict in python::verify(&wrong) {
+        assert_eq!(verdict.unwrap_err(), "InvalidSignatureError");
     }
 }
 
