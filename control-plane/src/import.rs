@@ -5,9 +5,12 @@
 pub mod staging;
 pub mod uploads;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use countersign_engine::{
@@ -135,6 +138,7 @@ impl Sink for Collected {
 
 impl Collected {
     fn finish(mut self) -> (Vec<RrPair>, Report) {
+        self.leave_out_derived();
         // The sort is stable, so that equal keys keep their position within the file.
         self.pairs.sort_by(|(a_path, a), (b_path, b)| {
             (a.ts.is_none(), a.ts, a_path).cmp(&(b.ts.is_none(), b.ts, b_path))
@@ -143,6 +147,44 @@ impl Collected {
         let pairs =
             (0..).zip(self.pairs).map(|(ordinal, (_, pair))| RrPair { ordinal, ..pair }).collect();
         (pairs, self.report)
+    }
+
+    /// In a snapshot's folder `raw.jsonl` is the source; the analyzer makes `action.jsonl` and `reaction.jsonl` from it, so that importing
+    /// the folder would bring every pair twice.
+    fn leave_out_derived(&mut self) {
+        let sources: BTreeSet<String> = self
+            .pairs
+            .iter()
+            .filter_map(|(path, _)| path.strip_suffix("raw.jsonl").map(str::to_owned))
+            .collect();
+        let derived = |path: &str| {
+            ["reaction.jsonl", "action.jsonl"]
+                .iter()
+                .find_map(|name| path.strip_suffix(name))
+                .is_some_and(|folder| sources.contains(folder))
+        };
+        let mut left_out: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        let report = &mut self.report;
+        self.pairs.retain(|(path, pair)| {
+            if !derived(path) {
+                return true;
+            }
+            report.imported -= 1;
+            report.inbound -= u64::from(pair.direction == Direction::In);
+            report.skipped += 1;
+            *left_out.entry(Arc::clone(path)).or_default() += 1;
+            false
+        });
+        for (path, count) in left_out {
+            let mut why = Diagnostic::info(
+                "derived_file",
+                "",
+                "made from the raw.jsonl beside it, which is imported",
+            )
+            .subject(&*path);
+            why.count = count;
+            self.findings.push(why);
+        }
     }
 }
 
@@ -182,12 +224,32 @@ mod tests {
         let read = read(staging.read("s", "u").unwrap().unwrap(), |progress| last = Some(progress))
             .unwrap();
         let last = last.unwrap();
-        assert_eq!((last.bytes_done, last.pairs), (last.bytes_total, read.1.imported));
+        assert_eq!(last.bytes_done, last.bytes_total);
+        assert!(
+            last.pairs >= read.1.imported,
+            "what was read, of which derived files are left out"
+        );
         read
     }
 
     fn paths(pairs: &[RrPair]) -> Vec<String> {
         pairs.iter().map(|pair| pair.request.as_ref().unwrap().path.clone()).collect()
+    }
+
+    #[test]
+    fn a_snapshot_folder_brings_each_pair_once() {
+        let one = pair("2024-01-01T00:00:00Z", "/a").into_bytes();
+        let files = [
+            ("s/raw.jsonl", one.clone()),
+            ("s/reaction.jsonl", one.clone()),
+            ("t/reaction.jsonl", one),
+        ];
+        let (pairs, report) = import(&files, 100_000);
+        assert_eq!((pairs.len(), report.imported, report.skipped), (2, 2, 1));
+        assert_eq!(
+            (report.findings[0].code, report.findings[0].subject.as_str()),
+            ("derived_file", "s/reaction.jsonl")
+        );
     }
 
     #[test]
