@@ -33,11 +33,12 @@ const POLL: Duration = Duration::from_secs(1);
 Examples:
   countersign dev ./proxymock/recorded-2025-06-19
   countersign dev raw.jsonl --transform jwt.json --secret-dir ./secrets --listen 127.0.0.1:8080
-  countersign dev ./recording --serve in --output json    # one JSON object on stdout as soon as it serves
+  countersign dev ./recording --serve in --output json    # tells where it serves as JSON
 
-Recordings, the template and the test config are read again when they change: a good edit is taken over, a broken one is reported and
-changes nothing. Keys are <secret-dir>/<secret>/<key>, and are read again every second, too. Other commands reach this process with
---server and the address that it prints.")]
+Recordings, the template and the test config are read again when they change: a good edit is
+taken over, a broken one is reported and changes nothing. Keys are <secret-dir>/<secret>/<key>,
+and are read again every second, too. Other commands reach this process with --server and the
+address that it prints.")]
 pub(crate) struct DevArgs {
     /// Files or directories of RRPairs (.md, .json, .jsonl)
     #[arg(required = true, value_name = "RECORDING")]
@@ -83,7 +84,12 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
     recording::walk(&args.recordings)?;
     let temporary = temporary("countersign-dev-")?;
     let found = args.recordings.iter().find_map(|recording| recording::find_secrets(recording));
-    let secret_dir = args.secret_dir.or(found).unwrap_or_else(|| PathBuf::from(DEFAULT_SECRET_DIR));
+    let secret_dir = match args.secret_dir.or(found) {
+        Some(chosen) => chosen,
+        // Nothing is signed, so that a missing directory is nothing to warn about.
+        None if args.transform.is_none() => temporary.path().to_owned(),
+        None => PathBuf::from(DEFAULT_SECRET_DIR),
+    };
     let planes = Planes::start(Settings {
         listen: args.listen,
         admin_listen: args.admin_listen,

@@ -58,8 +58,8 @@ pub(crate) enum ReplayCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  countersign replay start login                                  # the snapshot `login` as it was recorded
-  countersign replay start login --transform jwt --wait           # tokens re-signed; returns when all responders serve it
+  countersign replay start login                           # the snapshot `login` as recorded
+  countersign replay start login --transform jwt --wait    # re-signed; returns when served
   countersign replay start --snapshot login --id blue --serve in --wait=30s")]
 pub(crate) struct StartArgs {
     /// The replay's id; the snapshot's id by default

@@ -47,10 +47,11 @@ pub(crate) enum SnapshotCommand {
 Examples:
   countersign snapshot import ./proxymock/recorded-2025-06-19 --id login
   countersign snapshot import raw.jsonl more/*.md
-  countersign snapshot import ./recording --strict           # refuse it all when one pair cannot be read
+  countersign snapshot import ./recording --strict           # all of it or nothing
   countersign snapshot import ./recording --validate-only    # only say what would be imported
 
-A dropped connection is taken up again where it broke. Hidden directories and directories called `secrets` are left out.")]
+A dropped connection is taken up again where it broke. Hidden directories and directories called
+`secrets` are left out.")]
 pub(crate) struct ImportArgs {
     /// Files or directories of RRPairs (.md, .json, .jsonl)
     #[arg(required = true, value_name = "RECORDING")]

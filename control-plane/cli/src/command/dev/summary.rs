@@ -74,8 +74,10 @@ impl Summary {
             return;
         }
         let strong = |text: &str| out.paint(Style::Strong, text);
-        let endpoints =
-            self.endpoints.map_or_else(String::new, |count| format!(" of {count} endpoints"));
+        let endpoints = self.endpoints.map_or_else(String::new, |count| match count {
+            1 => " of 1 endpoint".to_owned(),
+            _ => format!(" of {count} endpoints"),
+        });
         let data = format!("http://{}", self.addresses.data);
         out.text(&format!("{} {}{endpoints}", out.paint(Style::Good, "serving"), self.counts));
         for secret in &self.secrets {
