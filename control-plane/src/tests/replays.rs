@@ -149,7 +149,8 @@ async fn a_digest_alone_is_no_capability() {
 async fn the_wrong_direction_is_refused_before_anything_is_announced() {
     let server = server().await;
     server.import("inbound", &[("a.jsonl", pair("IN", "/a"))]).await;
-    let replay = server.replays().create_replay(create(of("inbound"))).await.unwrap().into_inner();
+    let wrong = Replay { serve: ServeDirection::Out.into(), ..of("inbound") };
+    let replay = server.replays().create_replay(create(wrong)).await.unwrap().into_inner();
     let refused = assert_refused(
         server.start_replay(&replay.name).await,
         Code::FailedPrecondition,
@@ -165,6 +166,11 @@ async fn the_wrong_direction_is_refused_before_anything_is_announced() {
         ReplayState::Stopped
     );
     server.start_replay(&replay.name).await.unwrap();
+
+    let request = CreateReplayRequest { replay_id: "unsaid".into(), ..create(of("inbound")) };
+    let replay = server.replays().create_replay(request).await.unwrap().into_inner();
+    let started = server.start_replay(&replay.name).await.unwrap();
+    assert_eq!(started.serve(), ServeDirection::In, "there is nothing else to serve");
 }
 
 #[tokio::test]

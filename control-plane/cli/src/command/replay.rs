@@ -82,7 +82,7 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "ID")]
     test_config: Option<String>,
 
-    /// Which pairs are served when the replay is new; `out` by default
+    /// Which pairs are served when the replay is new; `out` by default, `in` if there are no others
     #[arg(long, value_enum)]
     serve: Option<Serve>,
 

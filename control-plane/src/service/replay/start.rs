@@ -5,12 +5,13 @@ use countersign_engine::{
     snapshot::{
         Serve,
         digest::Digest,
-        wire::{decode_serve, encode_digest},
+        wire::{decode_serve, encode_digest, encode_serve},
     },
     transform::Template,
 };
 use countersign_proto::{
     control::v1::{Replay, ReplayState, Snapshot, TestConfig},
+    snapshot::v1::ServeDirection,
     transform::v1::Transform,
 };
 use prost::Message as _;
@@ -38,8 +39,8 @@ pub(super) async fn start(
     let record = plane.get(Kind::Replay, &name.full).await?;
     let replay: Replay = stored(&record)?;
     let parts = Parts::parse(&name.project, &replay)?;
-    let serve = decode_serve(parts.serve);
     let (snapshot, manifest) = snapshot::ready(plane, &parts.snapshot).await?;
+    let serve = choose(parts.serve, &snapshot);
     let transform = match &parts.transform {
         None => None,
         Some(transform) => {
@@ -78,6 +79,7 @@ pub(super) async fn start(
         Assignment { bundle, generation: replay.generation.saturating_add(1), start_time: now() };
     let started = Replay {
         state: ReplayState::Running.into(),
+        serve: encode_serve(serve).into(),
         bundle: Some(encode_digest(&bundle)),
         generation: assignment.generation,
         diagnostics,
@@ -124,6 +126,16 @@ async fn check(
         }
     }
     Ok((template, findings))
+}
+
+/// What is served when nobody said so: OUT, unless the recording was made at the service's own door and holds IN pairs only.
+fn choose(asked: ServeDirection, snapshot: &Snapshot) -> Serve {
+    match asked {
+        ServeDirection::Unspecified if snapshot.out_count == 0 && snapshot.in_count > 0 => {
+            Serve::In
+        }
+        asked => decode_serve(asked),
+    }
 }
 
 fn refuse_nothing_to_serve(name: &Name, snapshot: &Snapshot, serve: Serve) -> Result<(), Problem> {
