@@ -3,6 +3,7 @@
 
 mod algorithms;
 mod bad_input;
+mod dev;
 mod faults;
 mod findings;
 mod layering;
