@@ -1,6 +1,6 @@
 //! Requests: the live one as the data plane hands it in, and the normal form that live and recorded ones are compared in.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -79,8 +79,8 @@ impl Parts {
                 .map(|Header { name, value }| (name.clone(), value.clone()))
                 .collect(),
             body: match body::unfolded(&request.body) {
-                std::borrow::Cow::Borrowed(_) => request.body.clone(),
-                std::borrow::Cow::Owned(unfolded) => unfolded.into(),
+                Cow::Borrowed(_) => request.body.clone(),
+                Cow::Owned(unfolded) => unfolded.into(),
             },
             ..Self::default()
         });
@@ -228,6 +228,42 @@ pub(crate) fn without_port(host: &str) -> &str {
     }
 }
 
+/// A path in the form that is compared: clients and recorders escape differently, so escapes are resolved, except those that would change
+/// what the path means (`/` and `%`) or hide in it (control characters).
+pub(crate) fn normal_path(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let escaped = (*first == b'%').then(|| tail.split_first_chunk::<2>()).flatten();
+        let decoded = escaped.and_then(|(digits, after)| {
+            let byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+            Some((byte, digits, after))
+        });
+        match decoded {
+            Some((byte, digits, after))
+                if byte == b'/' || byte == b'%' || byte.is_ascii_control() =>
+            {
+                out.push(b'%');
+                out.extend(digits.iter().map(u8::to_ascii_uppercase));
+                rest = after;
+            }
+            Some((byte, _, after)) => {
+                out.push(byte);
+                rest = after;
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    // Bytes that are no UTF-8 stay escaped as they were.
+    String::from_utf8(out).map_or(Cow::Borrowed(path), Cow::Owned)
+}
+
 /// Decoded query parameters, sorted.
 pub(crate) fn sorted_query(raw: &str) -> Vec<(String, String)> {
     let mut query: Vec<_> = body::pairs(raw).collect();
@@ -334,6 +370,22 @@ mod tests {
         let parts =
             recorded("", body, &[("http:requestBodyJSON", "{\"a\":1,\"b\":\"\\u003cé\\u003e\"}")]);
         assert_eq!(parts.body, body);
+    }
+
+    #[test]
+    fn escapes_in_paths_are_notation() {
+        for (path, normal) in [
+            ("/a b", "/a b"),
+            ("/a%20b", "/a b"),
+            ("/%7euser/%C3%A9", "/~user/é"),
+            ("/a%2fb/100%25", "/a%2Fb/100%25"),
+            ("/%00", "/%00"),
+            ("/%zz%", "/%zz%"),
+            ("/%ff", "/%ff"),
+        ] {
+            assert_eq!(normal_path(path), normal);
+            assert_eq!(normal_path(normal), normal, "once is enough");
+        }
     }
 
     #[test]
