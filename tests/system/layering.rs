@@ -1,4 +1,4 @@
-//! The package graph of ARCHITECTURE.md, and what must not be in the tree.
+//! The package graph of docs/ARCHITECTURE.md, and what must not be in the tree.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
