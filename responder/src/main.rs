@@ -133,7 +133,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let running = app::start(args.into_config()).await?;
-    announce(&running)?;
+    announce(&running);
     tokio::select! {
         _ = interrupt.recv() => tracing::info!("interrupted; draining"),
         _ = terminate.recv() => tracing::info!("told to end; draining"),
@@ -142,12 +142,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Scripts wait for these lines.
-fn announce(running: &app::Running) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "data listening on http://{}", running.data_addr())?;
-    writeln!(out, "admin listening on http://{}", running.admin_addr())?;
-    out.flush()
+/// Scripts wait for these lines. One that has read enough and closed the pipe is no reason to end.
+fn announce(running: &app::Running) {
+    let lines = format!(
+        "data listening on http://{}\nadmin listening on http://{}\n",
+        running.data_addr(),
+        running.admin_addr()
+    );
+    drop(io::stdout().write_all(lines.as_bytes()));
 }
 
 fn start_logging(format: LogFormat) {

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use anyhow::Context as _;
@@ -26,6 +26,8 @@ pub(crate) const ALGS: [&str; 4] = ["HS256", "EdDSA", "ES256", "RS256"];
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) responder: SocketAddr,
+    /// This program, asked for before the binaries are built, which may put another file in its place.
+    pub(crate) own: PathBuf,
     dir: tempfile::TempDir,
     _processes: Vec<Server>,
 }
@@ -35,6 +37,8 @@ pub(crate) struct Fleet {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     child: Child,
+    /// Kept, so that the child does not write into a closed pipe.
+    _out: BufReader<ChildStdout>,
 }
 
 impl Drop for Server {
@@ -54,6 +58,7 @@ pub(crate) fn pinned(core: usize, program: &Path) -> Command {
 
 impl Fleet {
     pub(crate) fn start(tokens: usize) -> anyhow::Result<Self> {
+        let own = std::env::current_exe()?;
         let dir = tempfile::tempdir()?;
         let root = dir.path();
         write_keys(&root.join("secrets/bench"))?;
@@ -97,14 +102,14 @@ impl Fleet {
             "data",
         )?;
         cli(&["replay", "start", "--snapshot", "bench", "--transform", "bench", "--wait"])?;
-        Ok(Self { responder: responder.address, dir, _processes: vec![plane, responder] })
+        Ok(Self { responder: responder.address, own, dir, _processes: vec![plane, responder] })
     }
 
     /// A bare server that sends what the responder sends for this path.
     pub(crate) fn bare(&self, path: &str) -> anyhow::Result<Server> {
         let body = self.dir.path().join("body");
         fs::write(&body, fetch(self.responder, &format!("{path}?u=0"))?)?;
-        Server::start(0, &std::env::current_exe()?, ["bare", &body.to_string_lossy()], "bare")
+        Server::start(0, &self.own, ["bare", &body.to_string_lossy()], "bare")
     }
 }
 
@@ -120,12 +125,14 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
-        let out = child.stdout.take().context("piped")?;
+        let mut out = BufReader::new(child.stdout.take().context("piped")?);
         let wanted = format!("{listener} listening on http://");
-        for line in BufReader::new(out).lines() {
-            if let Some(address) = line?.strip_prefix(&wanted) {
-                return Ok(Self { address: address.trim().parse()?, child });
+        let mut line = String::new();
+        while out.read_line(&mut line)? > 0 {
+            if let Some(address) = line.strip_prefix(&wanted) {
+                return Ok(Self { address: address.trim().parse()?, child, _out: out });
             }
+            line.clear();
         }
         anyhow::bail!("{} ended before it listened", program.display())
     }

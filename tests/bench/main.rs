@@ -8,7 +8,7 @@ mod bare;
 mod fleet;
 mod load;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -84,8 +84,8 @@ fn compare(args: &Args) -> anyhow::Result<()> {
         let bare = fleet.bare(&path)?;
         let (mut base, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
-            base.push(load_from_outside(args, bare.address, &path)?);
-            ours.push(load_from_outside(args, fleet.responder, &path)?);
+            base.push(load_from_outside(args, &fleet.own, bare.address, &path)?);
+            ours.push(load_from_outside(args, &fleet.own, fleet.responder, &path)?);
         }
         let (base, ours) = (median(&mut base)?, median(&mut ours)?);
         let ratio = ours.per_second / base.per_second;
@@ -98,9 +98,13 @@ fn compare(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Runs the load as a process of its own, pinned to a core of its own.
-fn load_from_outside(args: &Args, server: SocketAddr, path: &str) -> anyhow::Result<Measured> {
-    let own = std::env::current_exe()?;
-    let mut command = fleet::pinned(1, &own);
+fn load_from_outside(
+    args: &Args,
+    own: &Path,
+    server: SocketAddr,
+    path: &str,
+) -> anyhow::Result<Measured> {
+    let mut command = fleet::pinned(1, own);
     command.args(["--tokens", &args.tokens.to_string(), "--seconds", &args.seconds.to_string()]);
     command.args([
         "--connections",

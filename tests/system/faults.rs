@@ -163,3 +163,27 @@ async fn both_protocols_are_spoken_on_one_port() {
     assert!(Path::new(&fleet.path("cache")).is_dir());
     assert!(fleet.responder.terminate().await.success(), "it drains and ends well");
 }
+
+#[tokio::test]
+async fn a_reader_that_leaves_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plane = process::control_plane(&dir.path().join("data"), "127.0.0.1:0");
+    let grpc = plane.address("grpc").await;
+    let mut child = std::process::Command::new(harness::binaries::path("countersign-responder"))
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", "lonely"])
+        .args(["--control-plane", &format!("http://{grpc}")])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let server = format!("http://{grpc}");
+    wait_until("the responder subscribes", || async {
+        let list = process::run("countersign", ["--server", &server, "responder", "list"]);
+        list.stdout().contains("lonely").then_some(())
+    })
+    .await;
+    assert!(child.try_wait().unwrap().is_none(), "it runs");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
