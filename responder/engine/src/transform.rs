@@ -72,6 +72,16 @@ impl Template {
         for (path, node) in section(root, &at, "responder", &mut found) {
             responder.extend(Chain::parse(&node, path, &mut found));
         }
+        for (path, _) in section(root, &at, "responderVariables", &mut found) {
+            found.push(
+                Diagnostic::warning(
+                    "unsupported_variable",
+                    path,
+                    "variables are not evaluated yet; the variable is ignored",
+                )
+                .hint("write its value where it is used"),
+            );
+        }
         // Generator chains work on traffic that a load client sends; they are checked for shape and otherwise left to it.
         let generator = section(root, &at, "generator", &mut found).len();
         (Self { id, responder, generator }, found)

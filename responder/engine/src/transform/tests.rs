@@ -166,6 +166,15 @@ fn every_mistake_is_reported_at_its_place() {
 }
 
 #[test]
+fn what_is_ignored_is_named() {
+    let (_, found) = Template::parse(
+        br#"{"id":"t","responderVariables":[{"name":"x","config":{}}],"generatorVariables":[]}"#,
+    );
+    assert_eq!(found.as_slice()[0].path, "responderVariables[0]");
+    assert!(!found.has_errors());
+}
+
+#[test]
 fn a_misspelt_name_gets_a_hint() {
     let (_, found) = template(r#"{"type":"jwt_resing"}"#);
     assert_eq!(found[0].hint, "did you mean `jwt_resign`?");
