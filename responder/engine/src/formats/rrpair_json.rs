@@ -182,12 +182,20 @@ fn response(
     extra: &mut Extra,
 ) -> Result<(HttpResponse, Option<i64>), Left> {
     let status = fields.integer("statusCode")?;
-    let response = HttpResponse {
+    let mut response = HttpResponse {
         status: 0,
         status_message: fields.text("statusMessage")?.unwrap_or_default(),
         headers: headers(&mut fields)?,
         body: body(&mut fields)?,
     };
+    // `contentType` repeats a header field; where the header map was trimmed it is the only copy.
+    let content_type =
+        fields.peek("contentType").and_then(|raw| serde_json::from_str::<String>(raw).ok());
+    if let Some(value) = content_type.filter(|value| !value.is_empty())
+        && header(&response.headers, "content-type").is_none()
+    {
+        response.headers.push(Header { name: "Content-Type".to_owned(), value: value.into() });
+    }
     extra.res = fields.into_rest();
     Ok((response, status))
 }
@@ -269,6 +277,16 @@ mod tests {
     fn changed(from: &str, to: &str) -> Result<RrPair, Left> {
         assert!(PAIR.contains(from), "{from}");
         read(PAIR.replace(from, to).as_bytes())
+    }
+
+    #[test]
+    fn a_content_type_that_stands_beside_the_headers_is_served() {
+        let content_type = |pair: &RrPair| header(&pair.response.headers, "content-type").cloned();
+        assert_eq!(content_type(&pair()).unwrap(), "text/plain");
+        let both =
+            changed(r#"{"Content-Length":["2"]}"#, r#"{"content-type":["text/html"]}"#).unwrap();
+        assert_eq!(content_type(&both).unwrap(), "text/html");
+        assert_eq!(content_type(&changed(r#""contentType":"text/plain","#, "").unwrap()), None);
     }
 
     #[test]
