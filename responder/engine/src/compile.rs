@@ -18,7 +18,7 @@ use crate::{
     body,
     diagnostic::{Diagnostic, Diagnostics},
     index::Index,
-    jwt::{KeySource, TokenSlot, key::SecretRef},
+    jwt::{TokenSlot, key::SecretRef},
     request::Parts,
     signature::Signature,
     snapshot::{HttpResponse, RrPair, Serve},
@@ -133,21 +133,8 @@ pub fn compile(
     for pair in pairs {
         compiled.add(&pair, &mut found);
     }
-    let mut used: Vec<SecretRef> =
-        compiled.slots.iter().filter_map(|slot| secret_of(slot.secret())).collect();
-    used.append(&mut compiled.required_secrets);
-    used.sort();
-    used.dedup();
-    compiled.required_secrets = used;
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
-}
-
-fn secret_of(source: &KeySource) -> Option<SecretRef> {
-    match source {
-        KeySource::Secret(secret) => Some(secret.clone()),
-        KeySource::Inline(_) => None,
-    }
 }
 
 impl CompiledSnapshot {
@@ -164,10 +151,10 @@ impl CompiledSnapshot {
             );
             return;
         }
-        let mut parts = Parts::of_recorded(pair);
+        let recorded = Parts::of_recorded(pair);
+        let mut parts = recorded.clone();
         let edits = self.plan.run_on_recorded(pair, &mut parts, found);
         let signature = Signature::of(&parts, &edits);
-        let recorded = Parts::of_recorded(pair);
         let instance = self.prepare(pair, &recorded, found);
         self.index.add(&signature, self.instances.len());
         self.instances.push(instance);

@@ -153,8 +153,8 @@ impl Filters {
     /// Whether a recorded pair passes.
     pub(crate) fn admits(&self, pair: &RrPair, parts: &Parts) -> bool {
         match self {
-            Self::All(parts_) => parts_.iter().all(|part| part.admits(pair, parts)),
-            Self::Any(parts_) => parts_.iter().any(|part| part.admits(pair, parts)),
+            Self::All(filters) => filters.iter().all(|filter| filter.admits(pair, parts)),
+            Self::Any(filters) => filters.iter().any(|filter| filter.admits(pair, parts)),
             Self::One(filter) => filter.recorded(pair, parts) == filter.include,
         }
     }
