@@ -44,11 +44,6 @@ impl Spliced {
         Self { base, holes }
     }
 
-    /// Which fills the holes take.
-    pub(crate) fn fills(&self) -> impl Iterator<Item = usize> + '_ {
-        self.holes.iter().map(|hole| hole.1)
-    }
-
     /// The bytes with each hole filled by `fill`, which appends to the output. `None` when a fill fails.
     pub(crate) fn fill(
         &self,

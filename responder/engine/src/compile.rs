@@ -54,9 +54,17 @@ pub(crate) struct Instance {
     pub(crate) signed: Option<Box<Signed>>,
 }
 
+/// An instance with tokens.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    /// How many tokens are in it.
+    pub(crate) tokens: u32,
+    pub(crate) way: Way,
+}
+
 /// How an instance with tokens is made current.
 #[derive(Debug)]
-pub(crate) enum Signed {
+pub(crate) enum Way {
     /// By filling holes.
     Spliced { headers: Vec<(http::HeaderName, Spliced)>, plain_headers: HeaderMap, body: Spliced },
     /// By running the chains again.

@@ -215,6 +215,16 @@ pub(crate) mod keys {
     }
 }
 
+/// A host as signatures name it: without port, in lower case.
+pub(crate) fn host_key(host: &str) -> Cow<'_, [u8]> {
+    let host = without_port(host).as_bytes();
+    if host.iter().any(u8::is_ascii_uppercase) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
 /// A host without its port; an IPv6 literal keeps its brackets.
 pub(crate) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {

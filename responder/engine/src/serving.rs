@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::{
     answer::{Answer, Hit},
     body,
-    compile::{CompiledSnapshot, Fill, Instance, Signed, run_on_response, validity_now},
+    compile::{CompiledSnapshot, Fill, Instance, Way, run_on_response, validity_now},
     diagnostic::{Diagnostic, Diagnostics},
     index::Entry,
     jwt::{
@@ -25,7 +25,7 @@ use crate::{
         key::{KeyRing, SecretRef, SigningKey},
     },
     near_miss::{self, NearMiss},
-    request::{Parts, Request},
+    request::{Parts, Request, host_key},
     signature::{Edit, Signature},
     snapshot::HttpResponse,
     transform::op::{Effects, StepError},
@@ -114,71 +114,62 @@ impl Serving {
     }
 
     fn find(&self, request: &Request<'_>) -> Option<&Instance> {
-        let entry = self.find_as_it_comes(request).or_else(|| {
-            let live = Parts::of_live(request);
-            self.snapshot.plan.run_on_live(&live, |parts, edits| {
-                self.snapshot.index.get(&Signature::of(parts, edits))
-            })
-        })?;
-        self.snapshot.instances.get(entry.next()?)
+        let (plan, index) = (&self.snapshot.plan, &self.snapshot.index);
+        let entry = match self.find_as_it_comes(request) {
+            Ok(found) => found,
+            Err(NeedsParts) => {
+                let live = Parts::of_live(request);
+                plan.run_on_live(&live, |parts, edits| index.get(&Signature::of(parts, edits)))
+            }
+        };
+        self.snapshot.instances.get(entry?.next()?)
     }
 
     /// The short way for what most requests are: no chain works on them, and their host was recorded.
-    fn find_as_it_comes(&self, request: &Request<'_>) -> Option<&Entry> {
+    fn find_as_it_comes(&self, request: &Request<'_>) -> Result<Option<&Entry>, NeedsParts> {
         if !self.snapshot.plan.is_empty() {
-            return None;
+            return Err(NeedsParts);
         }
         let mut bytes = Vec::with_capacity(256);
         Signature::write_live(request, &mut bytes);
-        self.snapshot.index.get_bytes(&bytes)
+        let index = &self.snapshot.index;
+        match index.get_bytes(&bytes) {
+            None if !index.knows_host(&host_key(request.host)) => Err(NeedsParts),
+            found => Ok(found),
+        }
     }
 
     fn current(&self, instance: &Instance, second: i64) -> Hit {
-        let fresh = match instance.signed.as_deref() {
-            None => None,
-            Some(Signed::Spliced { headers, plain_headers, body }) => {
-                let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, out);
-                let filled = || {
-                    let mut all = plain_headers.clone();
-                    for (name, value) in headers {
-                        all.append(
-                            name,
-                            HeaderValue::from_maybe_shared(Bytes::from(value.fill(fill)?)).ok()?,
-                        );
-                    }
-                    Some((all, Bytes::from(body.fill(fill)?)))
-                };
-                let tokens = body.fills().chain(headers.iter().flat_map(|header| header.1.fills()));
-                Some((
-                    filled(),
-                    tokens
-                        .filter(|fill| {
-                            matches!(self.snapshot.fills.get(*fill), Some(Fill::Token(_)))
-                        })
-                        .count(),
-                ))
-            }
-            Some(Signed::Dynamic { response, chains, slots }) => {
-                Some((self.run_again(response, chains, slots, second), slots.len()))
-            }
-        };
-        let counted = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let tokens = instance.signed.as_ref().map_or(0, |signed| signed.tokens);
+        let fresh = instance.signed.as_ref().and_then(|signed| self.fresh(&signed.way, second));
+        let status = instance.status;
         match fresh {
-            Some((Some((headers, body)), tokens)) => Hit {
-                status: instance.status,
-                headers,
-                body,
-                resigned: counted(tokens),
-                unsigned: 0,
-            },
-            stale => Hit {
-                status: instance.status,
+            Some((headers, body)) => Hit { status, headers, body, resigned: tokens, unsigned: 0 },
+            None => Hit {
+                status,
                 headers: instance.headers.clone(),
                 body: instance.body.clone(),
                 resigned: 0,
-                unsigned: stale.map_or(0, |(_, tokens)| counted(tokens)),
+                unsigned: tokens,
             },
         }
+    }
+
+    /// Header fields and body with current tokens; `None` when one of them cannot be signed.
+    fn fresh(&self, way: &Way, second: i64) -> Option<(HeaderMap, Bytes)> {
+        let (headers, plain_headers, body) = match way {
+            Way::Spliced { headers, plain_headers, body } => (headers, plain_headers, body),
+            Way::Dynamic { response, chains, slots } => {
+                return self.run_again(response, chains, slots, second);
+            }
+        };
+        let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, out);
+        let mut all = plain_headers.clone();
+        for (name, value) in headers {
+            let value = Bytes::from(value.fill(fill)?);
+            all.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        }
+        Some((all, Bytes::from(body.fill(fill)?)))
     }
 
     fn fill(&self, what: usize, second: i64, out: &mut Vec<u8>) -> Option<()> {
@@ -237,6 +228,9 @@ impl Serving {
         Some((headers, response.body))
     }
 }
+
+/// A request that has to be taken apart to be matched.
+struct NeedsParts;
 
 /// Running chains per request: tokens come from the slots that the compiler made, in the same order.
 struct LiveTokens<'s> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     body::{self, BodyKey},
-    request::{Parts, Request, joined, keys, normal_path, sorted_query, without_port},
+    request::{Parts, Request, host_key, joined, keys, normal_path, sorted_query},
 };
 
 /// A change that a chain makes to the signature itself.
@@ -39,7 +39,7 @@ impl Signature {
         let mut entries = BTreeMap::from([
             (keys::METHOD.to_owned(), parts.method.clone().into_bytes()),
             (keys::URL.to_owned(), normal_path(&parts.path).into_owned().into_bytes()),
-            (keys::HOST.to_owned(), without_port(&parts.host).to_ascii_lowercase().into_bytes()),
+            (keys::HOST.to_owned(), host_key(&parts.host).into_owned()),
             (keys::QUERY.to_owned(), joined(&query).into_bytes()),
         ]);
         match parts.body_key() {
@@ -108,13 +108,7 @@ impl Signature {
             .headers
             .get(http::header::CONTENT_TYPE)
             .map_or(&[][..], |value| value.as_bytes());
-        let mut host = without_port(request.host).as_bytes();
-        let lowered;
-        if host.iter().any(u8::is_ascii_uppercase) {
-            lowered = host.to_ascii_lowercase();
-            host = &lowered;
-        }
-        write_entry(keys::HOST, host, out);
+        write_entry(keys::HOST, &host_key(request.host), out);
         write_entry(keys::METHOD, request.method.as_bytes(), out);
         match request.query {
             "" => write_entry(keys::QUERY, b"", out),

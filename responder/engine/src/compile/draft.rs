@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{CompiledSnapshot, Signed, headers, name_of, run_on_response};
+use super::{CompiledSnapshot, Signed, Way, headers, name_of, run_on_response};
 use crate::{
     answer::Spliced,
     diagnostic::{Diagnostic, Diagnostics},
@@ -119,8 +119,9 @@ impl Draft<'_> {
             return None;
         }
         let (mark, first_fill, first_slot) = (draft.mark, draft.first_fill, draft.first_slot);
-        let signed = splice(&mark, first_fill, compiled.fills.len(), marked, &name_of(pair), found);
-        Some(signed.unwrap_or_else(|| {
+        let tokens = u32::try_from(compiled.slots.len() - first_slot).unwrap_or(u32::MAX);
+        let way = splice(&mark, first_fill, compiled.fills.len(), marked, &name_of(pair), found);
+        let way = way.unwrap_or_else(|| {
             found.push(
                 Diagnostic::info(
                     "chain_per_request",
@@ -129,12 +130,13 @@ impl Draft<'_> {
                 )
                 .subject(name_of(pair)),
             );
-            Signed::Dynamic {
+            Way::Dynamic {
                 response,
                 chains: admitted.to_vec(),
                 slots: first_slot..compiled.slots.len(),
             }
-        }))
+        });
+        Some(Signed { tokens, way })
     }
 }
 
@@ -275,7 +277,7 @@ fn splice(
     marked: HttpResponse,
     subject: &str,
     found: &mut Diagnostics,
-) -> Option<Signed> {
+) -> Option<Way> {
     let mut seen = vec![false; end - first];
     let mut holes = |bytes: Bytes| {
         let holes = find_stand_ins(&bytes, mark, first);
@@ -297,7 +299,7 @@ fn splice(
             plain.append(name, value);
         }
     }
-    seen.iter().all(|seen| *seen).then_some(Signed::Spliced {
+    seen.iter().all(|seen| *seen).then_some(Way::Spliced {
         headers: spliced,
         plain_headers: plain,
         body,
