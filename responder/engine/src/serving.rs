@@ -210,6 +210,7 @@ impl Serving {
             serving: self,
             next: slots.start,
             first: slots.start,
+            end: slots.end,
             second,
             failed: false,
         };
@@ -237,6 +238,7 @@ struct LiveTokens<'s> {
     serving: &'s Serving,
     next: usize,
     first: usize,
+    end: usize,
     second: i64,
     failed: bool,
 }
@@ -249,6 +251,10 @@ impl Effects for LiveTokens<'_> {
         // The compiler made no slot for what is no token to re-sign, so the same test comes first.
         TokenSlot::new(token, config, None).map_err(|why| crate::compile::token_error(&why))?;
         let slot = self.next;
+        if slot >= self.end {
+            // A later chain met a token of ours. The next slot belongs to another response, perhaps to another user.
+            return Err(StepError::new("token_resigned_twice", "the token was re-signed already"));
+        }
         self.next += 1;
         self.serving.token(slot, self.second).map(|bytes| bytes.to_vec()).ok_or_else(|| {
             self.failed = true;
@@ -258,6 +264,10 @@ impl Effects for LiveTokens<'_> {
 
     fn resigned(&self) -> usize {
         self.next - self.first
+    }
+
+    fn forget(&mut self, resigned: usize) {
+        self.next = self.first + resigned;
     }
 
     fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {

@@ -16,7 +16,7 @@ use crate::{
     snapshot::{HttpResponse, RrPair, digest::Digest},
     transform::{
         Chain,
-        op::{Effects, StepError},
+        op::{Effects, Op, StepError},
     },
 };
 
@@ -62,6 +62,8 @@ impl Effects for NoTokens {
         0
     }
 
+    fn forget(&mut self, _resigned: usize) {}
+
     fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
         None
     }
@@ -72,6 +74,8 @@ impl Effects for NoTokens {
 /// Running the chains of one response.
 pub(super) struct Draft<'c> {
     mark: String,
+    /// Tokens stay in their place, because later steps look at them and a stand-in has not their shape.
+    probes: bool,
     recorded_at: Option<i64>,
     first_fill: usize,
     first_slot: usize,
@@ -90,6 +94,10 @@ impl Draft<'_> {
     ) -> Option<Signed> {
         let mut draft = Draft {
             mark: unused_number(&response),
+            probes: admitted
+                .iter()
+                .filter_map(|nth| compiled.response_chains.get(*nth))
+                .any(looks_at_its_token),
             recorded_at: pair.ts,
             first_fill: compiled.fills.len(),
             first_slot: compiled.slots.len(),
@@ -119,14 +127,19 @@ impl Draft<'_> {
             return None;
         }
         let (mark, first_fill, first_slot) = (draft.mark, draft.first_fill, draft.first_slot);
+        let probed = draft.probes;
         let tokens = u32::try_from(compiled.slots.len() - first_slot).unwrap_or(u32::MAX);
-        let way = splice(&mark, first_fill, compiled.fills.len(), marked, &name_of(pair), found);
+        let way = if probed {
+            None
+        } else {
+            splice(&mark, first_fill, compiled.fills.len(), marked, &name_of(pair), found)
+        };
         let way = way.unwrap_or_else(|| {
             found.push(
                 Diagnostic::info(
                     "chain_per_request",
                     "",
-                    "a re-signed token is encoded once more, so its chains run for each request",
+                    "a re-signed token is worked on once more, so its chains run for each request",
                 )
                 .subject(name_of(pair)),
             );
@@ -153,6 +166,10 @@ impl Effects for Draft<'_> {
         }
         let slot =
             TokenSlot::new(token, config, self.recorded_at).map_err(|why| token_error(&why))?;
+        if self.probes {
+            self.slots.push(slot);
+            return Ok(token.to_vec());
+        }
         let fill = Fill::Token(self.slots.len());
         self.slots.push(slot);
         Ok(self.stand_in(fill))
@@ -162,8 +179,16 @@ impl Effects for Draft<'_> {
         self.slots.len()
     }
 
+    fn forget(&mut self, resigned: usize) {
+        self.slots.truncate(resigned);
+        let kept = self.fills.iter().rposition(|fill| match fill {
+            Fill::Token(slot) | Fill::Moment { slot, .. } => *slot < resigned,
+        });
+        self.fills.truncate(kept.map_or(0, |last| last + 1));
+    }
+
     fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {
-        let slot = self.slots.len().checked_sub(1)?;
+        let slot = self.slots.len().checked_sub(1).filter(|_| !self.probes)?;
         let token = self.slots.get(slot)?;
         if let Some(relative) = relative_validity(name, text, token) {
             return relative;
@@ -182,6 +207,11 @@ impl Draft<'_> {
         self.fills.push(fill);
         text.into_bytes()
     }
+}
+
+/// Whether steps of the chain work on a token that it re-signed.
+fn looks_at_its_token(chain: &Chain) -> bool {
+    chain.ops.iter().rev().skip(1).any(|op| matches!(op, Op::JwtResign(_)))
 }
 
 /// Why a chain stops at a token.

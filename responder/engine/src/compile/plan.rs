@@ -134,6 +134,8 @@ impl Effects for RequestEffects {
         0
     }
 
+    fn forget(&mut self, _resigned: usize) {}
+
     fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
         None
     }
@@ -153,10 +155,14 @@ pub(crate) fn run_on_response(
 ) {
     for chain in admitted.iter().filter_map(|nth| chains.get(*nth)) {
         let Some(value) = chain.extractor.read_response(response) else { continue };
+        let resigned = effects.resigned();
         match apply(&chain.ops, &value, effects) {
             Ok(new) if new != value => chain.extractor.write_response(response, new),
             Ok(_) => {}
-            Err(why) => failed(chain, &why),
+            Err(why) => {
+                effects.forget(resigned);
+                failed(chain, &why);
+            }
         }
     }
 }

@@ -204,6 +204,60 @@ fn what_is_no_token_stays_and_is_reported() {
 }
 
 #[test]
+fn a_chain_that_fails_behind_a_token_leaves_it_alone_and_uncounted() {
+    let token = |sub: &str| {
+        recorded_token(&json!({"sub": sub, "iat": RECORDED_AT, "exp": RECORDED_AT + 60}))
+    };
+    let (first, second) = (token("first"), token("second"));
+    let body = format!(r#"{{"a":"{first}","b":"{second}"}}"#);
+    let resigned =
+        r#"{"type":"jwt_resign","config":{"secretPath":"${{secret:jwt-demo/tls.key}}"}}"#;
+    let chain =
+        |steps: &str| format!(r#"{{"extractor":{{"type":"res_body"}},"transforms":[{steps}]}}"#);
+    let fails = chain(&format!(
+        r#"{{"type":"json_path","config":{{"path":"a"}}}},{resigned},{{"type":"json_path","config":{{"path":"x"}}}}"#
+    ));
+    let works = chain(&format!(r#"{{"type":"json_path","config":{{"path":"b"}}}},{resigned}"#));
+    let template = format!(r#"{{"id":"t","responder":[{fails},{works}]}}"#);
+    let serving = serve(vec![pair("GET", "/t", "", &body)], &template, &ring(Some(KEY)));
+    let answer = hit(ask(&serving, "GET", "/t", ""));
+    assert_eq!((answer.resigned, serving.snapshot().tokens()), (1, 1));
+    let fresh: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(fresh["a"], json!(first));
+    assert_eq!(verified(fresh["b"].as_str().unwrap())["sub"], json!("second"));
+    assert_eq!(codes(serving.diagnostics()), ["not_json", "chain_per_request"]);
+}
+
+#[test]
+fn a_response_never_takes_the_token_of_another() {
+    let token = |sub: &str| {
+        recorded_token(&json!({"sub": sub, "iat": RECORDED_AT, "exp": RECORDED_AT + 60}))
+    };
+    let body = |sub: &str| {
+        let blob = base64::engine::general_purpose::STANDARD.encode(token(sub));
+        format!(r#"{{"blob":"{blob}","b":"{}"}}"#, token(sub))
+    };
+    let resign = r#"{"type":"jwt_resign","config":{"secretPath":"${{secret:jwt-demo/tls.key}}"}}"#;
+    let chain = |path: &str, between: &str| {
+        format!(
+            r#"{{"extractor":{{"type":"res_body"}},"transforms":[{{"type":"json_path","config":{{"path":"{path}"}}}},{between}{resign}]}}"#
+        )
+    };
+    // The last chain meets, live, a token that the one before it has just re-signed.
+    let chains = [chain("blob", r#"{"type":"base64"},"#), chain("b", ""), chain("b", "")].join(",");
+    let template = format!(r#"{{"id":"t","responder":[{chains}]}}"#);
+    let pairs =
+        vec![pair("GET", "/alice", "", &body("alice")), pair("GET", "/bob", "", &body("bob"))];
+    let serving = serve(pairs, &template, &ring(Some(KEY)));
+    for user in ["alice", "bob"] {
+        let answer = hit(ask(&serving, "GET", &format!("/{user}"), ""));
+        let fresh: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(verified(fresh["b"].as_str().unwrap())["sub"], json!(user));
+        assert_eq!(answer.resigned, 2);
+    }
+}
+
+#[test]
 fn points_in_time_beside_a_token_move_with_it() {
     let token = recorded_token(&json!({"iat": RECORDED_AT, "exp": RECORDED_AT + 60}));
     let body = format!(

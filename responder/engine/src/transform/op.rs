@@ -59,6 +59,9 @@ pub(crate) trait Effects {
     /// How many tokens were re-signed so far.
     fn resigned(&self) -> usize;
 
+    /// Forgets the tokens after this many: the chain that re-signed them failed, and its message stays as it was.
+    fn forget(&mut self, resigned: usize);
+
     /// The current form of a value that tells the validity of the token re-signed last, for example `expires_in` beside it; `None` when it
     /// stays. `text` is the recorded value without quotes.
     fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>>;

@@ -29,6 +29,10 @@ impl Effects for Marks {
         self.resigned
     }
 
+    fn forget(&mut self, resigned: usize) {
+        self.resigned = resigned;
+    }
+
     fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {
         (name == "expires_in").then(|| format!("{text}0").into_bytes())
     }
