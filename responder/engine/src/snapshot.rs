@@ -5,6 +5,7 @@
 
 pub mod chunk;
 pub mod digest;
+pub mod stub;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -44,7 +45,8 @@ pub struct RrPair {
     pub tags: BTreeMap<String, String>,
     /// The session id that the recorder assigned.
     pub session: String,
-    /// The request; absent in responder-only recordings, which are matched by their recorded signature alone.
+    /// The request; absent in responder-only recordings, which are matched by their recorded signature alone. Of a stub it is an example,
+    /// as far as its conditions tell, which filters look at and lists name.
     pub request: Option<HttpRequest>,
     /// The response.
     pub response: HttpResponse,
@@ -54,6 +56,8 @@ pub struct RrPair {
     pub extra_json: String,
     /// The position in the import, which is the recorded order.
     pub ordinal: u64,
+    /// Which requests the pair answers; `None` when that is the recorded one.
+    pub stub: Option<Box<stub::Stub>>,
 }
 
 /// Which way recorded traffic went.

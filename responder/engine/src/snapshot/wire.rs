@@ -1,5 +1,7 @@
 //! Between the domain's types and the wire's: the only place in the engine that knows protobuf.
 
+mod stub;
+
 use bytes::Bytes;
 use countersign_proto::{snapshot::v1 as proto, r#type::v1 as common};
 use prost::Message as _;
@@ -77,6 +79,7 @@ pub fn encode_pair(pair: RrPair) -> proto::RrPair {
             .collect(),
         extra_json: pair.extra_json.into(),
         ordinal: pair.ordinal,
+        stub: pair.stub.map(|stub| stub::encode(*stub)),
     }
 }
 
@@ -131,6 +134,7 @@ pub fn decode_pair(pair: proto::RrPair) -> Result<RrPair, WireError> {
         extra_json: String::from_utf8(pair.extra_json.into())
             .map_err(|_| WireError::Range { what: "extra_json" })?,
         ordinal: pair.ordinal,
+        stub: pair.stub.map(stub::decode).transpose()?.map(Box::new),
     })
 }
 
