@@ -29,3 +29,4 @@ mod signature;
 pub mod snapshot;
 pub mod test_config;
 pub mod transform;
+mod xml;

@@ -10,6 +10,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     request::{Parts, without_port},
     snapshot::{Direction, RrPair},
+    xml::XPath,
 };
 
 /// A tree of filters.
@@ -41,6 +42,7 @@ enum Criterion {
     NetworkAddress,
     Direction,
     Header(String),
+    RequestXPath { path: XPath, soap: bool },
 }
 
 #[derive(Debug, Clone)]
@@ -59,7 +61,7 @@ pub(crate) enum Verdict {
 }
 
 /// The criteria that are known.
-const CRITERIA: [&str; 7] = [
+const CRITERIA: [&str; 9] = [
     "detectedLocation",
     "detectedCommand",
     "detectedStatus",
@@ -67,6 +69,8 @@ const CRITERIA: [&str; 7] = [
     "network_address",
     "direction",
     "header",
+    "httpReqXPath",
+    "httpReqSoapXPath",
 ];
 /// A regular expression may compile to this size at the most.
 const REGEX_LIMIT: usize = 1024 * 1024;
@@ -249,7 +253,7 @@ impl Filter {
             Some("host") => Criterion::Host,
             Some("network_address") => Criterion::NetworkAddress,
             Some("direction") => Criterion::Direction,
-            Some(_) => {
+            Some(keyed) => {
                 let (Some(key), Some(value)) = (
                     value.get("key").and_then(Node::as_str),
                     value.get("value").and_then(Node::to_text),
@@ -257,11 +261,15 @@ impl Filter {
                     found.push(Diagnostic::error(
                         "wrong_type",
                         at,
-                        "`header` is an object with `key` and `value`",
+                        format!("`{keyed}` is an object with `key` and `value`"),
                     ));
                     return None;
                 };
-                return Some((Criterion::Header(key.to_owned()), value));
+                let criterion = match keyed {
+                    "header" => Criterion::Header(key.to_owned()),
+                    _ => Self::xpath(key, keyed == "httpReqSoapXPath", &join(at, "key"), found)?,
+                };
+                return Some((criterion, value));
             }
             None => {
                 found.push(
@@ -288,6 +296,16 @@ impl Filter {
         }
     }
 
+    fn xpath(key: &str, soap: bool, at: &str, found: &mut Diagnostics) -> Option<Criterion> {
+        match XPath::parse(key) {
+            Ok(path) => Some(Criterion::RequestXPath { path, soap }),
+            Err(why) => {
+                found.push(Diagnostic::error("bad_path", at, format!("`{key}`: {why}")));
+                None
+            }
+        }
+    }
+
     fn recorded(&self, pair: &RrPair, parts: &Parts) -> bool {
         let value = match &self.criterion {
             Criterion::Anything => return true,
@@ -307,6 +325,7 @@ impl Filter {
                 return self.test.holds(direction.as_bytes());
             }
             Criterion::Header(name) => return self.header(parts, name),
+            Criterion::RequestXPath { path, soap } => return self.in_xml(parts, path, *soap),
         };
         self.test.holds(value.as_bytes())
     }
@@ -317,6 +336,7 @@ impl Filter {
             Criterion::Location => Some(self.test.holds(live.path.as_bytes())),
             Criterion::Command => Some(self.test.holds(live.method.as_bytes())),
             Criterion::Header(name) => Some(self.header(live, name)),
+            Criterion::RequestXPath { path, soap } => Some(self.in_xml(live, path, *soap)),
             // A mock may be reached under another name than the recorded one, so the host proves nothing when it does not fit.
             Criterion::Host => self.host(&live.host).then_some(true),
             Criterion::Status | Criterion::NetworkAddress | Criterion::Direction => None,
@@ -325,6 +345,12 @@ impl Filter {
 
     fn host(&self, host: &str) -> bool {
         self.test.holds(host.as_bytes()) || self.test.holds(without_port(host).as_bytes())
+    }
+
+    /// Whether the request's body is XML with a fitting value there.
+    fn in_xml(&self, parts: &Parts, path: &XPath, soap: bool) -> bool {
+        let found = if soap { path.locate_soap(&parts.body) } else { path.locate(&parts.body) };
+        found.is_ok_and(|found| found.is_some_and(|found| self.test.holds(found.text.as_bytes())))
     }
 
     fn header(&self, parts: &Parts, name: &str) -> bool {
