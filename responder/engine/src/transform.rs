@@ -7,19 +7,31 @@
 mod document;
 pub(crate) mod extractor;
 pub(crate) mod filter;
+mod materials;
+pub(crate) mod message;
 pub(crate) mod op;
+mod random;
+mod replacements;
+mod tables;
+mod text;
+mod world;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
-    jwt::{KeySource, key::SecretRef},
+    jwt::key::SecretRef,
 };
 
 pub(crate) use document::Node;
 use extractor::Extractor;
 use filter::Filters;
-use op::Op;
+pub use materials::{Materials, Required};
+use message::Message;
+pub(crate) use op::Nature;
+use op::{Effects, Op, StepError};
+pub(crate) use text::{Text, split_outside};
+pub(crate) use world::{Scope, World};
 
 /// A transform template, ready to compile snapshots with.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +39,7 @@ pub struct Template {
     id: String,
     responder: Vec<Chain>,
     generator: usize,
+    materials: Arc<Materials>,
 }
 
 /// One chain of the responder section.
@@ -84,7 +97,7 @@ impl Template {
         }
         // Generator chains work on traffic that a load client sends; they are checked for shape and otherwise left to it.
         let generator = section(root, &at, "generator", &mut found).len();
-        (Self { id, responder, generator }, found)
+        (Self { id, responder, generator, materials: Arc::default() }, found)
     }
 
     /// The template's own id.
@@ -108,21 +121,37 @@ impl Template {
     /// The secrets that the responder's chains name, sorted, each once.
     #[must_use]
     pub fn required_secrets(&self) -> Vec<SecretRef> {
-        let mut secrets: Vec<SecretRef> = self
-            .responder
-            .iter()
-            .flat_map(|chain| &chain.ops)
-            .filter_map(|op| match op {
-                Op::JwtResign(config) => match &config.secret {
-                    KeySource::Secret(secret) => Some(secret.clone()),
-                    KeySource::Inline(_) => None,
-                },
-                _ => None,
-            })
-            .collect();
+        let (_, mut secrets) = self.require();
         secrets.sort();
         secrets.dedup();
         secrets
+    }
+
+    /// What the responder's chains need from a node besides secrets.
+    #[must_use]
+    pub fn required(&self) -> Required {
+        self.require().0
+    }
+
+    /// Hands in what [`Self::required`] asks for.
+    #[must_use]
+    pub fn with_materials(mut self, materials: Arc<Materials>) -> Self {
+        self.materials = materials;
+        self
+    }
+
+    fn require(&self) -> (Required, Vec<SecretRef>) {
+        let (mut required, mut secrets) = (Required::default(), Vec::new());
+        for chain in &self.responder {
+            chain.extractor.require(&mut required);
+            chain.ops.iter().for_each(|op| op.require(&mut required, &mut secrets));
+        }
+        (required, secrets)
+    }
+
+    /// The world that its chains start in.
+    pub(crate) fn world(&self) -> Arc<World> {
+        Arc::new(World::new(Arc::clone(&self.materials)))
     }
 
     pub(crate) fn chains(&self) -> &[Chain] {
@@ -145,7 +174,7 @@ impl Chain {
             return None;
         }
         let filters = Filters::parse(node.get("filters"), &join(&path, "filters"), found);
-        let extractor = Extractor::parse(node.get("extractor"), &join(&path, "extractor"), found);
+        let extractor = extractor::parse(node.get("extractor"), &join(&path, "extractor"), found);
         let steps = match node.get("transforms") {
             Some(Node::List(steps)) => steps.as_slice(),
             None | Some(Node::Null) => &[],
@@ -161,7 +190,7 @@ impl Chain {
         let ops: Vec<Option<Op>> = steps
             .iter()
             .enumerate()
-            .map(|(nth, step)| Op::parse(step, &format!("{path}.transforms[{nth}]"), found))
+            .map(|(nth, step)| op::parse(step, &format!("{path}.transforms[{nth}]"), found))
             .collect();
         let ops: Option<Vec<Op>> = ops.into_iter().collect();
         let chain = Self { filters: filters?, extractor: extractor?, ops: ops?, path };
@@ -171,8 +200,7 @@ impl Chain {
 
     /// Findings about the steps taken together.
     fn check(&self, found: &mut Diagnostics) {
-        let resigns = self.ops.iter().any(|op| matches!(op, Op::JwtResign(_)));
-        if resigns && self.side() == Side::Request {
+        if self.nature() == Nature::Token && self.side() == Side::Request {
             found.push(
                 Diagnostic::warning(
                     "request_token_not_resigned",
@@ -193,6 +221,43 @@ impl Chain {
 
     pub(crate) fn side(&self) -> Side {
         self.extractor.side()
+    }
+
+    /// What its result depends on.
+    pub(crate) fn nature(&self) -> Nature {
+        let ops = self.ops.iter().map(|op| op.nature());
+        ops.chain([self.extractor.nature()]).max().unwrap_or(Nature::Static)
+    }
+
+    /// Runs the chain on a message. One that fails changes nothing.
+    pub(crate) fn run(
+        &self,
+        message: &mut Message<'_>,
+        effects: &mut dyn Effects,
+    ) -> Result<(), StepError> {
+        let value = self.extractor.read(message, effects.scope())?;
+        let (mark, resigned) = (effects.scope().mark(), effects.resigned());
+        let outcome = op::apply(&self.ops, &value, effects).and_then(|new| {
+            if new == value { Ok(()) } else { self.extractor.write(message, new, effects.scope()) }
+        });
+        match outcome {
+            Ok(()) => {
+                let finalizers = effects.scope().finalizers_since(&mark);
+                let later = message.finish(finalizers);
+                effects.scope().finalizers.extend(later);
+                Ok(())
+            }
+            Err(why) => {
+                effects.scope().rollback(mark);
+                effects.forget(resigned);
+                Err(why)
+            }
+        }
+    }
+
+    /// Whether steps work on a token after it was re-signed.
+    pub(crate) fn looks_at_its_token(&self) -> bool {
+        self.ops.iter().rev().skip(1).any(|op| op.nature() == Nature::Token)
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     json::Kind,
-    transform::did_you_mean,
+    transform::{Nature, Required, Scope, Text, did_you_mean, split_outside},
 };
 
 /// Where the signing key comes from.
@@ -54,6 +54,8 @@ pub struct ResignConfig {
     pub alg: Option<Alg>,
     /// Ignores a line feed at the end of an HMAC secret.
     pub trim_newline: bool,
+    /// The texts among them that hold placeholders, by what is written.
+    pub(crate) texts: BTreeMap<String, Text>,
 }
 
 /// Claims whose values are points in time (RFC 7519, section 4.1; OpenID Connect Core, section 2).
@@ -102,8 +104,8 @@ impl ResignConfig {
         let time = reader.time(found);
         let expires_in = reader.expires_in(found);
         let claims = reader.claims(found);
-        let kid = reader.plain("kid", found);
-        let prefixes = reader.plain("prefixes", found);
+        let (kid, prefixes) = (reader.get("kid"), reader.get("prefixes"));
+        let texts = reader.texts(found);
         if let (Some(KeySource::Inline(key)), Some(Some(alg))) = (&secret, alg)
             && let Err(why) = key.can_sign(alg)
         {
@@ -113,11 +115,9 @@ impl ResignConfig {
         Some(Self {
             secret: secret?,
             claims: claims?,
-            kid: kid?,
-            prefixes: prefixes?
-                .as_deref()
-                .unwrap_or("Bearer ,JWTBearer ")
-                .split(',')
+            kid: kid.map(str::to_owned),
+            prefixes: split_outside(prefixes.unwrap_or("Bearer ,JWTBearer "), ',')
+                .into_iter()
                 .filter(|prefix| !prefix.is_empty())
                 .map(str::to_owned)
                 .collect(),
@@ -126,7 +126,36 @@ impl ResignConfig {
             expires_in: expires_in?,
             alg: alg?,
             trim_newline: trim_newline?,
+            texts: texts?,
         })
+    }
+
+    /// The config with its placeholders resolved; `None` when it has none.
+    pub(crate) fn resolved(&self, scope: &mut Scope) -> Option<Self> {
+        if self.texts.is_empty() {
+            return None;
+        }
+        let mut resolve = |written: &mut String| {
+            if let Some(text) = self.texts.get(written) {
+                *written = text.resolve_string(scope);
+            }
+        };
+        let mut config = self.clone();
+        config.claims.iter_mut().for_each(|claim| resolve(&mut claim.1));
+        config.kid.iter_mut().for_each(&mut resolve);
+        config.prefixes.iter_mut().for_each(&mut resolve);
+        config.texts.clear();
+        Some(config)
+    }
+
+    /// What its placeholders depend on.
+    pub(crate) fn nature(&self) -> Nature {
+        self.texts.values().map(Text::nature).max().unwrap_or(Nature::Static)
+    }
+
+    /// What its placeholders need from a node.
+    pub(crate) fn require(&self, required: &mut Required, secrets: &mut Vec<SecretRef>) {
+        self.texts.values().for_each(|text| text.require(required, secrets));
     }
 }
 
@@ -280,38 +309,40 @@ impl Reader<'_> {
         seconds.map(Some)
     }
 
-    /// A value without placeholders: what is left in place would be signed as it stands.
-    fn plain(&self, name: &str, found: &mut Diagnostics) -> Option<Option<String>> {
-        let Some(value) = self.get(name) else { return Some(None) };
-        if value.contains("${{") {
-            found.push(
-                Diagnostic::error(
-                    "unsupported_placeholder",
-                    self.at(name),
-                    "placeholders are only supported in `secretPath`",
-                )
-                .hint("write the value itself"),
-            );
-            return None;
+    /// The texts that hold placeholders. A secret may be a claim as little as it may be a header: a client would read it.
+    fn texts(&self, found: &mut Diagnostics) -> Option<BTreeMap<String, Text>> {
+        let mut texts = BTreeMap::new();
+        for name in ["iss", "aud", "sub", "kid", "claims", "prefixes"] {
+            let separator = if matches!(name, "claims" | "prefixes") { ',' } else { '\0' };
+            for entry in split_outside(self.get(name).unwrap_or_default(), separator) {
+                let value = match split_outside(entry, '=').as_slice() {
+                    [_, value] if name == "claims" => value,
+                    _ => entry,
+                };
+                if value.contains("${{") {
+                    let text = Text::parse(value, &self.at(name), found)?;
+                    texts.insert(value.to_owned(), text);
+                }
+            }
         }
-        Some(Some(value.to_owned()))
+        Some(texts)
     }
 
     fn claims(&self, found: &mut Diagnostics) -> Option<Vec<(String, String)>> {
         let mut claims = Vec::new();
         let mut sound = true;
         for name in ["iss", "aud", "sub"] {
-            match self.plain(name, found) {
-                Some(value) => claims.extend(value.map(|value| (name.to_owned(), value))),
-                None => sound = false,
-            }
+            claims.extend(self.get(name).map(|value| (name.to_owned(), value.to_owned())));
         }
-        let listed = self.plain("claims", found);
-        for (nth, entry) in listed.as_ref()?.iter().flat_map(|text| text.split(',')).enumerate() {
-            match entry.split_once('=') {
-                Some((name, value)) if !name.trim().is_empty() && !value.contains('=') => {
+        let listed = self.get("claims").map(|text| split_outside(text, ',')).unwrap_or_default();
+        for (nth, entry) in listed.into_iter().enumerate() {
+            match split_outside(entry, '=').as_slice() {
+                [name, value] if !name.trim().is_empty() => {
                     let name = name.trim();
-                    if NUMERIC_DATES.contains(&name) && kind_of(value) != Some(Kind::Number) {
+                    if NUMERIC_DATES.contains(&name)
+                        && kind_of(value) != Some(Kind::Number)
+                        && !value.contains("${{")
+                    {
                         let message = format!(
                             "entry {nth}: `{name}` counts seconds since 1970, but the value is no number"
                         );
@@ -321,7 +352,7 @@ impl Reader<'_> {
                             message,
                         ));
                     }
-                    claims.push((name.to_owned(), value.to_owned()));
+                    claims.push((name.to_owned(), (*value).to_owned()));
                 }
                 _ => {
                     sound = false;
@@ -384,6 +415,32 @@ mod tests {
     }
 
     #[test]
+    fn placeholders_are_resolved_for_each_run() {
+        let (config, found) = parse(&[
+            ("secretPath", "a/b"),
+            ("sub", "${{user}}"),
+            ("claims", r#"exp=${{end}},id=${{rand_string:"[ab]{1,2}=x"}}"#),
+            ("prefixes", "${{scheme}} ,Bearer "),
+            ("kid", "${{env_var:KID}}"),
+        ]);
+        let config = config.unwrap();
+        assert_eq!(found, []);
+        assert_eq!(config.nature(), Nature::PerRequest);
+        let materials = crate::transform::Materials {
+            environment: BTreeMap::from([("KID".to_owned(), "k1".to_owned())]),
+            ..Default::default()
+        };
+        let world = Arc::new(crate::transform::World::new(Arc::new(materials)));
+        world.set_variable("user", "alice".into());
+        let mut scope = Scope::live(&world, crate::transform::Side::Response, 0);
+        let now = config.resolved(&mut scope).unwrap();
+        assert_eq!(now.claims[0], ("sub".to_owned(), "alice".to_owned()));
+        assert_eq!(now.claims[1].1, "${{end}}");
+        assert!(now.claims[2].1.ends_with("=x"), "{:?}", now.claims);
+        assert_eq!((now.kid.as_deref(), now.prefixes[1].as_str()), (Some("k1"), "Bearer "));
+    }
+
+    #[test]
     fn doubtful_settings_are_told_and_taken() {
         let (config, found) =
             parse(&[("secretPath", "a/b"), ("claims", "exp=never"), ("expiredIn", "5")]);
@@ -419,17 +476,13 @@ mod tests {
             "c.alg unknown_alg; c.timeClaims wrong_type; c.expiresIn wrong_type"
         );
         assert_eq!(
-            code(&[("secretPath", "a/b"), ("sub", "${{env_var:HOME}}")]),
-            "c.sub unsupported_placeholder"
+            code(&[("secretPath", "a/b"), ("sub", "${{secret:a/b}}")]),
+            "c.sub secret_not_allowed"
         );
         assert_eq!(code(&[("secretPath", "a/b"), ("matchAlg", "HS265")]), "c.matchAlg unknown_alg");
         assert_eq!(
             code(&[("secretPath", "a/b"), ("trim", "trailing-newline")]),
             "c.trim wrong_type"
-        );
-        assert_eq!(
-            code(&[("secretPath", "a/b"), ("prefixes", "${{x}} ")]),
-            "c.prefixes unsupported_placeholder"
         );
         assert_eq!(
             code(&[("key", "secret"), ("alg", "RS256")]),

@@ -1,218 +1,127 @@
 //! Extractors: where a chain reads its value and writes the result.
+//!
+//! The extractor decides which message a chain works on. Each kind has its line in [`KINDS`].
 
-use bytes::Bytes;
+mod body;
+mod empty;
+mod header;
+mod query;
+mod url;
 
-use super::{Node, Side, Step, did_you_mean};
-use crate::{
-    diagnostic::{Diagnostic, Diagnostics},
-    request::Parts,
-    snapshot::{Header, HttpResponse},
+use std::{fmt::Debug, sync::Arc};
+
+use super::{
+    Node, Side, Step, did_you_mean,
+    materials::Required,
+    message::Message,
+    op::{Nature, StepError},
+    world::Scope,
 };
+use crate::diagnostic::{Diagnostic, Diagnostics};
 
-/// Where a chain reads and writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Extractor {
-    RequestBody,
-    ResponseBody,
-    RequestHeader { name: String, index: usize },
-    ResponseHeader { name: String, index: usize },
-    QueryParameter { name: String, index: usize },
-    Url { index: Option<usize> },
-    Empty,
+/// An extractor that was read from a template.
+pub(crate) type Extractor = Arc<dyn Extract>;
+
+/// A kind of extractor.
+pub(crate) trait Extract: Debug + Send + Sync {
+    /// The message that it reads.
+    fn side(&self) -> Side;
+
+    /// Reads the value.
+    fn read(&self, message: &Message<'_>, scope: &mut Scope) -> Result<Vec<u8>, StepError>;
+
+    /// Writes the result. It is only called with something else than what was read.
+    fn write(
+        &self,
+        message: &mut Message<'_>,
+        value: Vec<u8>,
+        scope: &mut Scope,
+    ) -> Result<(), StepError>;
+
+    /// What the value depends on, besides the message.
+    fn nature(&self) -> Nature {
+        Nature::Static
+    }
+
+    /// What it needs from a node.
+    fn require(&self, _required: &mut Required) {}
 }
 
-const KNOWN: [&str; 9] = [
-    "res_body",
-    "http_res_body",
-    "req_body",
-    "http_req_body",
-    "http_req_header",
-    "http_res_header",
-    "http_queryparam",
-    "http_url",
-    "empty",
+type ParseExtractor = fn(&mut Step<'_>, &str, &mut Diagnostics) -> Option<Extractor>;
+
+/// A kind of extractor by its names.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) aliases: &'static [&'static str],
+    parse: ParseExtractor,
+}
+
+const fn kind(name: &'static str, aliases: &'static [&'static str], parse: ParseExtractor) -> Kind {
+    Kind { name, aliases, parse }
+}
+
+/// Every kind of extractor, sorted by name.
+pub(crate) const KINDS: &[Kind] = &[
+    kind("empty", &[], empty::parse),
+    kind("http_queryparam", &[], query::parse),
+    kind("http_req_header", &["http_header"], header::parse_request),
+    kind("http_res_header", &[], header::parse_response),
+    kind("http_url", &[], url::parse),
+    kind("req_body", &["http_req_body"], body::parse_request),
+    kind("res_body", &["http_res_body"], body::parse_response),
 ];
 
-impl Extractor {
-    pub(super) fn parse(node: Option<&Node>, path: &str, found: &mut Diagnostics) -> Option<Self> {
-        let Some(node) = node else {
-            found.push(Diagnostic::error("missing_field", path, "the chain has no `extractor`"));
-            return None;
-        };
-        let mut step = Step::parse(node, path, found)?;
-        let extractor = match step.kind.to_ascii_lowercase().as_str() {
-            "res_body" | "http_res_body" => Self::ResponseBody,
-            "req_body" | "http_req_body" => Self::RequestBody,
-            "empty" => Self::Empty,
-            "http_req_header" | "http_header" => {
-                let (name, index) = Self::named(&mut step, path, found)?;
-                Self::RequestHeader { name, index }
-            }
-            "http_res_header" => {
-                let (name, index) = Self::named(&mut step, path, found)?;
-                Self::ResponseHeader { name, index }
-            }
-            "http_queryparam" => {
-                let (name, index) = Self::named(&mut step, path, found)?;
-                Self::QueryParameter { name, index }
-            }
-            "http_url" => {
-                let index = step.optional("index").or_else(|| step.optional("subdirIndex"));
-                match index.map(|text| text.trim().parse::<usize>()) {
-                    None => Self::Url { index: None },
-                    Some(Ok(index)) => Self::Url { index: Some(index) },
-                    Some(Err(_)) => {
-                        found.push(Diagnostic::error(
-                            "wrong_type",
-                            format!("{path}.config.index"),
-                            "`index` is a number from 0",
-                        ));
-                        return None;
-                    }
-                }
-            }
-            other => {
-                found.push(
-                    Diagnostic::error(
-                        "unknown_extractor",
-                        format!("{path}.type"),
-                        format!("there is no extractor `{other}`"),
-                    )
-                    .hint(did_you_mean(other, &KNOWN)),
-                );
-                return None;
-            }
-        };
-        step.optional("deleteIfEmpty");
-        step.finish(path, found);
-        Some(extractor)
-    }
-
-    fn named(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<(String, usize)> {
-        let name = match step.optional("header") {
-            Some(name) => name,
-            None => step.required("name", path, found)?,
-        };
-        if name.is_empty() {
-            found.push(Diagnostic::error(
-                "missing_field",
-                format!("{path}.config.name"),
-                "the name is empty",
-            ));
-            return None;
-        }
-        Some((name, step.number("index", 0, path, found)?))
-    }
-
-    pub(super) fn side(&self) -> Side {
-        match self {
-            Self::ResponseBody | Self::ResponseHeader { .. } => Side::Response,
-            Self::RequestBody
-            | Self::RequestHeader { .. }
-            | Self::QueryParameter { .. }
-            | Self::Url { .. }
-            | Self::Empty => Side::Request,
-        }
-    }
-
-    /// Reads from a request; `None` when the place does not exist.
-    pub(crate) fn read_request(&self, parts: &Parts) -> Option<Vec<u8>> {
-        match self {
-            Self::RequestBody => Some(parts.body.to_vec()),
-            Self::RequestHeader { name, index } => {
-                Some(parts.header_at(name, *index).map(|value| value.to_vec()).unwrap_or_default())
-            }
-            Self::QueryParameter { name, index } => parts
-                .query
-                .iter()
-                .filter(|parameter| parameter.0 == *name)
-                .nth(*index)
-                .map(|parameter| parameter.1.clone().into_bytes()),
-            Self::Url { index: None } => Some(parts.path.clone().into_bytes()),
-            Self::Url { index: Some(index) } => {
-                parts.path.split('/').nth(*index + 1).map(|segment| segment.as_bytes().to_vec())
-            }
-            Self::Empty => Some(Vec::new()),
-            Self::ResponseBody | Self::ResponseHeader { .. } => None,
-        }
-    }
-
-    /// Writes to a request.
-    pub(crate) fn write_request(&self, parts: &mut Parts, value: Vec<u8>) {
-        match self {
-            Self::RequestBody => {
-                parts.body = value.into();
-                parts.body_hash = None;
-            }
-            Self::RequestHeader { name, index } => {
-                let place = parts
-                    .headers
-                    .iter_mut()
-                    .filter(|header| header.0.eq_ignore_ascii_case(name))
-                    .nth(*index);
-                match place {
-                    Some(header) => header.1 = value.into(),
-                    None => parts.headers.push((name.clone(), value.into())),
-                }
-            }
-            Self::QueryParameter { name, index } => {
-                if let Some(parameter) =
-                    parts.query.iter_mut().filter(|parameter| parameter.0 == *name).nth(*index)
-                {
-                    parameter.1 = String::from_utf8_lossy(&value).into_owned();
-                    parts.query.sort();
-                }
-            }
-            Self::Url { index: None } => parts.path = String::from_utf8_lossy(&value).into_owned(),
-            Self::Url { index: Some(index) } => {
-                let value = String::from_utf8_lossy(&value);
-                let segments: Vec<&str> = parts
-                    .path
-                    .split('/')
-                    .enumerate()
-                    .map(|(nth, segment)| if nth == *index + 1 { &value } else { segment })
-                    .collect();
-                parts.path = segments.join("/");
-            }
-            Self::Empty | Self::ResponseBody | Self::ResponseHeader { .. } => {}
-        }
-    }
-
-    /// Reads from a response.
-    pub(crate) fn read_response(&self, response: &HttpResponse) -> Option<Vec<u8>> {
-        match self {
-            Self::ResponseBody => Some(response.body.to_vec()),
-            Self::ResponseHeader { name, index } => Some(
-                nth_header(&response.headers, name, *index)
-                    .map(|header| header.value.to_vec())
-                    .unwrap_or_default(),
-            ),
-            _ => None,
-        }
-    }
-
-    /// Writes to a response.
-    pub(crate) fn write_response(&self, response: &mut HttpResponse, value: Vec<u8>) {
-        match self {
-            Self::ResponseBody => response.body = value.into(),
-            Self::ResponseHeader { name, index } => {
-                let place = response
-                    .headers
-                    .iter_mut()
-                    .filter(|header| header.name.eq_ignore_ascii_case(name))
-                    .nth(*index);
-                match place {
-                    Some(header) => header.value = value.into(),
-                    None => response
-                        .headers
-                        .push(Header { name: name.clone(), value: Bytes::from(value) }),
-                }
-            }
-            _ => {}
-        }
-    }
+/// Reads the `extractor` of a chain. A kind that is not known leaves out its chain and no other.
+pub(super) fn parse(node: Option<&Node>, path: &str, found: &mut Diagnostics) -> Option<Extractor> {
+    let Some(node) = node else {
+        found.push(Diagnostic::error("missing_field", path, "the chain has no `extractor`"));
+        return None;
+    };
+    let mut step = Step::parse(node, path, found)?;
+    let known = KINDS.iter().find(|kind| {
+        kind.name.eq_ignore_ascii_case(step.kind)
+            || kind.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(step.kind))
+    });
+    let Some(kind) = known else {
+        let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        found.push(
+            Diagnostic::warning(
+                "unknown_extractor",
+                format!("{path}.type"),
+                format!("there is no extractor `{}`; its chain is left out", step.kind),
+            )
+            .hint(did_you_mean(step.kind, &names)),
+        );
+        return None;
+    };
+    let extractor = (kind.parse)(&mut step, path, found)?;
+    step.finish(path, found);
+    Some(extractor)
 }
 
-fn nth_header<'a>(headers: &'a [Header], name: &str, index: usize) -> Option<&'a Header> {
-    headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)).nth(index)
+/// The `name` and `index` that several kinds have.
+fn named(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<(String, usize)> {
+    let name = match step.optional("header") {
+        Some(name) => name,
+        None => step.required("name", path, found)?,
+    };
+    if name.is_empty() {
+        found.push(Diagnostic::error(
+            "missing_field",
+            format!("{path}.config.name"),
+            "the name is empty",
+        ));
+        return None;
+    }
+    Some((name, step.number("index", 0, path, found)?))
+}
+
+/// What an extractor says of a message of the other side, which the runner never hands to it.
+fn other_side() -> StepError {
+    StepError::new("wrong_side", "the extractor works on the other message of the pair")
+}
+
+/// What an extractor says when its place does not exist.
+fn not_found(what: &str) -> StepError {
+    StepError::new("parameter_not_found", format!("{what} not found"))
 }

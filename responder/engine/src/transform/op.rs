@@ -2,38 +2,103 @@
 //!
 //! [`apply`] is the whole of the two-phase execution: a step that takes a part out of its value calls `apply` for the rest of the chain on
 //! that part and puts the result back. A result that equals what was taken out changes nothing, byte for byte.
+//!
+//! Each kind of step has its file and its line in [`KINDS`].
 
 mod base64;
+mod constant;
 mod json_path;
+mod jwt_resign;
 mod regex;
+mod signature_edit;
 mod split;
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
-pub(crate) use self::json_path::JsonPath;
-use self::{base64::Base64, regex::Pattern, split::Split};
-use super::{Node, Step, did_you_mean};
+use super::{Node, Step, did_you_mean, materials::Required, world::Scope};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
-    jwt::ResignConfig,
-    signature::Edit,
+    jwt::{ResignConfig, key::SecretRef},
 };
 
-/// One step.
-#[derive(Debug, Clone)]
-pub(crate) enum Op {
-    JsonPath(JsonPath),
-    Constant(String),
-    Regex(Pattern),
-    Split(Split),
-    Base64(Base64),
-    DeleteSig(String),
-    StoreSig(Option<String>),
-    JwtResign(Arc<ResignConfig>),
+/// A step that was read from a template.
+pub(crate) type Op = Arc<dyn Transform>;
+
+/// A kind of step.
+pub(crate) trait Transform: Debug + Send + Sync {
+    /// Works on a value, hands it to the `rest` of the chain by [`apply`], and returns what takes the value's place.
+    fn apply(
+        &self,
+        value: &[u8],
+        rest: &[Op],
+        effects: &mut dyn Effects,
+    ) -> Result<Vec<u8>, StepError>;
+
+    /// What its result depends on.
+    fn nature(&self) -> Nature {
+        Nature::Static
+    }
+
+    /// What it needs from a node: files, tables, environment variables and secrets.
+    fn require(&self, _required: &mut Required, _secrets: &mut Vec<SecretRef>) {}
+
+    /// Whether answers that come later may change because of it: it learns replacements.
+    fn learns(&self) -> bool {
+        false
+    }
 }
 
-const KNOWN: [&str; 8] =
-    ["json_path", "constant", "regex", "split", "base64", "delete_sig", "store_sig", "jwt_resign"];
+/// What the result of a step, and so of a chain, depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Nature {
+    /// On what was recorded only: the chain runs once, when the snapshot is compiled.
+    Static,
+    /// On a token, which is made anew: the compiler leaves a hole that is filled per request.
+    Token,
+    /// On the request, the clock, chance or what was remembered: the chain runs for each request.
+    PerRequest,
+}
+
+/// Where a kind of step does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Works {
+    /// In responders, and in what a load client would do alike.
+    Everywhere,
+    /// In a load client only: it is recognised, and a responder's chain that has it is left out for this reason.
+    GeneratorOnly(&'static str),
+}
+
+type ParseStep = fn(&mut Step<'_>, &str, &mut Diagnostics) -> Option<Op>;
+
+/// A kind of step by its names.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) aliases: &'static [&'static str],
+    pub(crate) works: Works,
+    parse: ParseStep,
+}
+
+const fn kind(name: &'static str, aliases: &'static [&'static str], parse: ParseStep) -> Kind {
+    Kind { name, aliases, works: Works::Everywhere, parse }
+}
+
+const fn generator_only(name: &'static str, why: &'static str) -> Kind {
+    Kind { name, aliases: &[], works: Works::GeneratorOnly(why), parse: |_, _, _| None }
+}
+
+/// Every kind of step, sorted by name.
+pub(crate) const KINDS: &[Kind] = &[
+    generator_only("aws_auth", "it signs requests that a load client sends to AWS"),
+    kind("base64", &[], base64::parse),
+    kind("constant", &[], constant::parse),
+    kind("delete_sig", &[], signature_edit::parse_delete),
+    kind("json_path", &[], json_path::parse),
+    kind("jwt_resign", &[], jwt_resign::parse),
+    kind("regex", &[], regex::parse),
+    generator_only("sasl_auth", "it authenticates connections that a load client makes to MongoDB"),
+    kind("split", &[], split::parse),
+    kind("store_sig", &[], signature_edit::parse_store),
+];
 
 /// Why a chain is skipped for one message. The message stays as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +131,8 @@ pub(crate) trait Effects {
     /// stays. `text` is the recorded value without quotes.
     fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>>;
 
-    /// Changes the signature.
-    fn edit_signature(&mut self, edit: Edit);
+    /// The run that the chain is part of.
+    fn scope(&mut self) -> &mut Scope;
 }
 
 /// Runs the steps on a value and returns what takes its place.
@@ -76,62 +141,43 @@ pub(crate) fn apply(
     value: &[u8],
     effects: &mut dyn Effects,
 ) -> Result<Vec<u8>, StepError> {
-    let Some((op, rest)) = ops.split_first() else { return Ok(value.to_vec()) };
-    match op {
-        Op::JsonPath(op) => op.apply(value, rest, effects),
-        Op::Regex(op) => op.apply(value, rest, effects),
-        Op::Split(op) => op.apply(value, rest, effects),
-        Op::Base64(op) => op.apply(value, rest, effects),
-        Op::Constant(new) => apply(rest, new.as_bytes(), effects),
-        Op::DeleteSig(key) => {
-            effects.edit_signature(Edit::Delete { key: key.clone() });
-            apply(rest, value, effects)
-        }
-        Op::StoreSig(key) => {
-            effects.edit_signature(Edit::Store { key: key.clone(), value: value.to_vec() });
-            apply(rest, value, effects)
-        }
-        Op::JwtResign(config) => {
-            let token = effects.resign(value, config)?;
-            apply(rest, &token, effects)
-        }
+    match ops.split_first() {
+        Some((op, rest)) => op.apply(value, rest, effects),
+        None => Ok(value.to_vec()),
     }
 }
 
-impl Op {
-    pub(super) fn parse(node: &Node, path: &str, found: &mut Diagnostics) -> Option<Self> {
-        let mut step = Step::parse(node, path, found)?;
-        let op = match step.kind.to_ascii_lowercase().as_str() {
-            "json_path" => Self::JsonPath(JsonPath::parse(&mut step, path, found)?),
-            "regex" => Self::Regex(Pattern::parse(&mut step, path, found)?),
-            "split" => Self::Split(Split::parse(&mut step, path, found)?),
-            "base64" => Self::Base64(Base64::parse(&mut step, path, found)?),
-            "constant" => {
-                let new = match step.optional("value") {
-                    Some(value) => value,
-                    None => step.required("new", path, found)?,
-                };
-                Self::Constant(Step::plain(new, &format!("{path}.config.new"), found)?)
-            }
-            "delete_sig" => Self::DeleteSig(step.required("key", path, found)?),
-            "store_sig" => Self::StoreSig(step.optional("key").filter(|key| !key.is_empty())),
-            "jwt_resign" => {
-                let config = ResignConfig::parse(&step.config, &format!("{path}.config"), found)?;
-                return Some(Self::JwtResign(Arc::new(config)));
-            }
-            other => {
-                found.push(
-                    Diagnostic::error(
-                        "unknown_transform",
-                        format!("{path}.type"),
-                        format!("there is no transform `{other}`"),
-                    )
-                    .hint(did_you_mean(other, &KNOWN)),
-                );
-                return None;
-            }
-        };
-        step.finish(path, found);
-        Some(op)
+/// Reads a step. A kind that is not known leaves out its chain and no other.
+pub(super) fn parse(node: &Node, path: &str, found: &mut Diagnostics) -> Option<Op> {
+    let mut step = Step::parse(node, path, found)?;
+    let Some(kind) = kind_of(step.kind) else {
+        let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        found.push(
+            Diagnostic::warning(
+                "unknown_transform",
+                format!("{path}.type"),
+                format!("there is no transform `{}`; its chain is left out", step.kind),
+            )
+            .hint(did_you_mean(step.kind, &names)),
+        );
+        return None;
+    };
+    if let Works::GeneratorOnly(why) = kind.works {
+        found.push(Diagnostic::warning(
+            "generator_only",
+            format!("{path}.type"),
+            format!("`{}` does not work in a responder: {why}; its chain is left out", kind.name),
+        ));
+        return None;
     }
+    let op = (kind.parse)(&mut step, path, found)?;
+    step.finish(path, found);
+    Some(op)
+}
+
+fn kind_of(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| {
+        kind.name.eq_ignore_ascii_case(name)
+            || kind.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use zeroize::Zeroizing;
+
 use super::{SecretRef, SigningKey};
 
 /// All keys of a node.
@@ -12,7 +14,7 @@ pub struct KeyRing {
 }
 
 /// One secret's key.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KeyEntry {
     /// The key in use: a broken new file does not take away the good one before it.
     pub key: Option<Arc<SigningKey>>,
@@ -20,6 +22,8 @@ pub struct KeyEntry {
     pub problem: Option<KeyProblem>,
     /// Grows each time the key is replaced.
     pub generation: u64,
+    /// The file, byte for byte, for templates that put a secret into an answer.
+    pub text: Option<Arc<Zeroizing<Vec<u8>>>>,
 }
 
 /// What is wrong with a key file. Holds nothing of its content.
@@ -53,5 +57,14 @@ impl KeyRing {
     /// All secrets and their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&SecretRef, &KeyEntry)> {
         self.keys.iter()
+    }
+}
+
+impl std::fmt::Debug for KeyEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyEntry")
+            .field("problem", &self.problem)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
     }
 }

@@ -1,16 +1,17 @@
 //! `base64`: works on what standard base64 hides. Something that is no base64 is handed on as it is, as the incumbent does.
 
+use std::sync::Arc;
+
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use super::{Effects, Op, StepError, apply};
+use super::{Effects, Op, StepError, Transform, apply};
 use crate::{diagnostic::Diagnostics, transform::Step};
 
-/// The parsed step.
-#[derive(Debug, Clone)]
-pub(crate) struct Base64 {
+#[derive(Debug)]
+struct Base64 {
     /// Padding may be absent when reading and is left out when writing; otherwise it is strict.
     lenient: bool,
 }
@@ -23,19 +24,14 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 const STRICT: GeneralPurpose = base64::engine::general_purpose::STANDARD;
 
-impl Base64 {
-    #[expect(clippy::unnecessary_wraps, reason = "all steps are parsed alike")]
-    pub(super) fn parse(
-        step: &mut Step<'_>,
-        _path: &str,
-        _found: &mut Diagnostics,
-    ) -> Option<Self> {
-        Some(Self {
-            lenient: step.optional("pad").is_none_or(|text| !text.eq_ignore_ascii_case("false")),
-        })
-    }
+#[expect(clippy::unnecessary_wraps, reason = "all steps are parsed alike")]
+pub(super) fn parse(step: &mut Step<'_>, _path: &str, _found: &mut Diagnostics) -> Option<Op> {
+    let lenient = step.optional("pad").is_none_or(|text| !text.eq_ignore_ascii_case("false"));
+    Some(Arc::new(Base64 { lenient }))
+}
 
-    pub(super) fn apply(
+impl Transform for Base64 {
+    fn apply(
         &self,
         value: &[u8],
         rest: &[Op],

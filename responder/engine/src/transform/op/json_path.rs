@@ -1,36 +1,35 @@
 //! `json_path`: works on a value inside a JSON document, which otherwise stays byte for byte.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use super::{Effects, Op, StepError, apply};
+use super::{Effects, Op, StepError, Transform, apply};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     json::{self, Kind, Located, Path},
     transform::Step,
 };
 
-/// The parsed step.
-#[derive(Debug, Clone)]
-pub(crate) struct JsonPath {
+#[derive(Debug)]
+struct JsonPath {
     path: Path,
     create: bool,
 }
 
-impl JsonPath {
-    pub(super) fn parse(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<Self> {
-        let at = format!("{path}.config.path");
-        let text = Step::plain(step.required("path", path, found)?, &at, found)?;
-        let create = step.optional("create").is_none_or(|text| !text.eq_ignore_ascii_case("false"));
-        match Path::parse(&text) {
-            Ok(path) => Some(Self { path, create }),
-            Err(why) => {
-                found.push(Diagnostic::error("bad_json_path", at, format!("`{text}`: {why}")));
-                None
-            }
+pub(super) fn parse(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<Op> {
+    let at = format!("{path}.config.path");
+    let text = Step::plain(step.required("path", path, found)?, &at, found)?;
+    let create = step.optional("create").is_none_or(|text| !text.eq_ignore_ascii_case("false"));
+    match Path::parse(&text) {
+        Ok(path) => Some(Arc::new(JsonPath { path, create })),
+        Err(why) => {
+            found.push(Diagnostic::error("bad_json_path", at, format!("`{text}`: {why}")));
+            None
         }
     }
+}
 
-    pub(super) fn apply(
+impl Transform for JsonPath {
+    fn apply(
         &self,
         doc: &[u8],
         rest: &[Op],
@@ -59,7 +58,9 @@ impl JsonPath {
         edits.dedup_by(|later, earlier| later.0.start < earlier.0.end);
         Ok(json::replace(doc, &edits))
     }
+}
 
+impl JsonPath {
     /// The path leads nowhere: the chain gets an empty value, and only something that it made of it is put in. A document without
     /// `access_token` therefore stays as it is.
     fn apply_missing(

@@ -1,16 +1,17 @@
 //! `regex`: works on the first match of a pattern, or on one of its groups; the result replaces every identical occurrence.
 
+use std::sync::Arc;
+
 use regex::bytes::Regex;
 
-use super::{Effects, Op, StepError, apply};
+use super::{Effects, Op, StepError, Transform, apply};
 use crate::{
     diagnostic::Diagnostics,
     transform::{Step, filter::compile_regex},
 };
 
-/// The parsed step.
-#[derive(Debug, Clone)]
-pub(crate) struct Pattern {
+#[derive(Debug)]
+struct Pattern {
     regex: Regex,
     group: usize,
 }
@@ -20,15 +21,15 @@ const MAX_SEARCHED: usize = 4 * 1024 * 1024;
 /// The value may not grow beyond this by replacing.
 const MAX_GROWN: usize = 64 * 1024 * 1024;
 
-impl Pattern {
-    pub(super) fn parse(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<Self> {
-        let at = format!("{path}.config.pattern");
-        let pattern = Step::plain(step.required("pattern", path, found)?, &at, found)?;
-        let group = step.number("captureGroup", 0, path, found)?;
-        Some(Self { regex: compile_regex(&pattern, &at, found)?, group })
-    }
+pub(super) fn parse(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<Op> {
+    let at = format!("{path}.config.pattern");
+    let pattern = step.required("pattern", path, found)?;
+    let group = step.number("captureGroup", 0, path, found)?;
+    Some(Arc::new(Pattern { regex: compile_regex(&pattern, &at, found)?, group }))
+}
 
-    pub(super) fn apply(
+impl Transform for Pattern {
+    fn apply(
         &self,
         value: &[u8],
         rest: &[Op],

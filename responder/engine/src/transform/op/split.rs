@@ -1,33 +1,34 @@
 //! `split`: works on one of the parts between literal separators.
 
-use super::{Effects, Op, StepError, apply};
+use std::sync::Arc;
+
+use super::{Effects, Op, StepError, Transform, apply};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     transform::Step,
 };
 
-/// The parsed step.
-#[derive(Debug, Clone)]
-pub(crate) struct Split {
+#[derive(Debug)]
+struct Split {
     separator: String,
     index: usize,
 }
 
-impl Split {
-    pub(super) fn parse(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<Self> {
-        let separator = step.optional("separator").unwrap_or_else(|| ",".to_owned());
-        if separator.is_empty() {
-            found.push(Diagnostic::error(
-                "wrong_type",
-                format!("{path}.config.separator"),
-                "the separator is empty",
-            ));
-            return None;
-        }
-        Some(Self { separator, index: step.number("index", 0, path, found)? })
+pub(super) fn parse(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) -> Option<Op> {
+    let separator = step.optional("separator").unwrap_or_else(|| ",".to_owned());
+    if separator.is_empty() {
+        found.push(Diagnostic::error(
+            "wrong_type",
+            format!("{path}.config.separator"),
+            "the separator is empty",
+        ));
+        return None;
     }
+    Some(Arc::new(Split { separator, index: step.number("index", 0, path, found)? }))
+}
 
-    pub(super) fn apply(
+impl Transform for Split {
+    fn apply(
         &self,
         value: &[u8],
         rest: &[Op],

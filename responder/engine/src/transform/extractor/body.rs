@@ -1,0 +1,60 @@
+//! `req_body` and `res_body`: the body's bytes.
+
+use std::sync::Arc;
+
+use super::{Extract, Extractor, other_side};
+use crate::{
+    diagnostic::Diagnostics,
+    transform::{Side, Step, message::Message, op::StepError, world::Scope},
+};
+
+#[derive(Debug)]
+struct Body(Side);
+
+#[expect(clippy::unnecessary_wraps, reason = "all extractors are parsed alike")]
+pub(super) fn parse_request(
+    _step: &mut Step<'_>,
+    _path: &str,
+    _found: &mut Diagnostics,
+) -> Option<Extractor> {
+    Some(Arc::new(Body(Side::Request)))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "all extractors are parsed alike")]
+pub(super) fn parse_response(
+    _step: &mut Step<'_>,
+    _path: &str,
+    _found: &mut Diagnostics,
+) -> Option<Extractor> {
+    Some(Arc::new(Body(Side::Response)))
+}
+
+impl Extract for Body {
+    fn side(&self) -> Side {
+        self.0
+    }
+
+    fn read(&self, message: &Message<'_>, _scope: &mut Scope) -> Result<Vec<u8>, StepError> {
+        match (message, self.0) {
+            (Message::Request(parts), Side::Request) => Ok(parts.body.to_vec()),
+            (Message::Response(reply), Side::Response) => Ok(reply.response.body.to_vec()),
+            _ => Err(other_side()),
+        }
+    }
+
+    fn write(
+        &self,
+        message: &mut Message<'_>,
+        value: Vec<u8>,
+        _scope: &mut Scope,
+    ) -> Result<(), StepError> {
+        match message {
+            Message::Request(parts) => {
+                parts.body = value.into();
+                parts.body_hash = None;
+            }
+            Message::Response(reply) => reply.response.body = value.into(),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! What chains share and remember: variables, learned replacements, materials; and one run's view of them.
+//!
+//! A [`World`] lives as long as a compiled snapshot. A [`Scope`] is one run of chains over one message. What a run wants to change in the
+//! world is kept in its scope until [`Scope::commit`], because a live request may be tried with several combinations of chains and only
+//! the one that finds an answer counts; a chain that fails is undone with [`Scope::rollback`].
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+
+use super::{Side, materials::Materials, replacements::Replacements};
+use crate::{
+    jwt::key::{KeyRing, SecretRef},
+    signature::Edit,
+};
+
+/// At most this many variables are remembered.
+const MAX_VARIABLES: usize = 100_000;
+
+/// What outlives a request.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) materials: Arc<Materials>,
+    pub(crate) replacements: Replacements,
+    variables: DashMap<String, Bytes>,
+    runs: AtomicU64,
+}
+
+impl World {
+    pub(crate) fn new(materials: Arc<Materials>) -> Self {
+        Self { materials, ..Self::default() }
+    }
+
+    /// A variable's value.
+    pub(crate) fn variable(&self, name: &str) -> Option<Bytes> {
+        self.variables.get(name).map(|value| value.clone())
+    }
+
+    pub(crate) fn set_variable(&self, name: &str, value: Bytes) {
+        if self.variables.len() < MAX_VARIABLES || self.variables.contains_key(name) {
+            self.variables.insert(name.to_owned(), value);
+        }
+    }
+
+    /// A number that no other run of this world got.
+    fn next_seed(&self) -> u64 {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        rapidhash::v3::rapidhash_v3_seeded(
+            &run.to_le_bytes(),
+            &rapidhash::v3::RapidSecrets::seed(self.materials.seed),
+        )
+    }
+}
+
+/// One run of chains over one message.
+pub(crate) struct Scope {
+    pub(crate) world: Arc<World>,
+    pub(crate) side: Side,
+    /// The current time in nanoseconds since the epoch; `None` while a snapshot is compiled.
+    pub(crate) now: Option<i64>,
+    /// When the pair was recorded.
+    pub(crate) recorded_at: Option<i64>,
+    /// The node's secrets; none while a snapshot is compiled and on requests.
+    pub(crate) secrets: Option<Arc<KeyRing>>,
+    /// What to do to a body once the chain is through.
+    pub(crate) finalizers: Vec<Finalizer>,
+    /// The edits of the signature.
+    pub(crate) edits: Vec<Edit>,
+    /// The values that steps which compare recorded with live ones have seen, by step.
+    pub(crate) captured: Vec<(usize, Vec<u8>)>,
+    /// The session that the chains gave the pair.
+    pub(crate) session: Option<Vec<u8>>,
+    /// How long the answer is held back.
+    pub(crate) delay: Duration,
+    stored: Vec<(String, Bytes)>,
+    learned: Vec<Learned>,
+    seed: u64,
+    drawn: u64,
+}
+
+/// A replacement to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Learned {
+    pub(crate) original: Vec<u8>,
+    pub(crate) replacement: Vec<u8>,
+    pub(crate) overwrite: bool,
+}
+
+/// Something done to a whole body after a chain.
+pub(crate) struct Finalizer {
+    /// Which bodies it changes.
+    pub(crate) of: Bodies,
+    /// The change; `None` leaves the body as it is.
+    pub(crate) edit: Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>,
+}
+
+/// Which bodies are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bodies {
+    Request,
+    Response,
+    Both,
+}
+
+/// How far a run had come.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    finalizers: usize,
+    edits: usize,
+    captured: usize,
+    stored: usize,
+    learned: usize,
+    delay: Duration,
+    session: Option<Vec<u8>>,
+}
+
+impl Scope {
+    /// A run over a recorded message, when a snapshot is compiled.
+    pub(crate) fn recorded(world: &Arc<World>, side: Side, recorded_at: Option<i64>) -> Self {
+        Self {
+            world: Arc::clone(world),
+            side,
+            now: None,
+            recorded_at,
+            secrets: None,
+            finalizers: Vec::new(),
+            edits: Vec::new(),
+            captured: Vec::new(),
+            session: None,
+            delay: Duration::ZERO,
+            stored: Vec::new(),
+            learned: Vec::new(),
+            seed: 0,
+            drawn: 0,
+        }
+    }
+
+    /// A run for a live request. `now` is in nanoseconds since the epoch.
+    pub(crate) fn live(world: &Arc<World>, side: Side, now: i64) -> Self {
+        Self { now: Some(now), seed: world.next_seed(), ..Self::recorded(world, side, None) }
+    }
+
+    /// A random number.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.drawn += 1;
+        rapidhash::v3::rapidhash_v3(&[self.seed.to_le_bytes(), self.drawn.to_le_bytes()].concat())
+    }
+
+    /// A variable's value, as this run sees it.
+    pub(crate) fn variable(&self, name: &str) -> Option<Bytes> {
+        let own = self.stored.iter().rev().find(|stored| stored.0 == name);
+        own.map_or_else(|| self.world.variable(name), |stored| Some(stored.1.clone()))
+    }
+
+    /// Remembers a variable.
+    pub(crate) fn store(&mut self, name: &str, value: Bytes) {
+        self.stored.push((name.to_owned(), value));
+    }
+
+    /// Remembers a replacement.
+    pub(crate) fn learn(&mut self, learned: Learned) {
+        self.learned.push(learned);
+    }
+
+    /// The text of a mounted secret.
+    pub(crate) fn secret(&self, secret: &SecretRef) -> Option<&[u8]> {
+        self.secrets.as_ref()?.get(secret)?.text.as_ref().map(|text| text.as_slice())
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            finalizers: self.finalizers.len(),
+            edits: self.edits.len(),
+            captured: self.captured.len(),
+            stored: self.stored.len(),
+            learned: self.learned.len(),
+            delay: self.delay,
+            session: self.session.clone(),
+        }
+    }
+
+    /// Undoes everything since a mark.
+    pub(crate) fn rollback(&mut self, mark: Mark) {
+        self.finalizers.truncate(mark.finalizers);
+        self.edits.truncate(mark.edits);
+        self.captured.truncate(mark.captured);
+        self.stored.truncate(mark.stored);
+        self.learned.truncate(mark.learned);
+        self.delay = mark.delay;
+        self.session = mark.session;
+    }
+
+    /// Takes the finalizers since a mark.
+    pub(crate) fn finalizers_since(&mut self, mark: &Mark) -> Vec<Finalizer> {
+        self.finalizers.split_off(mark.finalizers.min(self.finalizers.len()))
+    }
+
+    /// Makes the run's variables and replacements everybody's.
+    pub(crate) fn commit(&mut self) {
+        for (name, value) in self.stored.drain(..) {
+            self.world.set_variable(&name, value);
+        }
+        if !self.learned.is_empty() {
+            self.world.replacements.learn(std::mem::take(&mut self.learned));
+        }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("side", &self.side)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Finalizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finalizer").field("of", &self.of).finish_non_exhaustive()
+    }
+}
