@@ -58,6 +58,8 @@ struct Known {
     problem: Option<KeyProblem>,
     /// The generation of the ring in which the key was last replaced.
     generation: u64,
+    /// The file as it was last taken over.
+    text: Option<Arc<Zeroizing<Vec<u8>>>>,
     /// Content that was seen once and is taken when it is seen again.
     candidate: Option<Digest>,
 }
@@ -260,6 +262,7 @@ impl State {
             key: known.key.as_ref().map(|(key, _)| Arc::clone(key)),
             problem: known.problem.clone(),
             generation: known.generation,
+            text: known.text.clone(),
         };
         KeyRing::new(
             self.generation,
@@ -300,6 +303,7 @@ impl Known {
                     key: Some((Arc::new(key), digest)),
                     problem: None,
                     generation,
+                    text: Some(Arc::new(Zeroizing::new(bytes.to_vec()))),
                     candidate: None,
                 };
                 true

@@ -90,6 +90,9 @@ pub(crate) async fn serve_request(
         Outcome::Hit(hit) => {
             lane.hit(hit.resigned, hit.unsigned);
             lane.response_body(hit.body.len());
+            if !hit.delay.is_zero() {
+                tokio::time::sleep(hit.delay).await;
+            }
             write::hit(hit)
         }
         Outcome::Miss(replay) => {

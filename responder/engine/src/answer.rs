@@ -1,6 +1,6 @@
 //! Answers: what comes back for a request, and how it is put together from recorded bytes and freshly made values.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -27,6 +27,8 @@ pub struct Hit {
     pub resigned: u32,
     /// How many tokens in it are served as recorded, because their key cannot sign.
     pub unsigned: u32,
+    /// How long it is held back before it is sent.
+    pub delay: Duration,
 }
 
 /// Recorded bytes with holes.

@@ -7,8 +7,9 @@
 mod draft;
 mod headers;
 mod plan;
+mod ways;
 
-use std::{ops::Range, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -18,16 +19,17 @@ use crate::{
     body,
     diagnostic::{Diagnostic, Diagnostics},
     index::Index,
-    jwt::{TokenSlot, key::SecretRef},
+    jwt::{ResignConfig, TokenSlot, key::SecretRef},
     request::Parts,
     signature::Signature,
     snapshot::{HttpResponse, RrPair, Serve},
     test_config::TestConfig,
-    transform::{Chain, Side, Template},
+    transform::{Captured, Chain, Nature, Scope, Side, Template, World, message::Reply},
 };
 
 pub(crate) use draft::{Fill, token_error, validity_now};
 pub(crate) use plan::{Plan, run_on_response};
+use ways::Ways;
 
 /// A snapshot that is ready to answer once it is given keys.
 #[derive(Debug)]
@@ -38,6 +40,9 @@ pub struct CompiledSnapshot {
     pub(crate) fills: Vec<Fill>,
     pub(crate) slots: Vec<TokenSlot>,
     pub(crate) response_chains: Vec<Chain>,
+    pub(crate) world: Arc<World>,
+    /// Answers may hold values that its chains learn to replace.
+    pub(crate) learns: bool,
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -51,24 +56,36 @@ pub(crate) struct Instance {
     pub(crate) body: Bytes,
     /// The body is compressed with gzip.
     pub(crate) folded: bool,
-    pub(crate) signed: Option<Box<Signed>>,
+    /// How long the answer is held back.
+    pub(crate) delay: Duration,
+    /// What chains that compare recorded with live values have seen in the recording.
+    pub(crate) captured: Vec<Captured>,
+    pub(crate) living: Option<Box<Living>>,
 }
 
-/// An instance with tokens.
+/// An instance with parts that are made anew.
 #[derive(Debug)]
-pub(crate) struct Signed {
+pub(crate) struct Living {
     /// How many tokens are in it.
     pub(crate) tokens: u32,
     pub(crate) way: Way,
 }
 
-/// How an instance with tokens is made current.
+/// How an instance is made current.
 #[derive(Debug)]
 pub(crate) enum Way {
     /// By filling holes.
     Spliced { headers: Vec<(http::HeaderName, Spliced)>, plain_headers: HeaderMap, body: Spliced },
     /// By running the chains again.
-    Dynamic { response: HttpResponse, chains: Vec<usize>, slots: Range<usize> },
+    Dynamic { reply: Box<Reply>, chains: Vec<usize>, known: Vec<Known>, recorded_at: Option<i64> },
+}
+
+/// A token that chains which run per request are expected to meet.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) token: Vec<u8>,
+    pub(crate) config: Arc<ResignConfig>,
+    pub(crate) slot: usize,
 }
 
 impl CompiledSnapshot {
@@ -135,18 +152,22 @@ pub fn compile(
         fills: Vec::new(),
         slots: Vec::new(),
         response_chains,
+        world: template.world(),
+        learns: template.learns(),
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),
     };
+    let mut ways = Ways::new(&compiled);
     for pair in pairs {
-        compiled.add(&pair, &mut found);
+        compiled.add(&pair, &mut ways, &mut found);
     }
+    ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
 }
 
 impl CompiledSnapshot {
-    fn add(&mut self, pair: &RrPair, found: &mut Diagnostics) {
+    fn add(&mut self, pair: &RrPair, ways: &mut Ways, found: &mut Diagnostics) {
         if !(200..=999).contains(&pair.response.status) {
             let status = pair.response.status;
             found.push(
@@ -161,32 +182,92 @@ impl CompiledSnapshot {
         }
         let recorded = Parts::of_recorded(pair);
         let mut parts = recorded.clone();
-        let edits = self.plan.run_on_recorded(pair, &mut parts, found);
-        let signature = Signature::of(&parts, &edits);
-        let instance = self.prepare(pair, &recorded, found);
+        let scope = self.plan.run_on_recorded(pair, &mut parts, &self.world, found);
+        let signature = Signature::of(&parts, &scope.edits);
+        let mut instance = self.prepare(pair, &recorded, ways, found);
+        instance.captured.extend(scope.captured);
         self.index.add(&signature, self.instances.len());
         self.instances.push(instance);
     }
 
-    fn prepare(&mut self, pair: &RrPair, parts: &Parts, found: &mut Diagnostics) -> Instance {
-        let chains: Vec<usize> = self
-            .response_chains
-            .iter()
-            .enumerate()
-            .filter(|(_, chain)| chain.filters.admits(pair, parts))
-            .map(|(nth, _)| nth)
+    fn prepare(
+        &mut self,
+        pair: &RrPair,
+        parts: &Parts,
+        ways: &mut Ways,
+        found: &mut Diagnostics,
+    ) -> Instance {
+        let chains = &self.response_chains;
+        let admitted: Vec<usize> = (0..chains.len())
+            .filter(|nth| chains.get(*nth).is_some_and(|chain| chain.filters.admits(pair, parts)))
             .collect();
-        let mut response = pair.response.clone();
+        let mut reply = Reply::of(pair);
         // A 204 or 304 has no body, whatever the recording says (RFC 9110, sections 15.3.5 and 15.4.5).
-        if matches!(response.status, 204 | 304) {
-            response.body = Bytes::new();
+        if matches!(reply.response.status, 204 | 304) {
+            reply.response.body = Bytes::new();
         }
-        headers::settle_encoding(&mut response, pair, !chains.is_empty());
-        let unsigned = draft::without_tokens(&self.response_chains, &chains, &response);
-        let folded = body::is_gzip(&unsigned.body);
-        let headers = headers::served(&unsigned.headers, &name_of(pair), found);
-        let signed = draft::Draft::run(self, pair, &chains, response, found).map(Box::new);
-        Instance { status: unsigned.status, headers, body: unsigned.body, folded, signed }
+        let edited = !admitted.is_empty() || self.learns;
+        headers::settle_encoding(&mut reply.response, pair, edited);
+        let scope = || Scope::recorded(&self.world, Side::Response, pair.ts);
+        let captured = self.captures(&admitted, &reply, scope());
+        // What depends on nothing but the recording is done here and now, up to the first chain that does.
+        let fixed = |nth: &usize| chains.get(*nth).is_none_or(|c| c.nature() == Nature::Static);
+        let (first, rest) = admitted
+            .split_at(admitted.iter().position(|nth| !fixed(nth)).unwrap_or(admitted.len()));
+        let mut effects = plan::Untouched { scope: scope() };
+        run_on_response(chains, first, &mut reply, &mut effects, |chain, why| {
+            found.push(
+                Diagnostic::info(
+                    why.code,
+                    chain.path.clone(),
+                    format!("the chain is skipped: {why}"),
+                )
+                .subject(name_of(pair)),
+            );
+        });
+        let known_now: Vec<usize> = rest
+            .iter()
+            .copied()
+            .filter(|nth| chains.get(*nth).is_some_and(|c| c.nature() != Nature::PerRequest))
+            .collect();
+        let unsigned = draft::without_tokens(chains, &known_now, &reply, scope());
+        let living_scope = scope();
+        let living = if rest.is_empty() {
+            None
+        } else {
+            draft::Draft::run(self, pair, rest, &reply, living_scope, found).map(Box::new)
+        };
+        ways.count(&admitted, first.len(), living.as_deref());
+        let folded = body::is_gzip(&unsigned.response.body);
+        let headers = headers::served(&unsigned.response.headers, &name_of(pair), found);
+        Instance {
+            status: unsigned.response.status,
+            headers,
+            body: unsigned.response.body,
+            folded,
+            delay: unsigned.latency.unwrap_or_default(),
+            captured,
+            living,
+        }
+    }
+
+    /// What chains that learn from the difference between recording and answer see in the recording.
+    fn captures(&self, admitted: &[usize], reply: &Reply, scope: Scope) -> Vec<Captured> {
+        if !self.learns {
+            return Vec::new();
+        }
+        let mut effects = plan::Untouched { scope };
+        for nth in admitted {
+            // Each chain looks at the recording as it was, not at what others have made of it.
+            run_on_response(
+                &self.response_chains,
+                &[*nth],
+                &mut reply.clone(),
+                &mut effects,
+                |_, _| {},
+            );
+        }
+        effects.scope.captured
     }
 }
 

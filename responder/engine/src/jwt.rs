@@ -15,6 +15,7 @@ mod moment;
 mod slot;
 mod token;
 
+pub(crate) use self::token::with_claims;
 pub use self::{
     config::{KeySource, ResignConfig, TimeClaims},
     door::Door,

@@ -3,41 +3,36 @@
 //! [`Serving::answer`] is: normalise, request chains, signature, look-up, choose an instance, fill its holes. A token is signed at most
 //! once a second: within a second every replica gives the same token out, and a client that asks twice gets it twice.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-    sync::Arc,
-};
+mod binder;
+mod live;
+
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use crate::{
-    answer::{Answer, Hit},
+    answer::{Answer, Hit, Spliced},
     body,
-    compile::{CompiledSnapshot, Fill, Instance, Way, run_on_response, validity_now},
-    diagnostic::{Diagnostic, Diagnostics},
+    compile::{CompiledSnapshot, Fill, Instance, Way},
+    diagnostic::Diagnostic,
     index::Entry,
-    jwt::{
-        KeySource, ResignConfig, TokenSlot,
-        key::{KeyRing, SecretRef, SigningKey},
-    },
+    jwt::key::{KeyRing, SigningKey},
     near_miss::{self, NearMiss},
     request::{Parts, Request, host_key},
-    signature::{Edit, Signature},
-    snapshot::HttpResponse,
-    transform::op::{Effects, StepError},
+    signature::Signature,
+    transform::{Scope, Side},
 };
+use binder::Binder;
 
 /// A snapshot that answers.
 #[derive(Debug)]
 pub struct Serving {
     snapshot: Arc<CompiledSnapshot>,
     tokens: Vec<Token>,
+    keys: Arc<KeyRing>,
     diagnostics: Vec<Diagnostic>,
-    generation: u64,
 }
 
 /// A token slot and the key that signs it.
@@ -63,7 +58,7 @@ impl Serving {
             .collect();
         let mut diagnostics = snapshot.diagnostics().to_vec();
         diagnostics.extend(binder.finish(snapshot.required_secrets()));
-        Self { snapshot, tokens, diagnostics, generation: keys.generation() }
+        Self { snapshot, tokens, keys: Arc::new(keys.clone()), diagnostics }
     }
 
     /// The same snapshot with other keys; who comes next in a sequence stays as it is.
@@ -87,14 +82,14 @@ impl Serving {
     /// The generation of the key ring that it signs with.
     #[must_use]
     pub fn key_generation(&self) -> u64 {
-        self.generation
+        self.keys.generation()
     }
 
     /// Answers a request. `now` is in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn answer(&self, request: &Request<'_>, now: i64) -> Answer {
-        let Some(instance) = self.find(request) else { return Answer::Miss };
-        let mut hit = self.current(instance, now.div_euclid(NANOS));
+        let Some((instance, scope)) = self.find(request, now) else { return Answer::Miss };
+        let mut hit = self.current(instance, scope, now);
         if instance.folded && !accepts_gzip(request.headers) {
             unfold(&mut hit);
         }
@@ -105,24 +100,32 @@ impl Serving {
     #[must_use]
     pub fn near_miss(&self, request: &Request<'_>) -> NearMiss {
         let live = Parts::of_live(request);
-        let signature =
-            self.snapshot.plan.run_on_live(&live, |parts, edits| Some(Signature::of(parts, edits)));
+        let snapshot = &self.snapshot;
+        let signature = snapshot.plan.run_on_live(&live, &snapshot.world, 0, |parts, scope| {
+            Some(Signature::of(parts, &scope.edits))
+        });
         near_miss::nearest(
-            &signature.unwrap_or_else(|| Signature::of(&live, &[])),
-            &self.snapshot.index,
+            &signature.map_or_else(|| Signature::of(&live, &[]), |found| found.0),
+            &snapshot.index,
         )
     }
 
-    fn find(&self, request: &Request<'_>) -> Option<&Instance> {
-        let (plan, index) = (&self.snapshot.plan, &self.snapshot.index);
-        let entry = match self.find_as_it_comes(request) {
-            Ok(found) => found,
+    /// The instance whose turn it is, and the run of the chains that worked on the request, if any did.
+    fn find(&self, request: &Request<'_>, now: i64) -> Option<(&Instance, Option<Scope>)> {
+        let snapshot = &*self.snapshot;
+        let (entry, scope) = match self.find_as_it_comes(request) {
+            Ok(found) => (found?, None),
             Err(NeedsParts) => {
                 let live = Parts::of_live(request);
-                plan.run_on_live(&live, |parts, edits| index.get(&Signature::of(parts, edits)))
+                let look_up = |parts: &Parts, scope: &Scope| {
+                    snapshot.index.get(&Signature::of(parts, &scope.edits))
+                };
+                let (entry, scope) =
+                    snapshot.plan.run_on_live(&live, &snapshot.world, now, look_up)?;
+                (entry, (!snapshot.plan.is_empty()).then_some(scope))
             }
         };
-        self.snapshot.instances.get(entry?.next()?)
+        Some((snapshot.instances.get(entry.next()?)?, scope))
     }
 
     /// The short way for what most requests are: no chain works on them, and their host was recorded.
@@ -139,35 +142,77 @@ impl Serving {
         }
     }
 
-    fn current(&self, instance: &Instance, second: i64) -> Hit {
-        let tokens = instance.signed.as_ref().map_or(0, |signed| signed.tokens);
-        let fresh = instance.signed.as_ref().and_then(|signed| self.fresh(&signed.way, second));
-        let status = instance.status;
-        match fresh {
-            Some((headers, body)) => Hit { status, headers, body, resigned: tokens, unsigned: 0 },
-            None => Hit {
-                status,
-                headers: instance.headers.clone(),
-                body: instance.body.clone(),
-                resigned: 0,
-                unsigned: tokens,
+    fn current(&self, instance: &Instance, scope: Option<Scope>, now: i64) -> Hit {
+        let recorded = |unsigned: u32| Hit {
+            status: instance.status,
+            headers: instance.headers.clone(),
+            body: instance.body.clone(),
+            resigned: 0,
+            unsigned,
+            delay: instance.delay,
+        };
+        let hit = match instance.living.as_deref() {
+            None => recorded(0),
+            Some(living) => match &living.way {
+                Way::Dynamic { reply, chains, known, recorded_at } => {
+                    let scope = self.answering(scope, now, *recorded_at);
+                    let (mut hit, scope) =
+                        live::run(self, reply, chains, known, scope, now.div_euclid(NANOS));
+                    self.settle(instance, scope, &mut hit);
+                    return hit;
+                }
+                Way::Spliced { headers, plain_headers, body } => {
+                    match self.fill_all(headers, plain_headers, body, now.div_euclid(NANOS)) {
+                        Some((headers, body)) => Hit {
+                            headers,
+                            body,
+                            resigned: living.tokens,
+                            unsigned: 0,
+                            ..recorded(0)
+                        },
+                        None => recorded(living.tokens),
+                    }
+                }
             },
+        };
+        if scope.is_none() && !self.snapshot.learns {
+            return hit;
         }
+        let (mut hit, scope) = (hit, self.answering(scope, now, None));
+        self.settle(instance, scope, &mut hit);
+        hit
+    }
+
+    /// The run that goes on with the answer after it worked on the request.
+    fn answering(&self, scope: Option<Scope>, now: i64, recorded_at: Option<i64>) -> Scope {
+        let mut scope =
+            scope.unwrap_or_else(|| Scope::live(&self.snapshot.world, Side::Response, now));
+        scope.side = Side::Response;
+        scope.recorded_at = recorded_at;
+        scope.secrets = Some(Arc::clone(&self.keys));
+        scope
+    }
+
+    /// What is left to do when all chains are through.
+    fn settle(&self, instance: &Instance, mut scope: Scope, hit: &mut Hit) {
+        scope.learn_from(&instance.captured);
+        scope.commit();
+        live::finish(&self.snapshot.world, scope, hit);
     }
 
     /// Header fields and body with current tokens; `None` when one of them cannot be signed.
-    fn fresh(&self, way: &Way, second: i64) -> Option<(HeaderMap, Bytes)> {
-        let (headers, plain_headers, body) = match way {
-            Way::Spliced { headers, plain_headers, body } => (headers, plain_headers, body),
-            Way::Dynamic { response, chains, slots } => {
-                return self.run_again(response, chains, slots, second);
-            }
-        };
+    fn fill_all(
+        &self,
+        headers: &[(http::HeaderName, Spliced)],
+        plain_headers: &HeaderMap,
+        body: &Spliced,
+        second: i64,
+    ) -> Option<(HeaderMap, Bytes)> {
         let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, out);
         let mut all = plain_headers.clone();
         for (name, value) in headers {
             let value = Bytes::from(value.fill(fill)?);
-            all.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+            all.append(name.clone(), HeaderValue::from_maybe_shared(value).ok()?);
         }
         Some((all, Bytes::from(body.fill(fill)?)))
     }
@@ -198,160 +243,10 @@ impl Serving {
         token.signed.store(Some(Arc::new((second, bytes.clone()))));
         Some(bytes)
     }
-
-    fn run_again(
-        &self,
-        response: &HttpResponse,
-        chains: &[usize],
-        slots: &Range<usize>,
-        second: i64,
-    ) -> Option<(HeaderMap, Bytes)> {
-        let mut effects = LiveTokens {
-            serving: self,
-            next: slots.start,
-            first: slots.start,
-            end: slots.end,
-            second,
-            failed: false,
-        };
-        let mut response = response.clone();
-        run_on_response(
-            &self.snapshot.response_chains,
-            chains,
-            &mut response,
-            &mut effects,
-            |_, _| {},
-        );
-        if effects.failed {
-            return None;
-        }
-        let headers = crate::compile::served_headers(&response);
-        Some((headers, response.body))
-    }
 }
 
 /// A request that has to be taken apart to be matched.
 struct NeedsParts;
-
-/// Running chains per request: tokens come from the slots that the compiler made, in the same order.
-struct LiveTokens<'s> {
-    serving: &'s Serving,
-    next: usize,
-    first: usize,
-    end: usize,
-    second: i64,
-    failed: bool,
-}
-
-impl Effects for LiveTokens<'_> {
-    fn resign(&mut self, token: &[u8], config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
-        if token.is_empty() {
-            return Ok(Vec::new());
-        }
-        // The compiler made no slot for what is no token to re-sign, so the same test comes first.
-        TokenSlot::new(token, config, None).map_err(|why| crate::compile::token_error(&why))?;
-        let slot = self.next;
-        if slot >= self.end {
-            // A later chain met a token of ours. The next slot belongs to another response, perhaps to another user.
-            return Err(StepError::new("token_resigned_twice", "the token was re-signed already"));
-        }
-        self.next += 1;
-        self.serving.token(slot, self.second).map(|bytes| bytes.to_vec()).ok_or_else(|| {
-            self.failed = true;
-            StepError::new("not_signed", "the token's key cannot sign")
-        })
-    }
-
-    fn resigned(&self) -> usize {
-        self.next - self.first
-    }
-
-    fn forget(&mut self, resigned: usize) {
-        self.next = self.first + resigned;
-    }
-
-    fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {
-        let token = self.serving.snapshot.slots.get(self.next.checked_sub(1)?)?;
-        validity_now(name, text, token, self.second)
-    }
-
-    fn edit_signature(&mut self, _edit: Edit) {}
-}
-
-/// Finds the key of each token slot and what is wrong with it, once for each kind of mistake.
-struct Binder<'k> {
-    keys: &'k KeyRing,
-    found: Diagnostics,
-    said: BTreeSet<String>,
-    unsigned: BTreeMap<String, u64>,
-}
-
-impl<'k> Binder<'k> {
-    fn new(keys: &'k KeyRing) -> Self {
-        Self {
-            keys,
-            found: Diagnostics::default(),
-            said: BTreeSet::new(),
-            unsigned: BTreeMap::new(),
-        }
-    }
-
-    fn key_for(&mut self, slot: &TokenSlot) -> Option<Arc<SigningKey>> {
-        let (name, key) = match slot.secret() {
-            KeySource::Inline(key) => ("the key in the template".to_owned(), Some(Arc::clone(key))),
-            KeySource::Secret(secret) => {
-                (secret.to_string(), self.keys.get(secret).and_then(|entry| entry.key.clone()))
-            }
-        };
-        let Some(key) = key else {
-            *self.unsigned.entry(name).or_default() += 1;
-            return None;
-        };
-        let alg = slot.alg();
-        if let Err(why) = key.can_sign(alg) {
-            let message = format!(
-                "{name} cannot sign {}: {why}; tokens are served as recorded",
-                alg.as_str()
-            );
-            if self.said.insert(message.clone()) {
-                self.found.push(Diagnostic::error(why.code(), "", message).subject(name.clone()));
-            }
-            *self.unsigned.entry(name).or_default() += 1;
-            return None;
-        }
-        if let Some(weakness) = slot.weakness(&key)
-            && self.said.insert(format!("{name} {weakness}"))
-        {
-            self.found.push(Diagnostic::warning("key_weak", "", weakness).subject(name));
-        }
-        Some(key)
-    }
-
-    fn finish(mut self, required: &[SecretRef]) -> Vec<Diagnostic> {
-        for secret in required {
-            let name = secret.to_string();
-            let tokens = self.unsigned.get(&name).copied().unwrap_or(0);
-            match self.keys.get(secret) {
-                Some(entry) => {
-                    if let Some(problem) = &entry.problem {
-                        let kept = if entry.key.is_some() { "; the key before it stays in use" } else { "" };
-                        self.found.push(Diagnostic::error(problem.code, "", format!("{}{kept}", problem.message)).subject(name));
-                    }
-                }
-                None => self.found.push(
-                    Diagnostic::error(
-                        "secret_missing",
-                        "",
-                        format!("the secret {name} is not mounted; {tokens} recorded tokens are served as recorded"),
-                    )
-                    .hint(format!("put the signing key into <secret-dir>/{name}"))
-                    .subject(name),
-                ),
-            }
-        }
-        self.found.into_vec()
-    }
-}
 
 /// Whether a client takes gzip. A client that says nothing about codings gets none.
 fn accepts_gzip(headers: &HeaderMap) -> bool {

@@ -14,6 +14,7 @@ mod random;
 mod replacements;
 mod tables;
 mod text;
+mod variable;
 mod world;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -31,13 +32,15 @@ use message::Message;
 pub(crate) use op::Nature;
 use op::{Effects, Op, StepError};
 pub(crate) use text::{Text, split_outside};
-pub(crate) use world::{Scope, World};
+use variable::Variable;
+pub(crate) use world::{Captured, Scope, World};
 
 /// A transform template, ready to compile snapshots with.
 #[derive(Debug, Clone, Default)]
 pub struct Template {
     id: String,
     responder: Vec<Chain>,
+    variables: Vec<Variable>,
     generator: usize,
     materials: Arc<Materials>,
 }
@@ -85,19 +88,16 @@ impl Template {
         for (path, node) in section(root, &at, "responder", &mut found) {
             responder.extend(Chain::parse(&node, path, &mut found));
         }
-        for (path, _) in section(root, &at, "responderVariables", &mut found) {
-            found.push(
-                Diagnostic::warning(
-                    "unsupported_variable",
-                    path,
-                    "variables are not evaluated yet; the variable is ignored",
-                )
-                .hint("write its value where it is used"),
-            );
+        let variables = section(root, &at, "responderVariables", &mut found)
+            .into_iter()
+            .filter_map(|(path, node)| Variable::parse(&node, &path, &mut found))
+            .collect();
+        let generator = section(root, &at, "generator", &mut found);
+        for (path, node) in &generator {
+            check_generator(node, path, &mut found);
         }
-        // Generator chains work on traffic that a load client sends; they are checked for shape and otherwise left to it.
-        let generator = section(root, &at, "generator", &mut found).len();
-        (Self { id, responder, generator, materials: Arc::default() }, found)
+        let generator = generator.len();
+        (Self { id, responder, variables, generator, materials: Arc::default() }, found)
     }
 
     /// The template's own id.
@@ -142,16 +142,23 @@ impl Template {
 
     fn require(&self) -> (Required, Vec<SecretRef>) {
         let (mut required, mut secrets) = (Required::default(), Vec::new());
-        for chain in &self.responder {
-            chain.extractor.require(&mut required);
-            chain.ops.iter().for_each(|op| op.require(&mut required, &mut secrets));
+        let variables = self.variables.iter().map(|variable| (&variable.extractor, &variable.ops));
+        let chains = self.responder.iter().map(|chain| (&chain.extractor, &chain.ops));
+        for (extractor, ops) in variables.chain(chains) {
+            extractor.require(&mut required);
+            ops.iter().for_each(|op| op.require(&mut required, &mut secrets));
         }
         (required, secrets)
     }
 
+    /// Whether its chains learn to replace values in later answers.
+    pub(crate) fn learns(&self) -> bool {
+        self.responder.iter().flat_map(|chain| &chain.ops).any(|op| op.learns())
+    }
+
     /// The world that its chains start in.
     pub(crate) fn world(&self) -> Arc<World> {
-        Arc::new(World::new(Arc::clone(&self.materials)))
+        Arc::new(World::new(Arc::clone(&self.materials), self.variables.clone()))
     }
 
     pub(crate) fn chains(&self) -> &[Chain] {
@@ -175,24 +182,7 @@ impl Chain {
         }
         let filters = Filters::parse(node.get("filters"), &join(&path, "filters"), found);
         let extractor = extractor::parse(node.get("extractor"), &join(&path, "extractor"), found);
-        let steps = match node.get("transforms") {
-            Some(Node::List(steps)) => steps.as_slice(),
-            None | Some(Node::Null) => &[],
-            Some(_) => {
-                found.push(Diagnostic::error(
-                    "wrong_type",
-                    join(&path, "transforms"),
-                    "`transforms` is a list",
-                ));
-                return None;
-            }
-        };
-        let ops: Vec<Option<Op>> = steps
-            .iter()
-            .enumerate()
-            .map(|(nth, step)| op::parse(step, &format!("{path}.transforms[{nth}]"), found))
-            .collect();
-        let ops: Option<Vec<Op>> = ops.into_iter().collect();
+        let ops = parse_steps(node.get("transforms"), &join(&path, "transforms"), found);
         let chain = Self { filters: filters?, extractor: extractor?, ops: ops?, path };
         chain.check(found);
         Some(chain)
@@ -390,6 +380,34 @@ impl<'a> Step<'a> {
             ));
         }
     }
+}
+
+/// Reads a list of steps.
+fn parse_steps(node: Option<&Node>, path: &str, found: &mut Diagnostics) -> Option<Vec<Op>> {
+    let steps = match node {
+        Some(Node::List(steps)) => steps.as_slice(),
+        None | Some(Node::Null) => &[],
+        Some(_) => {
+            found.push(Diagnostic::error("wrong_type", path, "`transforms` is a list"));
+            return None;
+        }
+    };
+    // Every step is read before any verdict, so that one answer holds all findings.
+    let ops: Vec<Option<Op>> = steps
+        .iter()
+        .enumerate()
+        .map(|(nth, step)| op::parse(step, &format!("{path}[{nth}]"), found))
+        .collect();
+    ops.into_iter().collect()
+}
+
+/// Generator chains work on traffic that a load client sends and are left to it; only names that nobody knows are told.
+fn check_generator(node: &Node, path: &str, found: &mut Diagnostics) {
+    let mut all = Diagnostics::default();
+    Chain::parse(node, path.to_owned(), &mut all);
+    let unknown =
+        |why: &Diagnostic| why.code.starts_with("unknown_") && why.code != "unknown_field";
+    found.extend(all.into_vec().into_iter().filter(unknown));
 }
 
 /// The template inside the wrappers that snapshots and blueprints put around it.

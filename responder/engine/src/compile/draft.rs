@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{CompiledSnapshot, Signed, Way, headers, name_of, run_on_response};
+use super::{CompiledSnapshot, Known, Living, Way, headers, name_of, run_on_response};
 use crate::{
     answer::Spliced,
     diagnostic::{Diagnostic, Diagnostics},
     jwt::{ResignConfig, TokenError, TokenSlot},
-    signature::Edit,
     snapshot::{HttpResponse, RrPair, digest::Digest},
     transform::{
-        Chain,
-        op::{Effects, Op, StepError},
+        Chain, Nature, Scope,
+        message::Reply,
+        op::{Effects, StepError},
     },
 };
 
@@ -36,18 +36,21 @@ pub(crate) enum Follows {
     Issue,
 }
 
-/// The response as its chains leave it when no token can be signed: chains with `jwt_resign` are skipped.
+/// The reply as its chains leave it when no token can be signed: chains with `jwt_resign` are skipped.
 pub(super) fn without_tokens(
     chains: &[Chain],
     admitted: &[usize],
-    response: &HttpResponse,
-) -> HttpResponse {
-    let mut plain = response.clone();
-    run_on_response(chains, admitted, &mut plain, &mut NoTokens, |_, _| {});
+    reply: &Reply,
+    scope: Scope,
+) -> Reply {
+    let mut plain = reply.clone();
+    run_on_response(chains, admitted, &mut plain, &mut NoTokens { scope }, |_, _| {});
     plain
 }
 
-struct NoTokens;
+struct NoTokens {
+    scope: Scope,
+}
 
 impl Effects for NoTokens {
     fn resign(&mut self, token: &[u8], _config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
@@ -68,7 +71,9 @@ impl Effects for NoTokens {
         None
     }
 
-    fn edit_signature(&mut self, _edit: Edit) {}
+    fn scope(&mut self) -> &mut Scope {
+        &mut self.scope
+    }
 }
 
 /// Running the chains of one response.
@@ -81,30 +86,36 @@ pub(super) struct Draft<'c> {
     first_slot: usize,
     fills: &'c mut Vec<Fill>,
     slots: &'c mut Vec<TokenSlot>,
+    known: Vec<Known>,
+    scope: Scope,
 }
 
 impl Draft<'_> {
-    /// Runs the chains; `None` when no token was re-signed.
+    /// Runs the chains; `None` when nothing in the reply is made anew.
     pub(super) fn run(
         compiled: &mut CompiledSnapshot,
         pair: &RrPair,
         admitted: &[usize],
-        response: HttpResponse,
+        reply: &Reply,
+        scope: Scope,
         found: &mut Diagnostics,
-    ) -> Option<Signed> {
+    ) -> Option<Living> {
+        let chains = |of: &dyn Fn(&Chain) -> bool| {
+            admitted.iter().filter_map(|nth| compiled.response_chains.get(*nth)).any(of)
+        };
+        let per_request = compiled.learns || chains(&|chain| chain.nature() == Nature::PerRequest);
         let mut draft = Draft {
-            mark: unused_number(&response),
-            probes: admitted
-                .iter()
-                .filter_map(|nth| compiled.response_chains.get(*nth))
-                .any(looks_at_its_token),
+            mark: unused_number(&reply.response),
+            probes: per_request || chains(&Chain::looks_at_its_token),
             recorded_at: pair.ts,
             first_fill: compiled.fills.len(),
             first_slot: compiled.slots.len(),
             fills: &mut compiled.fills,
             slots: &mut compiled.slots,
+            known: Vec::new(),
+            scope,
         };
-        let mut marked = response.clone();
+        let mut marked = reply.clone();
         run_on_response(
             &compiled.response_chains,
             admitted,
@@ -118,38 +129,46 @@ impl Draft<'_> {
                     "not_json" | "path_not_found" | "alg_filtered" => {
                         Diagnostic::info(why.code, at, message)
                     }
+                    // It may find what it looks for once it runs for a request.
+                    _ if chain.nature() == Nature::PerRequest => {
+                        Diagnostic::info(why.code, at, message)
+                    }
                     _ => Diagnostic::warning(why.code, at, message),
                 };
                 found.push(finding.subject(name_of(pair)));
             },
         );
-        if draft.slots.len() == draft.first_slot {
+        let (mark, first_fill, first_slot) = (draft.mark, draft.first_fill, draft.first_slot);
+        let (probed, known) = (draft.probes, draft.known);
+        let tokens = u32::try_from(compiled.slots.len() - first_slot).unwrap_or(u32::MAX);
+        if tokens == 0 && !per_request {
             return None;
         }
-        let (mark, first_fill, first_slot) = (draft.mark, draft.first_fill, draft.first_slot);
-        let probed = draft.probes;
-        let tokens = u32::try_from(compiled.slots.len() - first_slot).unwrap_or(u32::MAX);
         let way = if probed {
             None
         } else {
-            splice(&mark, first_fill, compiled.fills.len(), marked, &name_of(pair), found)
+            let subject = name_of(pair);
+            splice(&mark, first_fill, compiled.fills.len(), marked.response, &subject, found)
         };
         let way = way.unwrap_or_else(|| {
-            found.push(
-                Diagnostic::info(
-                    "chain_per_request",
-                    "",
-                    "a re-signed token is worked on once more, so its chains run for each request",
-                )
-                .subject(name_of(pair)),
-            );
+            if !per_request {
+                found.push(
+                    Diagnostic::info(
+                        "chain_per_request",
+                        "",
+                        "a re-signed token is worked on once more, so its chains run for each request",
+                    )
+                    .subject(name_of(pair)),
+                );
+            }
             Way::Dynamic {
-                response,
+                reply: Box::new(reply.clone()),
                 chains: admitted.to_vec(),
-                slots: first_slot..compiled.slots.len(),
+                known,
+                recorded_at: pair.ts,
             }
         });
-        Some(Signed { tokens, way })
+        Some(Living { tokens, way })
     }
 }
 
@@ -167,6 +186,11 @@ impl Effects for Draft<'_> {
         let slot =
             TokenSlot::new(token, config, self.recorded_at).map_err(|why| token_error(&why))?;
         if self.probes {
+            self.known.push(Known {
+                token: token.to_vec(),
+                config: Arc::clone(config),
+                slot: self.slots.len(),
+            });
             self.slots.push(slot);
             return Ok(token.to_vec());
         }
@@ -181,6 +205,7 @@ impl Effects for Draft<'_> {
 
     fn forget(&mut self, resigned: usize) {
         self.slots.truncate(resigned);
+        self.known.retain(|known| known.slot < resigned);
         let kept = self.fills.iter().rposition(|fill| match fill {
             Fill::Token(slot) | Fill::Moment { slot, .. } => *slot < resigned,
         });
@@ -198,7 +223,9 @@ impl Effects for Draft<'_> {
         Some(self.stand_in(Fill::Moment { slot, text: text.to_owned(), follows }))
     }
 
-    fn edit_signature(&mut self, _edit: Edit) {}
+    fn scope(&mut self) -> &mut Scope {
+        &mut self.scope
+    }
 }
 
 impl Draft<'_> {
@@ -207,11 +234,6 @@ impl Draft<'_> {
         self.fills.push(fill);
         text.into_bytes()
     }
-}
-
-/// Whether steps of the chain work on a token that it re-signed.
-fn looks_at_its_token(chain: &Chain) -> bool {
-    chain.ops.iter().rev().skip(1).any(|op| matches!(op, Op::JwtResign(_)))
 }
 
 /// Why a chain stops at a token.

@@ -9,12 +9,12 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     jwt::ResignConfig,
     request::Parts,
-    signature::Edit,
-    snapshot::{HttpResponse, RrPair},
+    snapshot::RrPair,
     transform::{
-        Chain,
+        Chain, Scope, Side, World,
         filter::Verdict,
-        op::{Effects, StepError, apply},
+        message::{Message, Reply},
+        op::{Effects, StepError},
     },
 };
 
@@ -35,13 +35,19 @@ impl Plan {
         self.chains.is_empty()
     }
 
+    /// The chains, in the template's order.
+    pub(crate) fn chains(&self) -> &[Chain] {
+        &self.chains
+    }
+
     /// Runs the chains that admit a recorded pair.
     pub(super) fn run_on_recorded(
         &mut self,
         pair: &RrPair,
         parts: &mut Parts,
+        world: &Arc<World>,
         found: &mut Diagnostics,
-    ) -> Vec<Edit> {
+    ) -> Scope {
         let combination: Vec<usize> = self
             .chains
             .iter()
@@ -49,7 +55,8 @@ impl Plan {
             .filter(|(_, chain)| chain.filters.admits(pair, parts))
             .map(|(nth, _)| nth)
             .collect();
-        let edits = self.run(&combination, parts, |chain, why| {
+        let scope = Scope::recorded(world, Side::Request, pair.ts);
+        let scope = self.run(&combination, parts, scope, |chain, why| {
             found.push(
                 Diagnostic::info(
                     why.code,
@@ -62,17 +69,20 @@ impl Plan {
         if !self.combinations.contains(&combination) {
             self.combinations.push(combination);
         }
-        edits
+        scope
     }
 
     /// Runs each combination of chains that fits a live request and hands the outcomes on until one is taken.
     pub(crate) fn run_on_live<T>(
         &self,
         live: &Parts,
-        mut take: impl FnMut(&Parts, &[Edit]) -> Option<T>,
-    ) -> Option<T> {
+        world: &Arc<World>,
+        now: i64,
+        mut take: impl FnMut(&Parts, &Scope) -> Option<T>,
+    ) -> Option<(T, Scope)> {
         if self.chains.is_empty() {
-            return take(live, &[]);
+            let scope = Scope::live(world, Side::Request, now);
+            return take(live, &scope).map(|taken| (taken, scope));
         }
         let verdicts: Vec<Verdict> =
             self.chains.iter().map(|chain| chain.filters.admits_live(live)).collect();
@@ -85,8 +95,9 @@ impl Plan {
         };
         self.combinations.iter().filter(|combination| fits(combination)).find_map(|combination| {
             let mut parts = live.clone();
-            let edits = self.run(combination, &mut parts, |_, _| {});
-            take(&parts, &edits)
+            let scope = Scope::live(world, Side::Request, now);
+            let scope = self.run(combination, &mut parts, scope, |_, _| {});
+            take(&parts, &scope).map(|taken| (taken, scope))
         })
     }
 
@@ -94,38 +105,27 @@ impl Plan {
         &self,
         combination: &[usize],
         parts: &mut Parts,
+        scope: Scope,
         mut failed: impl FnMut(&Chain, &StepError),
-    ) -> Vec<Edit> {
-        let mut effects = RequestEffects::default();
-        for chain in combination.iter().filter_map(|nth| self.chains.get(*nth)) {
-            let Some(value) = chain.extractor.read_request(parts) else {
-                failed(
-                    chain,
-                    &StepError::new("parameter_not_found", "what the extractor names is not there"),
-                );
-                continue;
-            };
-            let kept = effects.edits.len();
-            match apply(&chain.ops, &value, &mut effects) {
-                Ok(new) if new != value => chain.extractor.write_request(parts, new),
-                Ok(_) => {}
-                Err(why) => {
-                    effects.edits.truncate(kept);
-                    failed(chain, &why);
-                }
+    ) -> Scope {
+        let mut effects = Untouched { scope };
+        for nth in combination {
+            let Some(chain) = self.chains.get(*nth) else { continue };
+            effects.scope.chain = *nth;
+            if let Err(why) = chain.run(&mut Message::Request(parts), &mut effects) {
+                failed(chain, &why);
             }
         }
-        effects.edits
+        effects.scope
     }
 }
 
-/// On the request side chains edit signatures and re-sign nothing.
-#[derive(Debug, Default)]
-struct RequestEffects {
-    edits: Vec<Edit>,
+/// Tokens stay as they are: on requests, whose tokens a client presents, and where chains only look.
+pub(super) struct Untouched {
+    pub(super) scope: Scope,
 }
 
-impl Effects for RequestEffects {
+impl Effects for Untouched {
     fn resign(&mut self, token: &[u8], _config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
         Ok(token.to_vec())
     }
@@ -140,8 +140,8 @@ impl Effects for RequestEffects {
         None
     }
 
-    fn edit_signature(&mut self, edit: Edit) {
-        self.edits.push(edit);
+    fn scope(&mut self) -> &mut Scope {
+        &mut self.scope
     }
 }
 
@@ -149,20 +149,15 @@ impl Effects for RequestEffects {
 pub(crate) fn run_on_response(
     chains: &[Chain],
     admitted: &[usize],
-    response: &mut HttpResponse,
+    reply: &mut Reply,
     effects: &mut dyn Effects,
     mut failed: impl FnMut(&Chain, &StepError),
 ) {
-    for chain in admitted.iter().filter_map(|nth| chains.get(*nth)) {
-        let Some(value) = chain.extractor.read_response(response) else { continue };
-        let resigned = effects.resigned();
-        match apply(&chain.ops, &value, effects) {
-            Ok(new) if new != value => chain.extractor.write_response(response, new),
-            Ok(_) => {}
-            Err(why) => {
-                effects.forget(resigned);
-                failed(chain, &why);
-            }
+    for nth in admitted {
+        let Some(chain) = chains.get(*nth) else { continue };
+        effects.scope().chain = *nth;
+        if let Err(why) = chain.run(&mut Message::Response(reply), effects) {
+            failed(chain, &why);
         }
     }
 }

@@ -430,7 +430,7 @@ mod tests {
             environment: BTreeMap::from([("KID".to_owned(), "k1".to_owned())]),
             ..Default::default()
         };
-        let world = Arc::new(crate::transform::World::new(Arc::new(materials)));
+        let world = Arc::new(crate::transform::World::new(Arc::new(materials), Vec::new()));
         world.set_variable("user", "alice".into());
         let mut scope = Scope::live(&world, crate::transform::Side::Response, 0);
         let now = config.resolved(&mut scope).unwrap();

@@ -74,6 +74,7 @@ fn ring(key: Option<&[u8]>) -> KeyRing {
                 key: Some(Arc::new(SigningKey::parse(key).unwrap())),
                 problem: None,
                 generation: 1,
+                text: Some(Arc::new(key.to_vec().into())),
             },
         )
     });
@@ -144,7 +145,8 @@ fn template(steps: &str) -> String {
 }
 
 fn codes(found: &[Diagnostic]) -> Vec<&str> {
-    found.iter().map(|d| d.code).collect()
+    // How chains were compiled is told of every template.
+    found.iter().map(|d| d.code).filter(|code| *code != "chain_compiled").collect()
 }
 
 #[test]

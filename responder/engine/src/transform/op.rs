@@ -42,6 +42,11 @@ pub(crate) trait Transform: Debug + Send + Sync {
     /// What it needs from a node: files, tables, environment variables and secrets.
     fn require(&self, _required: &mut Required, _secrets: &mut Vec<SecretRef>) {}
 
+    /// Whether each call goes one further, through a table or a list.
+    fn advances(&self) -> bool {
+        false
+    }
+
     /// Whether answers that come later may change because of it: it learns replacements.
     fn learns(&self) -> bool {
         false

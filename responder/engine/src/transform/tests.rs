@@ -3,14 +3,22 @@
 use std::sync::Arc;
 
 use super::op::{Effects, StepError, apply};
-use super::{Chain, Template};
-use crate::{diagnostic::Diagnostic, jwt::ResignConfig, signature::Edit};
+use super::{Chain, Scope, Side, Template, World};
+use crate::{diagnostic::Diagnostic, jwt::ResignConfig};
 
 /// Re-signing is `<token>!`, so that chains can be tested without keys.
-#[derive(Default)]
 struct Marks {
     resigned: usize,
-    edits: Vec<Edit>,
+    scope: Scope,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            resigned: 0,
+            scope: Scope::recorded(&Arc::new(World::default()), Side::Response, None),
+        }
+    }
 }
 
 impl Effects for Marks {
@@ -37,8 +45,8 @@ impl Effects for Marks {
         (name == "expires_in").then(|| format!("{text}0").into_bytes())
     }
 
-    fn edit_signature(&mut self, edit: Edit) {
-        self.edits.push(edit);
+    fn scope(&mut self) -> &mut Scope {
+        &mut self.scope
     }
 }
 
@@ -150,7 +158,7 @@ fn every_mistake_is_reported_at_its_place() {
     let json = br#"{"responder":[
         {"extractor":{"type":"res_bodi"},"transforms":[{"type":"jwt_resing"},{"type":"regex","config":{"pattern":"("}}]},
         {"filters":{"filters":[{"include":true,"detectedLokation":"/"}]},"extractor":{"type":"http_res_header"},"transforms":[]},
-        {"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"a.#(b)"}},{"type":"constant","config":{"new":"${{env_var:X}}"}}]}
+        {"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"a.#(b)"}},{"type":"regex","config":{"pattern":"["}}]}
     ]}"#;
     let (_, found) = Template::parse(json);
     let found: Vec<_> = found.as_slice().iter().map(|d| (d.code, d.path.as_str())).collect();
@@ -164,18 +172,42 @@ fn every_mistake_is_reported_at_its_place() {
             ("unknown_filter", "responder[1].filters.filters[0].detectedLokation"),
             ("missing_field", "responder[1].extractor.config.name"),
             ("bad_json_path", "responder[2].transforms[0].config.path"),
-            ("unsupported_placeholder", "responder[2].transforms[1].config.new"),
+            ("bad_regex", "responder[2].transforms[1].config.pattern"),
         ]
     );
 }
 
 #[test]
-fn what_is_ignored_is_named() {
-    let (_, found) = Template::parse(
-        br#"{"id":"t","responderVariables":[{"name":"x","config":{}}],"generatorVariables":[]}"#,
+fn a_chain_that_cannot_be_built_leaves_the_others_alone() {
+    let (template, found) = Template::parse(
+        br#"{"id":"t","responder":[
+            {"extractor":{"type":"res_body"},"transforms":[{"type":"json_paht","config":{"path":"a"}}]},
+            {"extractor":{"type":"res_body"},"transforms":[{"type":"constant","config":{"new":"x"}}]},
+            {"extractor":{"type":"req_body"},"transforms":[{"type":"aws_auth","config":{}}]}
+        ]}"#,
     );
-    assert_eq!(found.as_slice()[0].path, "responderVariables[0]");
-    assert!(!found.has_errors());
+    assert_eq!(template.responder_chains(), 1);
+    let found: Vec<_> = found.as_slice().iter().map(|d| (d.code, d.hint.as_str())).collect();
+    assert_eq!(found, [("unknown_transform", "did you mean `json_path`?"), ("generator_only", "")]);
+}
+
+#[test]
+fn variables_are_read_and_their_mistakes_named() {
+    let (_, found) = Template::parse(
+        br#"{"Id":"t","ResponderVariables":[
+            {"Name":"day","Config":{"Extractor":{"Type":"empty"},"Transforms":[{"Type":"constant","Config":{"New":"x"}}]}},
+            {"name":"","config":{}},
+            {"name":"y","config":{"extractor":{"type":"empty"},"transforms":[{"type":"json_paht"}]}}
+        ],"generatorVariables":[]}"#,
+    );
+    let found: Vec<_> = found.as_slice().iter().map(|d| (d.code, d.path.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            ("missing_field", "responderVariables[1].name"),
+            ("unknown_transform", "responderVariables[2].config.transforms[0].type"),
+        ]
+    );
 }
 
 #[test]

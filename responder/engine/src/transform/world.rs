@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,12 +16,14 @@ use std::{
 use bytes::Bytes;
 use dashmap::DashMap;
 
-use super::{Side, materials::Materials, replacements::Replacements};
+use super::{Side, Variable, materials::Materials, replacements::Replacements};
 use crate::{
     jwt::key::{KeyRing, SecretRef},
     signature::Edit,
 };
 
+/// An answer is held back this long at the most.
+const MAX_DELAY: Duration = Duration::from_secs(60);
 /// At most this many variables are remembered.
 const MAX_VARIABLES: usize = 100_000;
 
@@ -31,12 +33,14 @@ pub(crate) struct World {
     pub(crate) materials: Arc<Materials>,
     pub(crate) replacements: Replacements,
     variables: DashMap<String, Bytes>,
+    declared: Vec<Variable>,
+    started: OnceLock<()>,
     runs: AtomicU64,
 }
 
 impl World {
-    pub(crate) fn new(materials: Arc<Materials>) -> Self {
-        Self { materials, ..Self::default() }
+    pub(crate) fn new(materials: Arc<Materials>, declared: Vec<Variable>) -> Self {
+        Self { materials, declared, ..Self::default() }
     }
 
     /// A variable's value.
@@ -64,6 +68,8 @@ impl World {
 pub(crate) struct Scope {
     pub(crate) world: Arc<World>,
     pub(crate) side: Side,
+    /// Which chain of its side is running.
+    pub(crate) chain: usize,
     /// The current time in nanoseconds since the epoch; `None` while a snapshot is compiled.
     pub(crate) now: Option<i64>,
     /// When the pair was recorded.
@@ -74,8 +80,8 @@ pub(crate) struct Scope {
     pub(crate) finalizers: Vec<Finalizer>,
     /// The edits of the signature.
     pub(crate) edits: Vec<Edit>,
-    /// The values that steps which compare recorded with live ones have seen, by step.
-    pub(crate) captured: Vec<(usize, Vec<u8>)>,
+    /// The values that steps which compare recorded with live ones have seen.
+    pub(crate) captured: Vec<Captured>,
     /// The session that the chains gave the pair.
     pub(crate) session: Option<Vec<u8>>,
     /// How long the answer is held back.
@@ -84,6 +90,15 @@ pub(crate) struct Scope {
     learned: Vec<Learned>,
     seed: u64,
     drawn: u64,
+}
+
+/// A value that a chain has seen, to be compared with what it sees in the other of recorded and live message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Captured {
+    pub(crate) side: Side,
+    pub(crate) chain: usize,
+    pub(crate) value: Vec<u8>,
+    pub(crate) overwrite: bool,
 }
 
 /// A replacement to be.
@@ -128,6 +143,7 @@ impl Scope {
         Self {
             world: Arc::clone(world),
             side,
+            chain: 0,
             now: None,
             recorded_at,
             secrets: None,
@@ -145,7 +161,20 @@ impl Scope {
 
     /// A run for a live request. `now` is in nanoseconds since the epoch.
     pub(crate) fn live(world: &Arc<World>, side: Side, now: i64) -> Self {
-        Self { now: Some(now), seed: world.next_seed(), ..Self::recorded(world, side, None) }
+        let new = || Self {
+            now: Some(now),
+            seed: world.next_seed(),
+            ..Self::recorded(world, side, None)
+        };
+        if world.declared.is_empty() {
+            return new();
+        }
+        world.started.get_or_init(|| {
+            let once = world.declared.iter().filter(|variable| !variable.per_pair());
+            once.fold(new(), |scope, variable| variable.evaluate(scope)).commit();
+        });
+        let per_pair = world.declared.iter().filter(|variable| variable.per_pair());
+        per_pair.fold(new(), |scope, variable| variable.evaluate(scope))
     }
 
     /// A random number.
@@ -168,6 +197,27 @@ impl Scope {
     /// Remembers a replacement.
     pub(crate) fn learn(&mut self, learned: Learned) {
         self.learned.push(learned);
+    }
+
+    /// Learns that what was `recorded` is now what this run captured.
+    pub(crate) fn learn_from(&mut self, recorded: &[Captured]) {
+        let captured = std::mem::take(&mut self.captured);
+        let of = |all: &[Captured], side: Side, chain: usize| -> Vec<Captured> {
+            all.iter().filter(|one| one.side == side && one.chain == chain).cloned().collect()
+        };
+        let mut chains: Vec<(Side, usize)> =
+            captured.iter().map(|one| (one.side, one.chain)).collect();
+        chains.dedup();
+        for (side, chain) in chains {
+            let pairs = of(recorded, side, chain).into_iter().zip(of(&captured, side, chain));
+            for (recorded, live) in pairs.filter(|(recorded, live)| recorded.value != live.value) {
+                self.learned.push(Learned {
+                    original: recorded.value,
+                    replacement: live.value,
+                    overwrite: live.overwrite,
+                });
+            }
+        }
     }
 
     /// The text of a mounted secret.
@@ -201,6 +251,11 @@ impl Scope {
     /// Takes the finalizers since a mark.
     pub(crate) fn finalizers_since(&mut self, mark: &Mark) -> Vec<Finalizer> {
         self.finalizers.split_off(mark.finalizers.min(self.finalizers.len()))
+    }
+
+    /// Holds the answer back for longer.
+    pub(crate) fn hold_back(&mut self, delay: Duration) {
+        self.delay = self.delay.saturating_add(delay).min(MAX_DELAY);
     }
 
     /// Makes the run's variables and replacements everybody's.

@@ -24,7 +24,7 @@ fn scope() -> Scope {
         environment: BTreeMap::from([("REGION".to_owned(), "eu".to_owned())]),
         seed: 1,
     };
-    let world = Arc::new(World::new(Arc::new(materials)));
+    let world = Arc::new(World::new(Arc::new(materials), Vec::new()));
     world.set_variable("user", Bytes::from_static(b"u1"));
     Scope::live(&world, Side::Response, 0)
 }

@@ -1,0 +1,89 @@
+//! Joining token slots with keys, and what is wrong with the keys.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics},
+    jwt::{
+        KeySource, TokenSlot,
+        key::{KeyRing, SecretRef, SigningKey},
+    },
+};
+
+/// Finds the key of each token slot and what is wrong with it, once for each kind of mistake.
+pub(super) struct Binder<'k> {
+    keys: &'k KeyRing,
+    found: Diagnostics,
+    said: BTreeSet<String>,
+    unsigned: BTreeMap<String, u64>,
+}
+
+impl<'k> Binder<'k> {
+    pub(super) fn new(keys: &'k KeyRing) -> Self {
+        Self {
+            keys,
+            found: Diagnostics::default(),
+            said: BTreeSet::new(),
+            unsigned: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn key_for(&mut self, slot: &TokenSlot) -> Option<Arc<SigningKey>> {
+        let (name, key) = match slot.secret() {
+            KeySource::Inline(key) => ("the key in the template".to_owned(), Some(Arc::clone(key))),
+            KeySource::Secret(secret) => {
+                (secret.to_string(), self.keys.get(secret).and_then(|entry| entry.key.clone()))
+            }
+        };
+        let Some(key) = key else {
+            *self.unsigned.entry(name).or_default() += 1;
+            return None;
+        };
+        let alg = slot.alg();
+        if let Err(why) = key.can_sign(alg) {
+            let message = format!(
+                "{name} cannot sign {}: {why}; tokens are served as recorded",
+                alg.as_str()
+            );
+            if self.said.insert(message.clone()) {
+                self.found.push(Diagnostic::error(why.code(), "", message).subject(name.clone()));
+            }
+            *self.unsigned.entry(name).or_default() += 1;
+            return None;
+        }
+        if let Some(weakness) = slot.weakness(&key)
+            && self.said.insert(format!("{name} {weakness}"))
+        {
+            self.found.push(Diagnostic::warning("key_weak", "", weakness).subject(name));
+        }
+        Some(key)
+    }
+
+    pub(super) fn finish(mut self, required: &[SecretRef]) -> Vec<Diagnostic> {
+        for secret in required {
+            let name = secret.to_string();
+            let tokens = self.unsigned.get(&name).copied().unwrap_or(0);
+            match self.keys.get(secret) {
+                Some(entry) => {
+                    if let Some(problem) = &entry.problem {
+                        let kept = if entry.key.is_some() { "; the key before it stays in use" } else { "" };
+                        self.found.push(Diagnostic::error(problem.code, "", format!("{}{kept}", problem.message)).subject(name));
+                    }
+                }
+                None => self.found.push(
+                    Diagnostic::error(
+                        "secret_missing",
+                        "",
+                        format!("the secret {name} is not mounted; {tokens} recorded tokens are served as recorded"),
+                    )
+                    .hint(format!("put the signing key into <secret-dir>/{name}"))
+                    .subject(name),
+                ),
+            }
+        }
+        self.found.into_vec()
+    }
+}

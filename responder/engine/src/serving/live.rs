@@ -1,0 +1,192 @@
+//! Running an answer's chains for a request, and what comes after the chains of any answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::Serving;
+use crate::{
+    answer::Hit,
+    body,
+    compile::{Known, run_on_response, token_error, validity_now},
+    jwt::{KeySource, ResignConfig, TokenSlot, with_claims},
+    transform::{
+        Scope, World,
+        message::Reply,
+        op::{Effects, StepError},
+    },
+};
+
+/// Runs the chains of an answer.
+pub(super) fn run(
+    serving: &Serving,
+    recorded: &Reply,
+    chains: &[usize],
+    known: &[Known],
+    scope: Scope,
+    second: i64,
+) -> (Hit, Scope) {
+    let mut effects = LiveTokens {
+        serving,
+        known,
+        scope,
+        second,
+        signed: Vec::new(),
+        unsigned: 0,
+        last: Last::Nothing,
+    };
+    let mut reply = recorded.clone();
+    run_on_response(&serving.snapshot.response_chains, chains, &mut reply, &mut effects, |_, _| {});
+    let hit = Hit {
+        status: reply.response.status,
+        headers: crate::compile::served_headers(&reply.response),
+        body: reply.response.body,
+        resigned: u32::try_from(effects.signed.len()).unwrap_or(u32::MAX),
+        unsigned: effects.unsigned,
+        delay: reply.latency.unwrap_or_default(),
+    };
+    (hit, effects.scope)
+}
+
+/// Finishes an answer: what the request's chains left to be done, then learned replacements.
+pub(super) fn finish(world: &World, scope: Scope, hit: &mut Hit) {
+    hit.delay = hit.delay.saturating_add(scope.delay);
+    let replaces = !world.replacements.is_empty();
+    if scope.finalizers.is_empty() && !replaces {
+        return;
+    }
+    if body::is_gzip(&hit.body) {
+        super::unfold(hit);
+    }
+    for finalizer in &scope.finalizers {
+        if let Some(new) = (finalizer.edit)(&hit.body) {
+            hit.body = new.into();
+        }
+    }
+    if replaces {
+        if let Some(new) = world.replacements.apply(&hit.body) {
+            hit.body = new.into();
+        }
+        for value in hit.headers.values_mut() {
+            let new = world.replacements.apply(value.as_bytes());
+            if let Some(new) = new.and_then(|new| HeaderValue::from_bytes(&new).ok()) {
+                *value = new;
+            }
+        }
+    }
+}
+
+/// Tokens of chains that run for a request. Those that the compiler met too are signed once a second, in their slots; others are signed as
+/// they come.
+struct LiveTokens<'s> {
+    serving: &'s Serving,
+    known: &'s [Known],
+    scope: Scope,
+    second: i64,
+    /// What was made so far.
+    signed: Vec<Bytes>,
+    unsigned: u32,
+    last: Last,
+}
+
+/// The token that was re-signed last.
+enum Last {
+    Nothing,
+    Slot(usize),
+    Fresh(Box<TokenSlot>),
+}
+
+impl LiveTokens<'_> {
+    fn known_slot(&self, token: &[u8], config: &Arc<ResignConfig>) -> Option<usize> {
+        self.known
+            .iter()
+            .find(|known| known.token == token && Arc::ptr_eq(&known.config, config))
+            .map(|known| known.slot)
+    }
+
+    /// Signs a token that the compiler did not meet.
+    fn fresh(
+        &self,
+        token: &[u8],
+        config: &Arc<ResignConfig>,
+    ) -> Result<(TokenSlot, Bytes), StepError> {
+        let replaced = if self.scope.world.replacements.is_empty() {
+            None
+        } else {
+            with_claims(token, |claims| self.scope.world.replacements.apply(claims))
+        };
+        let slot =
+            TokenSlot::new(replaced.as_deref().unwrap_or(token), config, self.scope.recorded_at)
+                .map_err(|why| token_error(&why))?;
+        let key = match slot.secret() {
+            KeySource::Inline(key) => Some(key),
+            KeySource::Secret(secret) => {
+                self.serving.keys.get(secret).and_then(|entry| entry.key.as_ref())
+            }
+        };
+        let mut out = Vec::with_capacity(1024);
+        key.filter(|key| key.can_sign(slot.alg()).is_ok())
+            .and_then(|key| slot.render(self.second, key, &mut out).ok())
+            .map(|()| (slot, Bytes::from(out)))
+            .ok_or_else(not_signed)
+    }
+}
+
+fn not_signed() -> StepError {
+    StepError::new("not_signed", "the token's key cannot sign")
+}
+
+impl Effects for LiveTokens<'_> {
+    fn resign(&mut self, token: &[u8], config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
+        if token.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.signed.iter().any(|signed| signed == token) {
+            return Err(StepError::new("token_resigned_twice", "the token was re-signed already"));
+        }
+        let slot =
+            self.known_slot(token, config).filter(|_| self.scope.world.replacements.is_empty());
+        let made = match slot {
+            Some(slot) => {
+                self.last = Last::Slot(slot);
+                self.serving.token(slot, self.second).ok_or_else(not_signed)
+            }
+            None => self.fresh(token, config).map(|(slot, token)| {
+                self.last = Last::Fresh(Box::new(slot));
+                token
+            }),
+        };
+        match made {
+            Ok(token) => {
+                self.signed.push(token.clone());
+                Ok(token.to_vec())
+            }
+            Err(why) => {
+                self.unsigned += u32::from(why.code == "not_signed");
+                Err(why)
+            }
+        }
+    }
+
+    fn resigned(&self) -> usize {
+        self.signed.len()
+    }
+
+    fn forget(&mut self, resigned: usize) {
+        self.signed.truncate(resigned);
+    }
+
+    fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {
+        let token = match &self.last {
+            Last::Nothing => return None,
+            Last::Slot(slot) => self.serving.snapshot.slots.get(*slot)?,
+            Last::Fresh(slot) => slot,
+        };
+        validity_now(name, text, token, self.second)
+    }
+
+    fn scope(&mut self) -> &mut Scope {
+        &mut self.scope
+    }
+}
