@@ -197,7 +197,7 @@ impl Serving {
     fn settle(&self, instance: &Instance, mut scope: Scope, hit: &mut Hit) {
         scope.learn_from(&instance.captured);
         scope.commit();
-        live::finish(&self.snapshot.world, scope, hit);
+        live::finish(&self.snapshot.world, &scope, hit);
     }
 
     /// Header fields and body with current tokens; `None` when one of them cannot be signed.

@@ -50,7 +50,7 @@ pub(super) fn run(
 }
 
 /// Finishes an answer: what the request's chains left to be done, then learned replacements.
-pub(super) fn finish(world: &World, scope: Scope, hit: &mut Hit) {
+pub(super) fn finish(world: &World, scope: &Scope, hit: &mut Hit) {
     hit.delay = hit.delay.saturating_add(scope.delay);
     let replaces = !world.replacements.is_empty();
     if scope.finalizers.is_empty() && !replaces {

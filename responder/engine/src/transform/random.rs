@@ -56,7 +56,8 @@ fn largest(hir: &regex_syntax::hir::Hir) -> u64 {
         HirKind::Literal(literal) => u64::try_from(literal.0.len()).unwrap_or(u64::MAX),
         HirKind::Class(_) => 1,
         HirKind::Repetition(repetition) => {
-            let most = repetition.max.unwrap_or(repetition.min.saturating_add(MAX_REPEAT));
+            let endless = repetition.min.saturating_add(MAX_REPEAT);
+            let most = repetition.max.unwrap_or(endless);
             largest(&repetition.sub).saturating_mul(u64::from(most))
         }
         HirKind::Capture(capture) => largest(&capture.sub),

@@ -19,10 +19,10 @@ type Table = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
 impl Replacements {
     /// Adds replacements. One that is known already stays unless it is to be overwritten.
-    pub(crate) fn learn(&self, learned: Vec<Learned>) {
+    pub(crate) fn learn(&self, learned: &[Learned]) {
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
-            for new in &learned {
+            for new in learned {
                 let known = table.contains_key(&new.original);
                 let room = known || table.len() < MAX_REPLACEMENTS;
                 if room && (!known || new.overwrite) && !new.original.is_empty() {

@@ -113,9 +113,12 @@ pub(crate) struct Learned {
 pub(crate) struct Finalizer {
     /// Which bodies it changes.
     pub(crate) of: Bodies,
-    /// The change; `None` leaves the body as it is.
-    pub(crate) edit: Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>,
+    /// The change.
+    pub(crate) edit: BodyEdit,
 }
+
+/// A change of a body; `None` leaves it as it is.
+pub(crate) type BodyEdit = Box<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
 
 /// Which bodies are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,7 +267,7 @@ impl Scope {
             self.world.set_variable(&name, value);
         }
         if !self.learned.is_empty() {
-            self.world.replacements.learn(std::mem::take(&mut self.learned));
+            self.world.replacements.learn(&std::mem::take(&mut self.learned));
         }
     }
 }

@@ -42,8 +42,8 @@ impl Extract for Parameter {
         _scope: &mut Scope,
     ) -> Result<(), StepError> {
         let Message::Request(parts) = message else { return Err(other_side()) };
-        let place = parts.query.iter_mut().filter(|parameter| parameter.0 == self.name);
-        if let Some(parameter) = place.skip(self.index).next() {
+        let mut place = parts.query.iter_mut().filter(|parameter| parameter.0 == self.name);
+        if let Some(parameter) = place.nth(self.index) {
             parameter.1 = String::from_utf8_lossy(&value).into_owned();
         }
         parts.query.sort();
