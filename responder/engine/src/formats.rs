@@ -17,6 +17,7 @@ mod splitter;
 mod target;
 mod time;
 mod verdict;
+pub mod write;
 
 use crate::{
     diagnostic::Diagnostic,

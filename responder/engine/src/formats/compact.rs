@@ -27,6 +27,59 @@ pub(super) fn compact_json(text: &str) -> Option<String> {
     serde_json::from_str::<&RawValue>(text).ok().map(|value| compact(value.get()))
 }
 
+/// Lays compact JSON out with two spaces a level; `None` when that takes more than `limit` bytes.
+pub(super) fn indent(json: &str, limit: usize) -> Option<String> {
+    let mut out = String::with_capacity(json.len() * 2);
+    let (mut level, mut in_string, mut escaped) = (0_usize, false, false);
+    let mut chars = json.chars().peekable();
+    while let Some(c) = chars.next() {
+        if out.len() > limit {
+            return None;
+        }
+        if in_string {
+            out.push(c);
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                match chars.peek() {
+                    Some(&close @ ('}' | ']')) => {
+                        out.push(close);
+                        chars.next();
+                    }
+                    _ => {
+                        level += 1;
+                        break_line(&mut out, level);
+                    }
+                }
+            }
+            '}' | ']' => {
+                level = level.saturating_sub(1);
+                break_line(&mut out, level);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                break_line(&mut out, level);
+            }
+            ':' => out.push_str(": "),
+            _ => {
+                out.push(c);
+                in_string = c == '"';
+            }
+        }
+    }
+    Some(out)
+}
+
+fn break_line(out: &mut String, level: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n("  ", level));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -49,7 +102,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lays_out_as_recorders_do() {
+        assert_eq!(
+            indent(r#"{"a":[1.50,{}],"b":"{\":,","c":[],"a":null}"#, 1000).unwrap(),
+            "{\n  \"a\": [\n    1.50,\n    {}\n  ],\n  \"b\": \"{\\\":,\",\n  \"c\": [],\n  \"a\": null\n}"
+        );
+        assert_eq!(indent("12", 1000).unwrap(), "12");
+        let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+        assert_eq!(indent(&deep, 1000), None);
+    }
+
     proptest! {
+        #[test]
+        fn laying_out_and_compacting_is_the_identity(values in proptest::collection::vec(proptest::collection::btree_map(".*", ".*", 0..3), 0..4)) {
+            let json = serde_json::to_string(&values).unwrap();
+            prop_assert_eq!(compact(&indent(&json, usize::MAX).unwrap()), json);
+        }
+
         #[test]
         fn never_changes_a_string(strings in proptest::collection::vec(".*", 0..5)) {
             let pretty = serde_json::to_string_pretty(&strings).unwrap();

@@ -22,6 +22,8 @@ pub(super) struct Draft {
     pub(super) response: Option<HttpResponse>,
     /// The status code as recorded.
     pub(super) status: Option<i64>,
+    /// The recording says that there was no upstream, rather than nothing about it.
+    pub(super) no_upstream: bool,
     /// What is not modelled of the pair, its request, its response and the rest of `http`, as members of JSON objects.
     pub(super) extra: Extra,
 }
@@ -53,7 +55,7 @@ impl Extra {
 impl Draft {
     /// The pair, if it can be served.
     pub(super) fn finish(self) -> Result<RrPair, Left> {
-        let Self { mut pair, request, response, status, extra } = self;
+        let Self { mut pair, request, response, status, no_upstream: _, extra } = self;
         match &request {
             Some(request) => check_request(request)?,
             // A responder-only recording is matched by its recorded signature alone.

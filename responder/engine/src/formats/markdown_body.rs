@@ -9,9 +9,16 @@ use serde_json::value::RawValue;
 
 use crate::{
     body::{self, BodyKey},
-    formats::{compact::compact_json, fields::scalar, target::form_escape},
+    formats::{
+        compact::{compact_json, indent},
+        fields::{object_json, quoted, scalar},
+        target::form_escape,
+    },
     json,
 };
+
+/// A form with more fields is shown as it is.
+const MAX_FIELDS: usize = 1000;
 
 /// The bytes behind a visible body.
 pub(super) fn restore(shown: &str, content_type: &[u8], exact: Option<&Bytes>) -> Bytes {
@@ -30,6 +37,50 @@ pub(super) fn restore(shown: &str, content_type: &[u8], exact: Option<&Bytes>) -
         Some(compact) if announces_json(content_type) || is_indented(shown) => compact.into(),
         _ => Bytes::copy_from_slice(shown.as_bytes()),
     }
+}
+
+/// How a body is shown: a form of a request and JSON for reading, other text as it is, binary bodies not at all. Only what leads back to
+/// the bytes, with the internal section at hand, is shown in another way than as it is.
+pub(super) fn show(body: &Bytes, content_type: &[u8], is_request: bool) -> String {
+    let Ok(text) = std::str::from_utf8(body) else { return String::new() };
+    let form = if is_request && body::is_form(content_type) { form_as_json(text) } else { None };
+    let leads_back = |shown: &String| restore(shown, content_type, Some(body)) == body;
+    form.into_iter()
+        .chain(indented(text, content_type))
+        .find(leads_back)
+        .unwrap_or_else(|| text.to_owned())
+}
+
+fn indented(text: &str, content_type: &[u8]) -> Option<String> {
+    if !announces_json(content_type) && !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    // Deep nesting can make a body many times larger; it is then shown as it is.
+    let limit = text.len().saturating_mul(8).saturating_add(4096);
+    indent(&compact_json(text)?, limit)
+}
+
+/// A form as an object of strings; a repeated name has an array.
+fn form_as_json(text: &str) -> Option<String> {
+    let mut fields: Vec<(String, Vec<String>)> = Vec::new();
+    for (name, value) in body::pairs(text) {
+        if let Some(field) = fields.iter_mut().find(|field| field.0 == name) {
+            field.1.push(value);
+        } else if fields.len() < MAX_FIELDS {
+            fields.push((name, vec![value]));
+        } else {
+            return None;
+        }
+    }
+    let members: Vec<(String, String)> = fields
+        .into_iter()
+        .map(|(name, values)| {
+            let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+            let value = values.join(",");
+            (name, if values.len() == 1 { value } else { format!("[{value}]") })
+        })
+        .collect();
+    indent(&object_json(&members), usize::MAX)
 }
 
 fn says_the_same(shown: &str, content_type: &[u8], exact: &Bytes) -> bool {
@@ -166,7 +217,45 @@ mod tests {
         assert_eq!(restore("", b"application/json", Some(&exact)), exact);
     }
 
+    #[test]
+    fn shows_bodies_as_recorders_do() {
+        for (body, content_type, shown) in [
+            ("{\"b\":1.0,\"a\":[]}", JSON, "{\n  \"b\": 1.0,\n  \"a\": []\n}"),
+            ("{ \"b\": 1 }\n", "text/plain", "{\n  \"b\": 1\n}"),
+            ("12", JSON, "12"),
+            ("{oops", JSON, "{oops"),
+            ("<p> a </p>", "text/html", "<p> a </p>"),
+            (
+                "a=1&b=x+y&b=%26",
+                FORM,
+                "{\n  \"a\": \"1\",\n  \"b\": [\n    \"x y\",\n    \"&\"\n  ]\n}",
+            ),
+            ("", FORM, ""),
+            ("a&b", "text/plain", "a&b"),
+        ] {
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            assert_eq!(show(&body, content_type.as_bytes(), true), shown);
+        }
+        assert_eq!(show(&Bytes::from_static(b"a=1"), FORM.as_bytes(), false), "a=1");
+        assert_eq!(show(&Bytes::from_static(b"\xff"), b"", true), "");
+    }
+
     proptest! {
+        #[test]
+        fn what_is_shown_leads_back(
+            body in prop_oneof![
+                "[\\[\\]{}:,\"a1 \n=&%+]{0,40}",
+                proptest::collection::btree_map(".*", ".*", 0..4).prop_map(|map| serde_json::to_string(&map).unwrap()),
+                proptest::collection::btree_map(".*", ".*", 0..4).prop_map(|map| serde_json::to_string_pretty(&map).unwrap()),
+            ],
+            content_type in proptest::sample::select(&[JSON, FORM, "text/plain", "text/html"][..]),
+            is_request: bool,
+        ) {
+            let body = Bytes::from(body);
+            let shown = show(&body, content_type.as_bytes(), is_request);
+            prop_assert_eq!(restore(&shown, content_type.as_bytes(), Some(&body)), body);
+        }
+
         #[test]
         fn forms_round_trip(pairs in proptest::collection::btree_map(".+", ".*", 1..5)) {
             let encoded = form(&serde_json::to_string_pretty(&pairs).unwrap()).unwrap();

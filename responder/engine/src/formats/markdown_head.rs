@@ -2,13 +2,15 @@
 //!
 //! A comma within a value is written `\,` and a backslash `\\`; an unescaped `, ` separates values of the same name.
 
+use std::collections::BTreeMap;
+
 use crate::{
     formats::{
         markdown_sections::Error,
         target::{self, split_target},
         verdict::Left,
     },
-    snapshot::Header,
+    snapshot::{Header, HttpRequest},
 };
 
 /// Fields of one value whose value has commas by nature: a file written by hand need not escape them.
@@ -133,6 +135,55 @@ pub(super) fn fields<'a>(
         );
     }
     Ok(out)
+}
+
+/// How header fields are shown: sorted by name, the values of one name on one line, the trailers behind them where they are announced.
+pub(super) fn show_fields(headers: &[Header], trailers: &[Header]) -> String {
+    let announced = headers.iter().any(|header| header.name.eq_ignore_ascii_case("trailer"));
+    let mut out = String::new();
+    for fields in [headers, trailers].into_iter().take(if announced { 2 } else { 1 }) {
+        let mut by_name: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for field in fields.iter().filter(|f| !f.name.eq_ignore_ascii_case("content-length")) {
+            let value = String::from_utf8_lossy(&field.value);
+            let value = value.replace('\\', "\\\\").replace(',', "\\,");
+            by_name.entry(&field.name).or_default().push(value);
+        }
+        for (name, values) in by_name {
+            out.push_str(&format!("\n{name}: {}", values.join(", ")));
+        }
+    }
+    out
+}
+
+/// How the request line is shown. A target that is no path, or a host that is none, is shown without the rest of a URL.
+pub(super) fn show_request_line(request: &HttpRequest, protocol: &str, upstream: &str) -> String {
+    let query = if request.query.is_empty() { "" } else { "?" };
+    let target = format!("{}{query}{}", request.path, request.query);
+    let authority = [upstream, request.host.as_str()].into_iter().find(|text| is_authority(text));
+    let url = match authority {
+        Some(authority) if target.starts_with('/') => format!("{protocol}://{authority}{target}"),
+        _ => target,
+    };
+    format!("{} {url} HTTP/{}", request.method, request.version)
+}
+
+fn is_authority(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+        })
+}
+
+/// How what follows the version in a status line is shown.
+pub(super) fn show_status(status: i64, message: &str) -> String {
+    let code = status.to_string();
+    if message.split(' ').next() == Some(&code) {
+        message.to_owned()
+    } else if message.is_empty() {
+        code
+    } else {
+        format!("{code} {message}")
+    }
 }
 
 /// The values of one line, unescaped.

@@ -10,7 +10,7 @@ use crate::{
         rrpair_json, time,
         verdict::Left,
     },
-    snapshot::RrPair,
+    snapshot::{Direction, RrPair},
 };
 
 /// The tag that the visible section never shows.
@@ -21,6 +21,9 @@ pub(super) fn signature(
     block: Block<'_>,
     known: &BTreeMap<String, Bytes>,
 ) -> Result<BTreeMap<String, Bytes>, Error> {
+    if show_signature(known) == block.text {
+        return Ok(known.clone());
+    }
     let mut shown: Vec<(&str, String)> = Vec::new();
     for (line, number) in block.text.split('\n').zip(block.line..) {
         let line = line.trim_end_matches('\r');
@@ -51,6 +54,18 @@ pub(super) fn signature(
         .into_iter()
         .map(|(key, value)| (key.to_owned(), exact(&value, known.get(key))))
         .collect())
+}
+
+/// How a signature is shown.
+pub(super) fn show_signature(signature: &BTreeMap<String, Bytes>) -> String {
+    let lines: Vec<String> = signature
+        .iter()
+        .map(|(key, value)| {
+            let value = if value.is_empty() { "-NONE-".to_owned() } else { render(value) };
+            format!("{} is {value}", render(key.as_bytes()))
+        })
+        .collect();
+    lines.join("\n")
 }
 
 fn exact(shown: &str, known: Option<&Bytes>) -> Bytes {
@@ -145,6 +160,7 @@ pub(super) fn metadata(block: Block<'_>, pair: &mut RrPair) -> Result<(), Error>
             }
             "duration" => millis = Some(time::duration(value).ok_or_else(|| wrong("a duration"))?),
             "elapsed" => elapsed = Some(time::duration(value).ok_or_else(|| wrong("a duration"))?),
+            "tags" if show_tags(&pair.tags).trim() == value => {}
             "tags" => {
                 let hidden = pair.tags.remove_entry(HIDDEN_TAG);
                 pair.tags = hidden.into_iter().chain(tags(value)).collect();
@@ -159,6 +175,44 @@ pub(super) fn metadata(block: Block<'_>, pair: &mut RrPair) -> Result<(), Error>
         (None, _) => {}
     }
     Ok(())
+}
+
+/// How the metadata of a pair are shown.
+pub(super) fn show_metadata(pair: &RrPair) -> String {
+    let mut out =
+        format!("direction: {}", if pair.direction == Direction::In { "IN" } else { "OUT" });
+    let mut line = |name: &str, value: &str| {
+        out.push('\n');
+        out.push_str(name);
+        out.push_str(": ");
+        out.push_str(value);
+    };
+    if let Some(uuid) = pair.uuid {
+        line("uuid", &uuid::Uuid::from_bytes(uuid).to_string());
+    }
+    if let Some(ts) = pair.ts {
+        line("ts", &time::rfc3339(ts, false));
+    }
+    if pair.duration >= 1_000_000 {
+        line("duration", &format!("{}ms", pair.duration / 1_000_000));
+    }
+    if !pair.duration.is_multiple_of(1_000_000) {
+        line("elapsed", &format!("{}ms", time::milliseconds(pair.duration)));
+    }
+    let tags = show_tags(&pair.tags);
+    if !tags.is_empty() {
+        line("tags", &tags);
+    }
+    out
+}
+
+fn show_tags(tags: &BTreeMap<String, String>) -> String {
+    let shown: Vec<String> = tags
+        .iter()
+        .filter(|(key, _)| *key != HIDDEN_TAG)
+        .map(|(key, value)| render(format!("{key}={value}").as_bytes()))
+        .collect();
+    shown.join(", ")
 }
 
 /// Reads `k=v, k=v`; a value may hold commas, so that only a comma before a further `k=` separates.

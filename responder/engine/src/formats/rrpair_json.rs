@@ -40,6 +40,7 @@ pub(super) fn draft(text: &str) -> Result<Draft, Left> {
     let Some(mut http) = top.object("http")? else {
         return Err(foreign::without_http(&top, &protocol));
     };
+    draft.no_upstream = top.peek("network_address") == Some("\"\"");
     common(&mut top, &mut draft.pair)?;
     if draft.pair.tags.get("responsePayloadDropped").is_some_and(|dropped| dropped == "true") {
         return Err(Left::skipped(
@@ -194,7 +195,10 @@ fn response(
     if let Some(value) = content_type.filter(|value| !value.is_empty())
         && header(&response.headers, "content-type").is_none()
     {
-        response.headers.push(Header { name: "Content-Type".to_owned(), value: value.into() });
+        // In its place among the sorted names, where the next reader of the pair will find it.
+        let at = response.headers.partition_point(|header| header.name.as_str() < "Content-Type");
+        let field = Header { name: "Content-Type".to_owned(), value: value.into() };
+        response.headers.insert(at, field);
     }
     extra.res = fields.into_rest();
     Ok((response, status))

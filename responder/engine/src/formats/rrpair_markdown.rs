@@ -1,12 +1,12 @@
 //! One RRPair in its markdown form: visible sections laid over the internal one.
 //!
 //! Older recorders keep everything in the internal section too, newer ones only a skeleton; what is visible wins in both. A visible
-//! message replaces the internal one as a whole, except for the exact bytes of a body that says the same.
+//! message replaces the internal one as a whole, except for exact bytes that are shown as they would be.
 
 use crate::{
     formats::{
         draft::Draft,
-        fields::{object_json, quoted},
+        fields::{multimap, object_json, quoted},
         markdown_body, markdown_head, markdown_notes,
         markdown_sections::{self, Block, Error, Message, Sections},
         rrpair_json,
@@ -15,6 +15,9 @@ use crate::{
     },
     snapshot::{Header, HttpRequest, HttpResponse, RrPair, header},
 };
+
+/// The extra member that holds the trailers of a message.
+const TRAILERS: &str = "trailers";
 
 /// Reads one file.
 pub(super) fn read(text: &[u8]) -> Result<RrPair, Error> {
@@ -97,8 +100,12 @@ fn internal(block: Option<Block<'_>>) -> Result<Draft, Error> {
 }
 
 fn request(sections: &Sections<'_>, draft: &mut Draft) -> Result<(), Error> {
-    let known = draft.request.take().unwrap_or_default();
     let Some(Message { head, body }) = sections.request else {
+        // A responder-only recording never had a request; its internal section says so.
+        if draft.request.is_none() && draft.response.is_some() && is_signed(sections, draft) {
+            return Ok(());
+        }
+        let known = draft.request.take().unwrap_or_default();
         // An older recording has the request in its internal section, a newer one only a skeleton of it.
         if known.headers.is_empty() && known.body.is_empty() {
             return Err((
@@ -111,6 +118,12 @@ fn request(sections: &Sections<'_>, draft: &mut Draft) -> Result<(), Error> {
         draft.request = Some(known);
         return Ok(());
     };
+    let known = draft.request.take().unwrap_or_default();
+    if is_shown_request(head.text, &known, draft) {
+        let body = bytes(body, &known.headers, &known.body);
+        draft.request = Some(HttpRequest { body, ..known });
+        return Ok(());
+    }
     let mut lines = head.text.split('\n');
     let Some(line) = lines.next().and_then(markdown_head::request_line) else {
         let left = Left::refused("request_line_invalid", "REQUEST", "this is no request line")
@@ -124,7 +137,7 @@ fn request(sections: &Sections<'_>, draft: &mut Draft) -> Result<(), Error> {
     if draft.pair.l7protocol.is_empty() {
         "http".clone_into(&mut draft.pair.l7protocol);
     }
-    if draft.pair.network_address.is_empty() {
+    if draft.pair.network_address.is_empty() && !draft.no_upstream {
         draft.pair.network_address = with_port(line.authority, &draft.pair.l7protocol);
     }
     let host = match header(&fields.headers, "host") {
@@ -132,7 +145,7 @@ fn request(sections: &Sections<'_>, draft: &mut Draft) -> Result<(), Error> {
         None => line.authority.to_owned(),
     };
     let body = bytes(body, &fields.headers, &known.body);
-    draft.extra.req.extend(trailers(&fields.trailers));
+    replace_trailers(&mut draft.extra.req, &fields.trailers);
     draft.request = Some(HttpRequest {
         method: line.method.to_owned(),
         path: line.path.to_owned(),
@@ -159,6 +172,13 @@ fn response(sections: &Sections<'_>, draft: &mut Draft) -> Result<(), Error> {
         draft.response = Some(known);
         return Ok(());
     };
+    if let Some(status) = draft.status
+        && is_shown_response(head.text, status, &known, &draft.extra.res)
+    {
+        let body = bytes(body, &known.headers, &known.body);
+        draft.response = Some(HttpResponse { body, ..known });
+        return Ok(());
+    }
     let mut lines = head.text.split('\n');
     let mut line = head.line;
     let mut status_message = known.status_message;
@@ -178,15 +198,85 @@ fn response(sections: &Sections<'_>, draft: &mut Draft) -> Result<(), Error> {
     }
     let fields = markdown_head::fields(lines, line, "RESPONSE")?;
     let body = bytes(body, &fields.headers, &known.body);
-    draft.extra.res.extend(trailers(&fields.trailers));
+    replace_trailers(&mut draft.extra.res, &fields.trailers);
     draft.response =
         Some(HttpResponse { status: 0, status_message, headers: fields.headers, body });
     Ok(())
 }
 
+/// Whether there is a signature, without which a pair needs a request.
+fn is_signed(sections: &Sections<'_>, draft: &Draft) -> bool {
+    sections.signature.is_some() || !draft.pair.signature.is_empty()
+}
+
+/// Whether a visible head is how the internal request would be shown, so that nobody has edited it.
+fn is_shown_request(head: &str, known: &HttpRequest, draft: &Draft) -> bool {
+    let upstream_known = draft.no_upstream || !draft.pair.network_address.is_empty();
+    upstream_known
+        && head.trim_end() == show_request(known, &draft.pair, &draft.extra.req).trim_end()
+}
+
+/// How the head of a request is shown.
+pub(super) fn show_request(
+    request: &HttpRequest,
+    pair: &RrPair,
+    extra: &[(String, String)],
+) -> String {
+    let line = markdown_head::show_request_line(request, &pair.l7protocol, &pair.network_address);
+    line + &markdown_head::show_fields(&request.headers, &known_trailers(extra))
+}
+
+/// Whether a visible head is how the internal response would be shown. The version is not the response's own.
+fn is_shown_response(
+    head: &str,
+    status: i64,
+    known: &HttpResponse,
+    extra: &[(String, String)],
+) -> bool {
+    head.split_once(' ').is_some_and(|(version, rest)| {
+        version.starts_with("HTTP/")
+            && rest.trim_end() == show_response(status, known, extra).trim_end()
+    })
+}
+
+/// How the head of a response is shown, without the version before it.
+pub(super) fn show_response(
+    status: i64,
+    response: &HttpResponse,
+    extra: &[(String, String)],
+) -> String {
+    let line = markdown_head::show_status(status, &response.status_message);
+    line + &markdown_head::show_fields(&response.headers, &known_trailers(extra))
+}
+
+/// The trailers among the extra members of a message.
+fn known_trailers(extra: &[(String, String)]) -> Vec<Header> {
+    let Some(fields) =
+        extra.iter().find(|(name, _)| name == TRAILERS).and_then(|(_, json)| multimap(json))
+    else {
+        return Vec::new();
+    };
+    fields
+        .into_iter()
+        .flat_map(|(name, values)| {
+            values.into_iter().map(move |value| Header { name: name.clone(), value: value.into() })
+        })
+        .collect()
+}
+
+/// The visible trailers take the place of the internal ones.
+fn replace_trailers(extra: &mut Vec<(String, String)>, visible: &[Header]) {
+    if let Some(visible) = trailers(visible) {
+        extra.retain(|(name, _)| name != TRAILERS);
+        extra.push(visible);
+    }
+}
+
+/// The bytes of a body. A body that no fence can hold has no block, and stands in the internal section alone.
 fn bytes(shown: Option<Block<'_>>, headers: &[Header], exact: &bytes::Bytes) -> bytes::Bytes {
+    let Some(shown) = shown else { return exact.clone() };
     let content_type = header(headers, "content-type").map(AsRef::as_ref).unwrap_or_default();
-    markdown_body::restore(shown.map_or("", |block| block.text), content_type, Some(exact))
+    markdown_body::restore(shown.text, content_type, Some(exact))
 }
 
 /// `host:port` of an authority that may lack the port.
@@ -209,7 +299,7 @@ fn trailers(trailers: &[Header]) -> Option<(String, String)> {
             (header.name.clone(), format!("[{}]", quoted(&String::from_utf8_lossy(&header.value))))
         })
         .collect();
-    (!members.is_empty()).then(|| ("trailers".to_owned(), object_json(&members)))
+    (!members.is_empty()).then(|| (TRAILERS.to_owned(), object_json(&members)))
 }
 
 #[cfg(test)]

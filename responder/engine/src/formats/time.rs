@@ -31,6 +31,37 @@ pub(super) fn millis(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0).saturating_mul(1_000_000)
 }
 
+/// A time as RFC 3339 in UTC, with as many digits as it needs. With `grouped` they come in threes, as protobuf's JSON has them.
+pub(super) fn rfc3339(nanos: i64, grouped: bool) -> String {
+    let whole = jiff::Timestamp::from_second(nanos.div_euclid(1_000_000_000)).unwrap_or_default();
+    let whole = whole.to_string();
+    let nanos = u64::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or_default();
+    format!("{}{}Z", whole.trim_end_matches('Z'), fraction(nanos, 9, grouped))
+}
+
+/// Seconds as protobuf's JSON has them: `0.002105s`.
+pub(super) fn seconds(nanos: u64) -> String {
+    format!("{}{}s", nanos / 1_000_000_000, fraction(nanos % 1_000_000_000, 9, true))
+}
+
+/// Milliseconds, without their unit: `2.105`.
+pub(super) fn milliseconds(nanos: u64) -> String {
+    format!("{}{}", nanos / 1_000_000, fraction(nanos % 1_000_000, 6, false))
+}
+
+/// The digits behind the point, with the point; nothing when they are all zero.
+fn fraction(value: u64, width: usize, grouped: bool) -> String {
+    let digits = format!("{value:0width$}");
+    let mut kept = digits.trim_end_matches('0').len();
+    if grouped {
+        kept = kept.next_multiple_of(3);
+    }
+    match digits.get(..kept) {
+        Some(digits) if !digits.is_empty() => format!(".{digits}"),
+        _ => String::new(),
+    }
+}
+
 fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> Option<(&str, &str)> {
     let end = text.find(|c| !belongs(c)).unwrap_or(text.len());
     let (part, rest) = text.split_at_checked(end)?;
@@ -112,7 +143,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn writes_times_as_recorders_do() {
+        let nanos = 1_764_093_990_703_560_000;
+        assert_eq!(rfc3339(nanos, true), "2025-11-25T18:06:30.703560Z");
+        assert_eq!(rfc3339(nanos, false), "2025-11-25T18:06:30.70356Z");
+        assert_eq!(rfc3339(-1, true), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(rfc3339(0, false), "1970-01-01T00:00:00Z");
+        assert_eq!(seconds(2_105_000), "0.002105s");
+        assert_eq!(milliseconds(2_105_000), "2.105");
+        assert_eq!(milliseconds(3_000_000), "3");
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read(nanos: i64, length: u64, grouped: bool) {
+            prop_assert_eq!(timestamp(&rfc3339(nanos, grouped)), Some(nanos));
+            prop_assert_eq!(duration(&seconds(length)), Some(length));
+            prop_assert_eq!(duration(&format!("{}ms", milliseconds(length))), Some(length));
+        }
+
         #[test]
         fn no_text_panics(text in ".*") {
             let _ = duration(&text);
