@@ -22,3 +22,8 @@ pub use self::{
     slot::{Times, TokenSlot},
     token::TokenError,
 };
+
+/// Why a text could not be re-signed, whatever the config; `None` when it could.
+pub(crate) fn refusal(token: &[u8]) -> Option<TokenError> {
+    token::Token::parse(token).err()
+}

@@ -12,6 +12,8 @@
 //! 4. [`serving`] joins it with a node's key ring;
 //! 5. [`answer`] is the main path: normalise, sign, look up, choose, splice.
 //!
+//! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
+//!
 //! Whatever is wrong with a document is a [`diagnostic::Diagnostic`].
 
 pub mod answer;
@@ -22,6 +24,7 @@ pub mod formats;
 mod index;
 mod json;
 pub mod jwt;
+pub mod lineage;
 pub mod near_miss;
 pub mod request;
 pub mod serving;
