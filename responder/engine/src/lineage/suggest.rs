@@ -151,12 +151,11 @@ fn chains_of(site: &Site<'_>, secrets: &Secrets, found: &mut Diagnostics) -> Vec
     chains
 }
 
-/// Whether our own engine takes a template as it is.
-fn refusals(json: &str) -> Vec<Diagnostic> {
-    let (_, found) = Template::parse(json.as_bytes());
-    found
-        .into_vec()
-        .into_iter()
-        .filter(|finding| crate::diagnostic::has_errors(std::slice::from_ref(finding)))
-        .collect()
+/// Why our own engine would not run the only chain of a template; `None` when it runs.
+fn refusal(json: &str) -> Option<Diagnostic> {
+    let (template, found) = Template::parse(json.as_bytes());
+    if template.responder_chains() == 1 && !found.has_errors() {
+        return None;
+    }
+    found.into_vec().into_iter().max_by_key(|finding| finding.severity)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Location, refusals, sites::Site};
+use super::{Location, refusal, sites::Site};
 use crate::{
     jwt::key::SecretRef,
     lineage::place::{Hop, Part, holds_token},
@@ -123,7 +123,7 @@ impl ChainDocument {
     /// Whether the engine runs it.
     pub(super) fn is_sound(&self) -> Result<(), String> {
         let document = Document::new("check", vec![self.clone()]);
-        match refusals(&document.to_json()).first() {
+        match refusal(&document.to_json()) {
             None => Ok(()),
             Some(why) => Err(format!("{} [{}]", why.message, why.code)),
         }
