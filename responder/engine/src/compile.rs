@@ -22,7 +22,8 @@ use crate::{
     jwt::{ResignConfig, TokenSlot, key::SecretRef},
     request::Parts,
     signature::Signature,
-    snapshot::{HttpResponse, RrPair, Serve},
+    snapshot::{HttpResponse, RrPair, Serve, stub::Stub},
+    stub::Stubs,
     test_config::TestConfig,
     transform::{Captured, Chain, Nature, Scope, Side, Template, World, message::Reply},
 };
@@ -35,6 +36,7 @@ use ways::Ways;
 #[derive(Debug)]
 pub struct CompiledSnapshot {
     pub(crate) index: Index,
+    pub(crate) stubs: Stubs,
     pub(crate) plan: Plan,
     pub(crate) instances: Vec<Instance>,
     pub(crate) fills: Vec<Fill>,
@@ -147,6 +149,7 @@ pub fn compile(
         .partition::<Vec<_>, _>(|chain| chain.side() == Side::Request);
     let mut compiled = CompiledSnapshot {
         index: Index::default(),
+        stubs: Stubs::default(),
         plan: Plan::new(request_chains),
         instances: Vec::with_capacity(pairs.len()),
         fills: Vec::new(),
@@ -161,6 +164,7 @@ pub fn compile(
     for pair in pairs {
         compiled.add(&pair, &mut ways, &mut found);
     }
+    compiled.stubs.seal();
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
@@ -180,6 +184,10 @@ impl CompiledSnapshot {
             );
             return;
         }
+        if let Some(stub) = &pair.stub {
+            self.add_stub(pair, stub, ways, found);
+            return;
+        }
         let recorded = Parts::of_recorded(pair);
         let mut parts = recorded.clone();
         let scope = self.plan.run_on_recorded(pair, &mut parts, &self.world, found);
@@ -187,6 +195,17 @@ impl CompiledSnapshot {
         let mut instance = self.prepare(pair, &recorded, ways, found);
         instance.captured.extend(scope.captured);
         self.index.add(&signature, self.instances.len());
+        self.instances.push(instance);
+    }
+
+    /// A stub is asked for what its conditions say: no request chain runs on it, and it has no signature.
+    fn add_stub(&mut self, pair: &RrPair, stub: &Stub, ways: &mut Ways, found: &mut Diagnostics) {
+        if let Err(why) = self.stubs.add(stub, name_of(pair), self.instances.len()) {
+            let message = format!("the stub cannot be matched and is left out: {why}");
+            found.push(Diagnostic::warning("stub_invalid", "", message).subject(name_of(pair)));
+            return;
+        }
+        let instance = self.prepare(pair, &Parts::of_recorded(pair), ways, found);
         self.instances.push(instance);
     }
 

@@ -2,7 +2,13 @@
 
 use serde::Serialize;
 
-use crate::{index::Index, request::keys, signature::Signature};
+use crate::{
+    index::Index,
+    request::{Request, keys},
+    signature::Signature,
+    snapshot::stub::Part,
+    stub::{Failed, Stubs},
+};
 
 /// How many recorded signatures are compared at the most.
 const MAX_COMPARED: usize = 50_000;
@@ -18,6 +24,9 @@ pub struct NearMiss {
     pub presented: Vec<Entry>,
     /// The recorded signatures that differ least.
     pub nearest: Vec<Near>,
+    /// The stubs that fail least.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stubs: Vec<NearStub>,
 }
 
 /// A key and its value, shortened and made printable.
@@ -51,6 +60,60 @@ pub struct Difference {
     pub presented: Option<String>,
 }
 
+/// A stub and the conditions of it that the request fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NearStub {
+    /// What the stub is called.
+    pub stub: String,
+    /// The conditions that failed.
+    pub failed: Vec<FailedCondition>,
+}
+
+/// A condition of a stub that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedCondition {
+    /// What was looked at.
+    pub part: String,
+    /// What it should have been like.
+    pub expected: String,
+    /// What it was; absent when it was not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presented: Option<String>,
+}
+
+impl NearMiss {
+    /// Adds the stubs that fail least.
+    pub(crate) fn with_stubs(mut self, stubs: &Stubs, request: &Request<'_>) -> Self {
+        self.stubs = stubs
+            .nearest(request, MAX_TOLD)
+            .into_iter()
+            .map(|stub| NearStub {
+                stub: stub.name,
+                failed: stub.failed.into_iter().map(told).collect(),
+            })
+            .collect();
+        self
+    }
+}
+
+/// A failed condition as it may be told. Credentials are not repeated, neither the expected nor the presented ones.
+fn told(failed: Failed) -> FailedCondition {
+    let Failed { part, scenario, expected, presented } = failed;
+    let secret = part.as_ref().is_some_and(holds_credentials);
+    let part = part.map_or_else(|| format!("scenario {scenario}"), |part| part.to_string());
+    let shown = |text: String| if secret { "(not told)".to_owned() } else { shortened(&text) };
+    FailedCondition { part, expected: shown(expected), presented: presented.map(shown) }
+}
+
+fn holds_credentials(part: &Part) -> bool {
+    const HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+    match part {
+        Part::BasicAuth | Part::Cookie(_) => true,
+        Part::Header(name) => HEADERS.iter().any(|header| name.eq_ignore_ascii_case(header)),
+        _ => false,
+    }
+}
+
 /// The recorded signatures nearest to this one.
 ///
 /// A host that was never recorded stands for every recorded one, so it is not what differs.
@@ -74,7 +137,7 @@ pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
             differing: differences(&compare(recorded), recorded),
         })
         .collect();
-    NearMiss { presented: entries(presented), nearest }
+    NearMiss { presented: entries(presented), nearest, stubs: Vec::new() }
 }
 
 /// A path or a method that differs weighs more than the rest: a request is rather meant for the same endpoint.
@@ -132,9 +195,12 @@ fn printable(key: &str, value: &[u8]) -> String {
     if key == keys::BODY_HASH {
         return value.iter().map(|byte| format!("{byte:02x}")).collect();
     }
-    let text = String::from_utf8_lossy(value);
+    shortened(&String::from_utf8_lossy(value))
+}
+
+fn shortened(text: &str) -> String {
     if text.chars().count() <= MAX_VALUE {
-        text.into_owned()
+        text.to_owned()
     } else {
         text.chars().take(MAX_VALUE).chain("…".chars()).collect()
     }

@@ -104,17 +104,25 @@ impl Serving {
         let signature = snapshot.plan.run_on_live(&live, &snapshot.world, 0, |parts, scope| {
             Some(Signature::of(parts, &scope.edits))
         });
-        near_miss::nearest(
-            &signature.map_or_else(|| Signature::of(&live, &[]), |found| found.0),
-            &snapshot.index,
-        )
+        let signature = signature.map_or_else(|| Signature::of(&live, &[]), |found| found.0);
+        near_miss::nearest(&signature, &snapshot.index).with_stubs(&snapshot.stubs, request)
     }
 
-    /// The instance whose turn it is, and the run of the chains that worked on the request, if any did.
+    /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
+    /// than any condition, so stubs come after.
     fn find(&self, request: &Request<'_>, now: i64) -> Option<(&Instance, Option<Scope>)> {
         let snapshot = &*self.snapshot;
-        let (entry, scope) = match self.find_as_it_comes(request) {
-            Ok(found) => (found?, None),
+        let (instance, scope) = match self.find_recorded(request, now) {
+            Some((entry, scope)) => (entry.next()?, scope),
+            None => (snapshot.stubs.find(request)?, None),
+        };
+        Some((snapshot.instances.get(instance)?, scope))
+    }
+
+    fn find_recorded(&self, request: &Request<'_>, now: i64) -> Option<(&Entry, Option<Scope>)> {
+        let snapshot = &*self.snapshot;
+        match self.find_as_it_comes(request) {
+            Ok(found) => Some((found?, None)),
             Err(NeedsParts) => {
                 let live = Parts::of_live(request);
                 let look_up = |parts: &Parts, scope: &Scope| {
@@ -122,14 +130,16 @@ impl Serving {
                 };
                 let (entry, scope) =
                     snapshot.plan.run_on_live(&live, &snapshot.world, now, look_up)?;
-                (entry, (!snapshot.plan.is_empty()).then_some(scope))
+                Some((entry, (!snapshot.plan.is_empty()).then_some(scope)))
             }
-        };
-        Some((snapshot.instances.get(entry.next()?)?, scope))
+        }
     }
 
     /// The short way for what most requests are: no chain works on them, and their host was recorded.
     fn find_as_it_comes(&self, request: &Request<'_>) -> Result<Option<&Entry>, NeedsParts> {
+        if self.snapshot.index.len() == 0 {
+            return Ok(None);
+        }
         if !self.snapshot.plan.is_empty() {
             return Err(NeedsParts);
         }

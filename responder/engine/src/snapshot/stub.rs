@@ -3,6 +3,8 @@
 //! The types hold what the author wrote: patterns and expressions stay text, so that a stub can be exported as it came. Whoever makes a
 //! [`Stub`] keeps within [`Stub::MAX_TESTS`] and [`Stub::MAX_DEPTH`]; the wire refuses what does not.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// Which requests a pair answers.
@@ -185,6 +187,71 @@ impl Test {
         let Some(rest) = left.checked_sub(1) else { return false };
         *left = rest;
         depth < Stub::MAX_DEPTH && self.inner().iter().all(|test| test.count(depth + 1, left))
+    }
+}
+
+/// What findings say of a part.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Method => f.write_str("method"),
+            Self::Url => f.write_str("url"),
+            Self::Path => f.write_str("path"),
+            Self::PathVariable(name) => write!(f, "path variable {name}"),
+            Self::Host => f.write_str("host"),
+            Self::Port => f.write_str("port"),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::Cookie(name) => write!(f, "cookie {name}"),
+            Self::Form(name) => write!(f, "form field {name}"),
+            Self::Body => f.write_str("body"),
+            Self::BasicAuth => f.write_str("basic authentication"),
+        }
+    }
+}
+
+/// What findings say of a test: "is `x`", "matches `x`".
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |f: &mut fmt::Formatter<'_>, tests: &[Self], word: &str| {
+            for (nth, test) in tests.iter().enumerate() {
+                if nth > 0 {
+                    write!(f, " {word} ")?;
+                }
+                write!(f, "{test}")?;
+            }
+            Ok(())
+        };
+        match self {
+            Self::Equals { value, ignore_case: false } => write!(f, "is `{value}`"),
+            Self::Equals { value, ignore_case: true } => write!(f, "is `{value}` in any case"),
+            Self::EqualsBytes(bytes) => write!(f, "is {} given bytes", bytes.len()),
+            Self::Contains(text) => write!(f, "contains `{text}`"),
+            Self::Matches(pattern) => write!(f, "matches `{pattern}`"),
+            Self::Template(template) => write!(f, "fits `{template}`"),
+            Self::Absent => f.write_str("is absent"),
+            Self::EqualsJson { expected, .. } => write!(f, "is the JSON `{expected}`"),
+            Self::MatchesJsonPath { expression, found } => {
+                write!(f, "has `{expression}`")?;
+                found.as_ref().map_or(Ok(()), |found| write!(f, " that {found}"))
+            }
+            Self::Date { order, at } => {
+                let order = match order {
+                    DateOrder::Before => "before",
+                    DateOrder::After => "after",
+                    DateOrder::Same => "at",
+                };
+                write!(f, "is {order} {at}")
+            }
+            Self::All(tests) if tests.is_empty() => f.write_str("is anything"),
+            Self::All(tests) => joined(f, tests, "and"),
+            Self::Any(tests) => joined(f, tests, "or"),
+            Self::Not(test) => write!(f, "not: {test}"),
+            Self::Exactly(tests) => {
+                f.write_str("has exactly these values: ")?;
+                joined(f, tests, "and")
+            }
+        }
     }
 }
 
