@@ -165,7 +165,7 @@ impl Serving {
             None => recorded(0),
             Some(living) => match &living.way {
                 Way::Dynamic { reply, chains, known, recorded_at } => {
-                    let scope = self.answering(scope, now, *recorded_at);
+                    let scope = self.answering(instance, scope, now, *recorded_at);
                     let (mut hit, scope) =
                         live::run(self, reply, chains, known, scope, now.div_euclid(NANOS));
                     self.settle(instance, scope, &mut hit);
@@ -188,15 +188,24 @@ impl Serving {
         if scope.is_none() && !self.snapshot.learns {
             return hit;
         }
-        let (mut hit, scope) = (hit, self.answering(scope, now, None));
+        let (mut hit, scope) = (hit, self.answering(instance, scope, now, None));
         self.settle(instance, scope, &mut hit);
         hit
     }
 
     /// The run that goes on with the answer after it worked on the request.
-    fn answering(&self, scope: Option<Scope>, now: i64, recorded_at: Option<i64>) -> Scope {
+    fn answering(
+        &self,
+        instance: &Instance,
+        scope: Option<Scope>,
+        now: i64,
+        recorded_at: Option<i64>,
+    ) -> Scope {
         let mut scope =
             scope.unwrap_or_else(|| Scope::live(&self.snapshot.world, Side::Response, now));
+        // What the request has taught holds for its own answer already.
+        scope.learn_from(&instance.captured);
+        scope.commit();
         scope.side = Side::Response;
         scope.recorded_at = recorded_at;
         scope.secrets = Some(Arc::clone(&self.keys));

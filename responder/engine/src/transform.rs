@@ -13,6 +13,8 @@ pub(crate) mod op;
 mod random;
 mod replacements;
 mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 mod text;
 mod variable;
 mod world;

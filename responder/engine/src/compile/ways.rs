@@ -37,13 +37,15 @@ impl Ways {
             let Counts { fixed, holes, per_request } = counts;
             let message = match (fixed, holes, per_request) {
                 (0, 0, 0) => "the chain's filters admit no recorded response".to_owned(),
-                (_, 0, 0) => format!("the chain is compiled into {fixed} responses"),
-                (0, _, 0) => format!("the chain leaves holes for tokens in {holes} responses"),
+                (_, 0, 0) => format!("the chain is compiled into {}", responses(*fixed)),
+                (0, _, 0) => format!("the chain leaves holes for tokens in {}", responses(*holes)),
                 (_, _, 0) => format!(
-                    "the chain is compiled into {fixed} responses and leaves holes for tokens in {holes}"
+                    "the chain is compiled into {} and leaves holes for tokens in {holes}",
+                    responses(*fixed)
                 ),
                 _ => format!(
-                    "the chain runs for each request on {per_request} responses and is compiled into {}",
+                    "the chain runs for each request on {} and is compiled into {}",
+                    responses(*per_request),
                     fixed + holes
                 ),
             };
@@ -57,4 +59,8 @@ impl Ways {
             ));
         }
     }
+}
+
+fn responses(number: u64) -> String {
+    format!("{number} response{}", if number == 1 { "" } else { "s" })
 }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+mod per_request;
+
 use super::Serving;
 use crate::{
     answer::{Answer, Hit},

@@ -7,10 +7,13 @@
 
 mod base64;
 mod constant;
+mod csv_rows;
+mod dataframe;
 mod json_path;
 mod jwt_resign;
 mod regex;
 mod signature_edit;
+mod smart_replace;
 mod split;
 
 use std::{fmt::Debug, sync::Arc};
@@ -96,11 +99,18 @@ pub(crate) const KINDS: &[Kind] = &[
     generator_only("aws_auth", "it signs requests that a load client sends to AWS"),
     kind("base64", &[], base64::parse),
     kind("constant", &[], constant::parse),
+    kind("csv", &[], csv_rows::parse),
+    kind("csv_dataframe", &[], dataframe::parse_load),
+    kind("csv_iter", &[], csv_rows::parse_iter),
+    kind("dataframe_lookup", &[], dataframe::parse_lookup),
     kind("delete_sig", &[], signature_edit::parse_delete),
     kind("json_path", &[], json_path::parse),
     kind("jwt_resign", &[], jwt_resign::parse),
     kind("regex", &[], regex::parse),
     generator_only("sasl_auth", "it authenticates connections that a load client makes to MongoDB"),
+    kind("smart_replace", &["train"], smart_replace::parse),
+    kind("smart_replace_csv", &["train_csv"], smart_replace::parse_csv),
+    kind("smart_replace_recorded", &["train_actual"], smart_replace::parse_recorded),
     kind("split", &[], split::parse),
     kind("store_sig", &[], signature_edit::parse_store),
 ];

@@ -1,54 +1,9 @@
 //! Templates as users write them, and what is wrong with some.
 
-use std::sync::Arc;
-
-use super::op::{Effects, StepError, apply};
-use super::{Chain, Scope, Side, Template, World};
-use crate::{diagnostic::Diagnostic, jwt::ResignConfig};
-
-/// Re-signing is `<token>!`, so that chains can be tested without keys.
-struct Marks {
-    resigned: usize,
-    scope: Scope,
-}
-
-impl Default for Marks {
-    fn default() -> Self {
-        Self {
-            resigned: 0,
-            scope: Scope::recorded(&Arc::new(World::default()), Side::Response, None),
-        }
-    }
-}
-
-impl Effects for Marks {
-    fn resign(&mut self, token: &[u8], _config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
-        if token.is_empty() {
-            return Ok(Vec::new());
-        }
-        if token == b"opaque" {
-            return Err(StepError::new("not_a_jwt", "no JWT"));
-        }
-        self.resigned += 1;
-        Ok([token, b"!"].concat())
-    }
-
-    fn resigned(&self) -> usize {
-        self.resigned
-    }
-
-    fn forget(&mut self, resigned: usize) {
-        self.resigned = resigned;
-    }
-
-    fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {
-        (name == "expires_in").then(|| format!("{text}0").into_bytes())
-    }
-
-    fn scope(&mut self) -> &mut Scope {
-        &mut self.scope
-    }
-}
+use super::op::{StepError, apply};
+use super::testing::Marks;
+use super::{Chain, Template};
+use crate::diagnostic::Diagnostic;
 
 fn template(transforms: &str) -> (Template, Vec<Diagnostic>) {
     let json = format!(

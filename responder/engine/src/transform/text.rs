@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{Side, materials::Required, op::Nature, random::Pattern, tables, world::Scope};
+use super::{Side, materials::Required, op::Nature, random::Pattern, world::Scope};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     jwt::key::SecretRef,
@@ -96,8 +96,11 @@ impl Text {
     pub(crate) fn nature(&self) -> Nature {
         let nature = |source: &Source| match source {
             Source::Environment(_) | Source::File(_) => Nature::Static,
-            Source::Table { key, field, .. } => key.nature().max(field.nature()),
-            Source::Variable(_) | Source::Random { .. } | Source::Secret(_) => Nature::PerRequest,
+            // A table may be a variable's.
+            Source::Variable(_)
+            | Source::Random { .. }
+            | Source::Secret(_)
+            | Source::Table { .. } => Nature::PerRequest,
         };
         self.sources().map(nature).max().unwrap_or(Nature::Static)
     }
@@ -313,8 +316,7 @@ impl Source {
             }
             Self::Table { name, key, field } => {
                 let (key, field) = (key.resolve_string(scope), field.resolve_string(scope));
-                tables::cell(&scope.world.materials, name, &key, &field)
-                    .map(|cell| Cow::Owned(cell.into_bytes()))
+                scope.cell(name, &key, &field).map(|cell| Cow::Owned(cell.into_bytes()))
             }
             Self::Secret(secret) if scope.side == Side::Response => {
                 scope.secret(secret).map(|text| Cow::Owned(text.to_vec()))

@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use dashmap::DashMap;
 
-use super::{Side, Variable, materials::Materials, replacements::Replacements};
+use super::{Side, Variable, materials::Materials, replacements::Replacements, tables::Table};
 use crate::{
     jwt::key::{KeyRing, SecretRef},
     signature::Edit,
@@ -26,6 +26,8 @@ use crate::{
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// At most this many variables are remembered.
 const MAX_VARIABLES: usize = 100_000;
+/// At most this many tables are kept read.
+const MAX_TABLES: usize = 1_000;
 
 /// What outlives a request.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub(crate) struct World {
     pub(crate) materials: Arc<Materials>,
     pub(crate) replacements: Replacements,
     variables: DashMap<String, Bytes>,
+    tables: DashMap<String, (Bytes, Arc<Table>)>,
+    cursors: DashMap<String, AtomicUsize>,
     declared: Vec<Variable>,
     started: OnceLock<()>,
     runs: AtomicU64,
@@ -52,6 +56,28 @@ impl World {
         if self.variables.len() < MAX_VARIABLES || self.variables.contains_key(name) {
             self.variables.insert(name.to_owned(), value);
         }
+    }
+
+    /// A table, read once as long as its text stays the same.
+    fn table(&self, name: &str, text: &Bytes) -> Option<Arc<Table>> {
+        if let Some(known) = self.tables.get(name)
+            && known.0 == *text
+        {
+            return Some(Arc::clone(&known.1));
+        }
+        let table = Arc::new(Table::parse(text).ok()?);
+        if self.tables.len() < MAX_TABLES {
+            self.tables.insert(name.to_owned(), (text.clone(), Arc::clone(&table)));
+        }
+        Some(table)
+    }
+
+    /// The first cell of the next row of a table without a header; from the start again after the last.
+    pub(crate) fn next_row(&self, name: &str, text: &Bytes) -> Option<String> {
+        let table = self.table(name, text)?;
+        let column = table.column();
+        let turn = self.cursors.entry(name.to_owned()).or_default().fetch_add(1, Ordering::Relaxed);
+        column.get(turn.checked_rem(column.len())?).cloned()
     }
 
     /// A number that no other run of this world got.
@@ -190,6 +216,17 @@ impl Scope {
     pub(crate) fn variable(&self, name: &str) -> Option<Bytes> {
         let own = self.stored.iter().rev().find(|stored| stored.0 == name);
         own.map_or_else(|| self.world.variable(name), |stored| Some(stored.1.clone()))
+    }
+
+    /// The text of a table: a variable's, or that of a node's file.
+    pub(crate) fn table_text(&self, name: &str) -> Option<Bytes> {
+        self.variable(name).or_else(|| self.world.materials.dataframe(name).cloned())
+    }
+
+    /// A cell of a table.
+    pub(crate) fn cell(&self, table: &str, key: &str, field: &str) -> Option<String> {
+        let text = self.table_text(table)?;
+        self.world.table(table, &text)?.cell(key, field).map(str::to_owned)
     }
 
     /// Remembers a variable.

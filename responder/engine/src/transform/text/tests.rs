@@ -104,7 +104,6 @@ fn knows_what_it_depends_on() {
     assert_eq!(text("x${{env_var:A}}${{file:f}}").nature(), Nature::Static);
     assert_eq!(text("${{user}}").nature(), Nature::PerRequest);
     assert_eq!(text("${{dataframe:t:${{user}}:f}}").nature(), Nature::PerRequest);
-    assert_eq!(text("${{dataframe:t:a:f}}").nature(), Nature::Static);
 }
 
 proptest! {
