@@ -21,6 +21,7 @@ mod markdown_sections;
 mod message;
 mod messages;
 mod node;
+mod postman;
 mod reader;
 mod rrpair_json;
 mod rrpair_markdown;

@@ -7,6 +7,7 @@ use crate::{
         foreign::{self, Tool},
         har,
         node::Node,
+        postman,
         reader::tell,
         verdict::Left,
     },
@@ -78,8 +79,8 @@ fn read<S: Sink>(mut report: Report<'_, S>, tool: Option<Tool>, document: Result
         Err(left) => return report.left(left),
     };
     let (what, whose) = match tool {
+        Some(Tool::Postman) => return postman::read(&mut report, &document),
         Some(Tool::WireMock) => ("a WireMock mappings file", "WireMock mappings are"),
-        Some(Tool::Postman) => ("a Postman collection", "Postman collections are"),
         Some(Tool::Hoverfly) => ("a Hoverfly simulation", "Hoverfly simulations are"),
         Some(Tool::OpenApi) if !document.get("openapi").is_null() => {
             ("an OpenAPI document", "OpenAPI documents are")

@@ -156,7 +156,12 @@ fn tool(fields: &Fields<'_>) -> Option<Tool> {
 fn side_file(fields: &Fields<'_>) -> Option<Left> {
     let has = |name| fields.has(name);
     let within = |name, member| object_has(fields, name, member);
-    let (code, what) = if has("tokenizeConfig") || has("tokenize_config") {
+    let (code, what) = if has("_postman_variable_scope") {
+        (
+            "postman_environment",
+            "a Postman environment; only variables of the collection are put in",
+        )
+    } else if has("tokenizeConfig") || has("tokenize_config") {
         ("blueprint", "a blueprint, which holds transforms and no traffic")
     } else if has("tokenizerConfig") || has("tokenConfigId") || has("tokenizer_config") {
         ("snapshot_metadata", "the metadata of a snapshot, which holds no traffic")

@@ -114,12 +114,19 @@ impl Stream {
             return tell(sink, path, line, verdict::too_large());
         }
         match read(text.strip_suffix(b"\n").unwrap_or(text)) {
-            Ok((head, message)) => self.take(head, message, line, sink, path),
+            Ok((head, message)) => self.take(&head, message, line, sink, path),
             Err(left) => tell(sink, path, line, left),
         }
     }
 
-    fn take<S: Sink>(&mut self, head: Head, message: Message, line: u32, sink: &mut S, path: &str) {
+    fn take<S: Sink>(
+        &mut self,
+        head: &Head,
+        message: Message,
+        line: u32,
+        sink: &mut S,
+        path: &str,
+    ) {
         if head.kind == b'3' && self.settled.contains(&head.id) {
             let left = Left::skipped(
                 "replayed_response",

@@ -70,7 +70,6 @@ impl Stream {
     /// Says that the file has ended.
     pub(super) fn finish<S: Sink>(mut self, sink: &mut S, path: &str) {
         match self.state {
-            State::Broken => {}
             State::Entries => {
                 let seen = &mut self.seen;
                 self.entries.finish(&mut |piece| deliver(piece, seen, sink, path));
@@ -87,7 +86,7 @@ impl Stream {
                     Left::skipped("empty_file", "log.entries", "the HAR holds no entries"),
                 );
             }
-            State::Around => {}
+            State::Around | State::Broken => {}
         }
     }
 

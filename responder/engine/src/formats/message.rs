@@ -75,7 +75,8 @@ impl Start {
         let line = std::str::from_utf8(line).ok()?.trim_ascii_end();
         if line.starts_with("HTTP/") {
             let (version, rest) = line.split_once(' ')?;
-            let (status, reason) = rest.trim_start().split_once(' ').unwrap_or((rest.trim(), ""));
+            let rest = rest.trim_start();
+            let (status, reason) = rest.split_once(' ').unwrap_or((rest, ""));
             let digits = status.len() == 3 && status.bytes().all(|b| b.is_ascii_digit());
             return digits.then(|| status.parse().ok()).flatten().map(|status| Self::Response {
                 version: version.to_owned(),

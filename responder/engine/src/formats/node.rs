@@ -131,11 +131,6 @@ impl Node {
         text.strip_suffix(".0").unwrap_or(text).parse().ok()
     }
 
-    /// A number, which may be a string.
-    pub(super) fn float(&self) -> Option<f64> {
-        self.scalar()?.trim().parse::<f64>().ok().filter(|value| value.is_finite())
-    }
-
     /// Whether it is `true`, which may be a string.
     pub(super) fn is_true(&self) -> bool {
         self.scalar().is_some_and(|text| text == "true")

@@ -30,11 +30,10 @@ pub(super) fn escape_target(text: &str) -> String {
 pub(super) fn version(text: &str) -> String {
     let text = text.strip_prefix("HTTP/").unwrap_or(text);
     match text {
-        "" => "1.1",
+        "" | "http/1.1" | "unknown" => "1.1",
         "2" | "h2" | "http/2.0" | "http/2" => "2.0",
         "3" | "h3" | "http/3" => "3.0",
         "1" | "http/1.0" => "1.0",
-        "http/1.1" | "unknown" => "1.1",
         other => other,
     }
     .to_owned()
