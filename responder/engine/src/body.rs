@@ -74,7 +74,7 @@ fn mentions(content_type: &[u8], what: &[u8]) -> bool {
     content_type.windows(what.len()).any(|window| window.eq_ignore_ascii_case(what))
 }
 
-fn sha256(body: &[u8]) -> Vec<u8> {
+pub(crate) fn sha256(body: &[u8]) -> Vec<u8> {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body).as_ref().to_vec()
 }
 
