@@ -70,10 +70,12 @@ pub(crate) fn is_form(content_type: &[u8]) -> bool {
     mentions(content_type, b"application/x-www-form-urlencoded")
 }
 
-fn mentions(content_type: &[u8], what: &[u8]) -> bool {
+/// Whether a content type has these words in it, in any case.
+pub(crate) fn mentions(content_type: &[u8], what: &[u8]) -> bool {
     content_type.windows(what.len()).any(|window| window.eq_ignore_ascii_case(what))
 }
 
+/// The SHA-256 of a body.
 pub(crate) fn sha256(body: &[u8]) -> Vec<u8> {
     aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body).as_ref().to_vec()
 }

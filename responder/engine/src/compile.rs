@@ -7,6 +7,7 @@
 mod draft;
 mod headers;
 mod plan;
+mod tokens;
 mod ways;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +19,7 @@ use crate::{
     answer::Spliced,
     body,
     diagnostic::{Diagnostic, Diagnostics},
+    dlp::Treatment,
     index::Index,
     jwt::{ResignConfig, TokenSlot, key::SecretRef},
     request::Parts,
@@ -30,6 +32,7 @@ use crate::{
 
 pub(crate) use draft::{Fill, token_error, validity_now};
 pub(crate) use plan::{Plan, run_on_response};
+pub(crate) use tokens::Resigned;
 use ways::Ways;
 
 /// A snapshot that is ready to answer once it is given keys.
@@ -120,13 +123,26 @@ impl CompiledSnapshot {
     }
 }
 
-/// Compiles a snapshot. It never fails: what cannot be served is left out, or served as recorded, and is in the findings.
+/// Compiles a snapshot that was stored as it was recorded. It never fails: what cannot be served is left out, or served as recorded, and
+/// is in the findings.
 #[must_use]
 pub fn compile(
+    pairs: Vec<RrPair>,
+    template: &Template,
+    config: &TestConfig,
+    serve: Serve,
+) -> (CompiledSnapshot, Diagnostics) {
+    compile_treated(pairs, template, config, serve, Treatment::default())
+}
+
+/// Compiles a snapshot that was treated when it was stored.
+#[must_use]
+pub fn compile_treated(
     mut pairs: Vec<RrPair>,
     template: &Template,
     _config: &TestConfig,
     serve: Serve,
+    treatment: Treatment,
 ) -> (CompiledSnapshot, Diagnostics) {
     let mut found = Diagnostics::default();
     let total = pairs.len();
@@ -150,7 +166,7 @@ pub fn compile(
     let mut compiled = CompiledSnapshot {
         index: Index::default(),
         stubs: Stubs::default(),
-        plan: Plan::new(request_chains),
+        plan: Plan::new(request_chains, treatment),
         instances: Vec::with_capacity(pairs.len()),
         fills: Vec::new(),
         slots: Vec::new(),

@@ -3,9 +3,13 @@
 //! Nothing here re-serialises what it does not have to change: bytes outside a replaced span stay as they were recorded. The scanning
 //! itself is jiter's; this is the only module that knows it.
 
+mod visit;
+
 use std::ops::Range;
 
 use jiter::{Jiter, JiterError, Peek};
+
+pub(crate) use visit::{Event, visit};
 
 /// Documents nested deeper than this are not JSON to us.
 const MAX_DEPTH: usize = 128;

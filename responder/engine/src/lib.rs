@@ -20,6 +20,7 @@ pub mod answer;
 mod body;
 pub mod compile;
 pub mod diagnostic;
+pub mod dlp;
 pub mod formats;
 mod index;
 mod json;

@@ -296,7 +296,7 @@ pub(crate) fn joined(query: &[(String, String)]) -> String {
 }
 
 /// Whether two documents mean the same, numbers compared by value: recorders have written `1` for `1.0`.
-fn same_json(own: &[u8], recorded: &[u8]) -> bool {
+pub(crate) fn same_json(own: &[u8], recorded: &[u8]) -> bool {
     if json::canonical(recorded).is_ok_and(|recorded| recorded == own) {
         return true;
     }

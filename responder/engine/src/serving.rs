@@ -140,7 +140,7 @@ impl Serving {
         if self.snapshot.index.len() == 0 {
             return Ok(None);
         }
-        if !self.snapshot.plan.is_empty() {
+        if !self.snapshot.plan.leaves_requests() {
             return Err(NeedsParts);
         }
         let mut bytes = Vec::with_capacity(256);

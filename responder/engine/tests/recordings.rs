@@ -16,8 +16,9 @@ use std::{
 
 use countersign_engine::{
     answer::Answer,
-    compile::compile,
+    compile::{compile, compile_treated},
     diagnostic::Diagnostic,
+    dlp::{DlpConfig, RedactionKey, Redactor, Tally, Treatment},
     formats::{FileReader, Sink, is_recording},
     jwt::key::KeyRing,
     request::Request,
@@ -129,4 +130,45 @@ fn every_recorded_request_is_a_hit() {
         );
         assert_eq!(hits, all, "{}", folder.display());
     }
+}
+
+#[test]
+fn the_recorded_demo_loses_what_belongs_to_people_and_still_answers() {
+    let Some(data) = shared_data() else { return };
+    let recorded = read(&data.join("dlp-demo")).pairs;
+    assert_eq!(recorded.len(), 5);
+    let (config, found) = DlpConfig::parse(
+        br#"{"extends":"standard","keys":["name"],"patterns":["phone","ipv4","ipv6"]}"#,
+    );
+    assert!(found.as_slice().is_empty(), "{found:?}");
+    let redactor = Redactor::new(config, RedactionKey::from_seed(b"demo"));
+    let mut tally = Tally::new(redactor.config());
+    let mut stored = recorded.clone();
+    for pair in &mut stored {
+        redactor.redact_pair(pair, &mut tally);
+    }
+    let (before, after) = (format!("{recorded:?}"), format!("{stored:?}"));
+    for secret in [
+        "ava.sullivan",
+        "Ava Sullivan",
+        "4155552671",
+        "123-45-6789",
+        "4111 1111",
+        "orders_user:secret",
+        "192.168.20.15",
+        "2001:0db8",
+    ] {
+        assert!(before.contains(secret), "the recording has {secret}");
+        assert!(!after.contains(secret), "{secret} is still there");
+    }
+    let report = tally.report(redactor.config());
+    assert!(report.rules.len() >= 7, "{report:?}");
+    assert_eq!(report.tokens_left.unwrap().values, 1, "of a session");
+    let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
+    let treatment = Treatment::new(Some(redactor), false);
+    let (compiled, _) =
+        compile_treated(stored, &Template::default(), &config, Serve::All, treatment);
+    let serving =
+        Serving::new(Arc::new(compiled), &KeyRing::default());
+    assert_eq!(replay(&recorded, &serving), (5, 5));
 }

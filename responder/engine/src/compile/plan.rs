@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
+    dlp::Treatment,
     jwt::ResignConfig,
     request::Parts,
     snapshot::RrPair,
@@ -23,16 +24,22 @@ use crate::{
 pub(crate) struct Plan {
     chains: Vec<Chain>,
     combinations: Vec<Vec<usize>>,
+    treatment: Treatment,
 }
 
 impl Plan {
-    pub(super) fn new(chains: Vec<Chain>) -> Self {
-        Self { chains, combinations: Vec::new() }
+    pub(super) fn new(chains: Vec<Chain>, treatment: Treatment) -> Self {
+        Self { chains, combinations: Vec::new(), treatment }
+    }
+
+    /// Whether no chain works on requests.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chains.is_empty()
     }
 
     /// Whether requests are matched as they come.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.chains.is_empty()
+    pub(crate) fn leaves_requests(&self) -> bool {
+        self.chains.is_empty() && self.treatment.is_empty()
     }
 
     /// The chains, in the template's order.
@@ -48,6 +55,7 @@ impl Plan {
         world: &Arc<World>,
         found: &mut Diagnostics,
     ) -> Scope {
+        self.treatment.apply_to_recorded(parts);
         let combination: Vec<usize> = self
             .chains
             .iter()
@@ -80,6 +88,12 @@ impl Plan {
         now: i64,
         mut take: impl FnMut(&Parts, &Scope) -> Option<T>,
     ) -> Option<(T, Scope)> {
+        let treated = (!self.treatment.is_empty()).then(|| {
+            let mut treated = live.clone();
+            self.treatment.apply(&mut treated);
+            treated
+        });
+        let live = treated.as_ref().unwrap_or(live);
         if self.chains.is_empty() {
             let scope = Scope::live(world, Side::Request, now);
             return take(live, &scope).map(|taken| (taken, scope));

@@ -1,0 +1,78 @@
+//! Live requests, as clients send them, against recordings that were redacted and stripped.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::*;
+use crate::{
+    answer::Answer,
+    compile::compile_treated,
+    dlp::{Tally, strip::Stripper},
+    jwt::key::KeyRing,
+    request::Request,
+    serving::Serving,
+    snapshot::{HttpRequest, HttpResponse, RrPair, Serve},
+    test_config::TestConfig,
+    transform::Template,
+};
+
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl";
+
+fn recorded() -> RrPair {
+    RrPair {
+        request: Some(HttpRequest {
+            method: "POST".into(),
+            path: "/users/ava@example.com".into(),
+            query: format!("token={TOKEN}&password=p"),
+            host: "api".into(),
+            body: r#"{"ssn":"123-45-6789"}"#.into(),
+            ..HttpRequest::default()
+        }),
+        response: HttpResponse { status: 200, body: "ok".into(), ..HttpResponse::default() },
+        ..RrPair::default()
+    }
+}
+
+fn hits(pair: RrPair, treatment: Treatment, query: &str) -> bool {
+    let template = Template::default();
+    let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
+    let (compiled, _) = compile_treated(vec![pair], &template, &config, Serve::Out, treatment);
+    let serving = Serving::new(Arc::new(compiled), &KeyRing::new(1, BTreeMap::new()));
+    let request = Request {
+        method: "POST",
+        host: "api",
+        path: "/users/ava@example.com",
+        query,
+        headers: &http::HeaderMap::new(),
+        body: br#"{ "ssn": "123-45-6789" }"#,
+    };
+    matches!(serving.answer(&request, 0), Answer::Hit(_))
+}
+
+#[test]
+fn a_client_that_knows_nothing_of_it_gets_its_answer() {
+    let redactor =
+        Redactor::new(DlpConfig::built_in("standard").unwrap(), RedactionKey::from_seed(b"t"));
+    let mut stored = recorded();
+    assert!(redactor.redact_pair(&mut stored, &mut Tally::off()));
+    assert_eq!(Stripper::all().strip(&mut stored), 1);
+    let again = TOKEN.replace("c2lnbmF0dXJl", "b3RoZXJzaWdu");
+    let (query, other) = (format!("password=p&token={again}"), format!("password=q&token={again}"));
+    let treatment = || Treatment::new(Some(redactor.clone()), true);
+    assert!(hits(stored.clone(), treatment(), &query));
+    assert!(!hits(stored.clone(), treatment(), &other), "another password is another request");
+    assert!(!hits(stored.clone(), Treatment::default(), &query), "it takes the treatment");
+    let bytes = DlpConfig::built_in_json("standard").unwrap().as_bytes();
+    let restored = Treatment::stored(bytes, redactor.key().bytes(), true).unwrap();
+    assert!(hits(stored, restored, &query));
+    assert!(hits(recorded(), Treatment::new(None, true), &query), "only some tokens were stripped");
+}
+
+#[test]
+fn what_is_stored_is_checked() {
+    assert!(Treatment::stored(b"", b"", false).unwrap().is_empty());
+    assert!(!Treatment::stored(b"", b"", true).unwrap().is_empty());
+    assert!(Treatment::stored(b"{", &[0; 32], false).is_none());
+    assert!(Treatment::stored(br#"{"keys":["a"]}"#, &[0; 31], false).is_none());
+    let responses = Treatment::stored(br#"{"keys":["a"],"requests":false}"#, &[0; 32], false);
+    assert!(responses.unwrap().is_empty());
+}
