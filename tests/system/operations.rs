@@ -4,10 +4,11 @@ use std::{fs, path::Path};
 
 use harness::process;
 
-const TABLE: [(&str, &[&str]); 3] = [
+const TABLE: [(&str, &[&str]); 4] = [
     ("countersign-control-plane", &["--help"]),
     ("countersign-responder", &["--help"]),
     ("countersign", &["dev", "--help"]),
+    ("countersign", &["snapshot", "export", "--help"]),
 ];
 
 #[test]

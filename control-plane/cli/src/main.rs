@@ -5,6 +5,7 @@
 mod args;
 mod command;
 mod connect;
+mod destination;
 mod failure;
 mod output;
 mod planes;

@@ -152,15 +152,24 @@ impl Output {
         paint(colours, style, text)
     }
 
-    /// A bar on stderr; invisible when stderr is no terminal.
+    /// A bar of bytes on stderr; invisible when stderr is no terminal.
     pub(crate) fn bar(&self, what: &'static str, total: u64) -> ProgressBar {
+        let template = "{msg:>10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        Self::progress(what, total, template)
+    }
+
+    /// A bar of things on stderr; invisible when stderr is no terminal.
+    pub(crate) fn counter(&self, what: &'static str, total: u64) -> ProgressBar {
+        Self::progress(what, total, "{msg:>10} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta}")
+    }
+
+    fn progress(what: &'static str, total: u64, template: &str) -> ProgressBar {
         let target = if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(total), target).with_message(what);
-        let template = "{msg:>10} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         match ProgressStyle::with_template(template) {
             Ok(style) => bar.with_style(style.progress_chars("=> ")),
             Err(_) => bar,

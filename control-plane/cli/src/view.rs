@@ -356,7 +356,8 @@ fn responder_phase(phase: ResponderPhase) -> &'static str {
     }
 }
 
-fn severity(severity: Severity) -> &'static str {
+/// How bad a finding is.
+pub(crate) fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "INFO",
         Severity::Warning => "WARNING",

@@ -2,6 +2,7 @@
 
 mod append;
 mod commit;
+mod read;
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use countersign_proto::{
     control::v1::{
         AppendRecordsRequest, AppendRecordsResponse, CommitSnapshotRequest, CommitSnapshotResponse,
         CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListRecordsRequest,
-        ListRecordsResponse, ListSnapshotsRequest, ListSnapshotsResponse, Snapshot, SnapshotState,
-        snapshot_service_server::SnapshotService,
+        ListRecordsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ReadRecordsRequest,
+        ReadRecordsResponse, Snapshot, SnapshotState, snapshot_service_server::SnapshotService,
     },
     snapshot::v1::RrPair,
 };
@@ -47,6 +48,7 @@ pub(crate) struct Snapshots {
 impl SnapshotService for Snapshots {
     type AppendRecordsStream = ReceiverStream<Result<AppendRecordsResponse, Status>>;
     type CommitSnapshotStream = ReceiverStream<Result<CommitSnapshotResponse, Status>>;
+    type ReadRecordsStream = ReceiverStream<Result<ReadRecordsResponse, Status>>;
 
     async fn get_snapshot(
         &self,
@@ -103,6 +105,18 @@ impl SnapshotService for Snapshots {
         request: Request<ListRecordsRequest>,
     ) -> Result<Response<ListRecordsResponse>, Status> {
         Ok(Response::new(self.records(request.into_inner()).await?))
+    }
+
+    async fn read_records(
+        &self,
+        request: Request<ReadRecordsRequest>,
+    ) -> Result<Response<Self::ReadRecordsStream>, Status> {
+        let name = Name::parse(Kind::Snapshot, "name", &request.into_inner().name)?;
+        let (_, manifest) = ready(&self.plane, &name).await?;
+        let (sender, receiver) = mpsc::channel(2);
+        let plane = Arc::clone(&self.plane);
+        tokio::spawn(read::run(plane, manifest, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 

@@ -3,8 +3,8 @@
 use countersign_engine::snapshot::digest::Digest;
 use countersign_proto::control::v1::{
     AppendRecordsRequest, CommitSnapshotRequest, CreateSnapshotRequest, DeleteSnapshotRequest,
-    GetSnapshotRequest, ListRecordsRequest, ListSnapshotsRequest, SnapshotState,
-    commit_snapshot_response::Event,
+    GetSnapshotRequest, ListRecordsRequest, ListSnapshotsRequest, ReadRecordsRequest,
+    SnapshotState, commit_snapshot_response::Event,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -77,6 +77,18 @@ async fn an_import_counts_stores_and_survives_a_restart() {
         (page.records[0].ordinal, page.records.len(), page.next_page_token.as_str()),
         (2, 1, "")
     );
+
+    let request = ReadRecordsRequest { name: snapshot.name.clone() };
+    let mut messages = server.snapshots().read_records(request).await.unwrap().into_inner();
+    let mut paths = Vec::new();
+    while let Some(message) = messages.message().await.unwrap() {
+        paths.extend(message.records.into_iter().map(|pair| pair.request.unwrap().path));
+    }
+    assert_eq!(paths, ["/a", "/c", "/b"]);
+    server.create_snapshot("open").await;
+    let request = ReadRecordsRequest { name: format!("{PROJECT}/snapshots/open") };
+    let refused = server.snapshots().read_records(request).await;
+    assert_refused(refused, Code::FailedPrecondition, "SNAPSHOT_NOT_READY");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `countersign snapshot`: what was recorded.
 
+mod export;
 mod import;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -9,6 +10,7 @@ use countersign_proto::control::v1::{
     DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Snapshot,
 };
 
+pub(crate) use export::ExportArgs;
 pub(crate) use import::{Import, report};
 
 use super::PAGE;
@@ -24,6 +26,8 @@ use crate::{
 pub(crate) enum SnapshotCommand {
     /// Import recordings as a snapshot, which then never changes
     Import(ImportArgs),
+    /// Write a snapshot's pairs to files, for other tools or for another import
+    Export(ExportArgs),
     /// List the snapshots
     #[command(visible_alias = "ls")]
     List,
@@ -78,6 +82,7 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     match command {
         SnapshotCommand::Import(args) => import(args, client, out).await?,
+        SnapshotCommand::Export(args) => export::run(args, client, out).await?,
         SnapshotCommand::List => out.many(&list(client).await?, "there are no snapshots"),
         SnapshotCommand::Show { id } => {
             let snapshot = get(client, &id).await?;

@@ -8,7 +8,7 @@ use std::{
 use countersign_proto::control::v1::{
     CommitSnapshotRequest, CommitSnapshotResponse, CreateSnapshotRequest, DeleteSnapshotRequest,
     GetSnapshotRequest, ListRecordsRequest, ListRecordsResponse, ListSnapshotsRequest,
-    ListSnapshotsResponse, Snapshot,
+    ListSnapshotsResponse, ReadRecordsRequest, ReadRecordsResponse, Snapshot,
     snapshot_service_server::{SnapshotService, SnapshotServiceServer},
 };
 use tokio_stream::wrappers::TcpListenerStream;
@@ -89,6 +89,14 @@ impl Service {
 impl SnapshotService for Service {
     type AppendRecordsStream = Answers<AppendRecordsResponse>;
     type CommitSnapshotStream = Answers<CommitSnapshotResponse>;
+    type ReadRecordsStream = Answers<ReadRecordsResponse>;
+
+    async fn read_records(
+        &self,
+        _: Request<ReadRecordsRequest>,
+    ) -> Result<Response<Self::ReadRecordsStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
 
     async fn append_records(
         &self,

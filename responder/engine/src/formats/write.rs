@@ -81,10 +81,10 @@ impl Writer {
         }
     }
 
-    /// The findings: one per kind of loss, with the number of pairs.
+    /// The last piece of a single file, and the findings: one per kind of loss, with the number of pairs.
     #[must_use]
-    pub fn finish(self) -> Vec<Diagnostic> {
-        self.losses.into_findings()
+    pub fn finish(self) -> (Piece, Vec<Diagnostic>) {
+        (Piece::default(), self.losses.into_findings())
     }
 }
 
