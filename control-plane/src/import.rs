@@ -15,7 +15,7 @@ use std::{
 
 use countersign_engine::{
     diagnostic::{Diagnostic, Diagnostics},
-    formats::{FileReader, Sink},
+    formats::{FileReader, Half, Joiner, Sink},
     snapshot::{Direction, RrPair, chunk, chunk::Chunk},
 };
 
@@ -115,6 +115,7 @@ struct Collected {
     seen: Arc<AtomicU64>,
     report: Report,
     findings: Diagnostics,
+    joiner: Joiner,
 }
 
 impl Sink for Collected {
@@ -134,10 +135,25 @@ impl Sink for Collected {
         self.report.refused += why.count.max(1);
         self.findings.push(why);
     }
+
+    fn noted(&mut self, why: Diagnostic) {
+        self.findings.push(why);
+    }
+
+    fn unpacked(&mut self, path: &str) {
+        self.path = path.into();
+    }
+
+    fn half(&mut self, half: Half) {
+        let mut joiner = std::mem::take(&mut self.joiner);
+        joiner.join(half, self);
+        self.joiner = joiner;
+    }
 }
 
 impl Collected {
     fn finish(mut self) -> (Vec<RrPair>, Report) {
+        std::mem::take(&mut self.joiner).finish(&mut self);
         self.leave_out_derived();
         // The sort is stable, so that equal keys keep their position within the file.
         self.pairs.sort_by(|(a_path, a), (b_path, b)| {
@@ -250,6 +266,22 @@ mod tests {
             (report.findings[0].code, report.findings[0].subject.as_str()),
             ("derived_file", "s/reaction.jsonl")
         );
+    }
+
+    #[test]
+    fn halves_are_joined_across_files() {
+        let request = b"GET /half HTTP/1.1\r\nHost: demo\r\n\r\n".to_vec();
+        let response = b"HTTP/1.1 200 OK\r\n\r\nok".to_vec();
+        let files =
+            [("d/Req1.txt", request.clone()), ("d/Req2.txt", request), ("d/Res1.txt", response)];
+        for piece in [1, 100_000] {
+            let (pairs, report) = import(&files, piece);
+            assert_eq!(
+                (paths(&pairs), report.imported, report.skipped),
+                (vec!["/half".to_owned()], 1, 1)
+            );
+            assert_eq!(report.findings[0].subject, "d/Req2.txt");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(crate) fn walk(recordings: &[PathBuf]) -> Result<Vec<File>, Failure> {
         }
         if found.is_empty() {
             return Err(Failure::refused(format!(
-                "{} holds no recording (.md, .json or .jsonl files)",
+                "{} holds no recording (.md, .json, .jsonl, .har, .gor, .yaml, .zip, or Req1.txt and Res1.txt files)",
                 recording.display()
             )));
         }

@@ -1,16 +1,28 @@
-//! Reads users' recordings into [`RrPair`]s: RRPair JSON, JSON lines and markdown.
+//! Reads users' recordings into [`RrPair`]s: RRPair JSON, JSON lines and markdown, and the files of other tools.
 //!
 //! A [`FileReader`] takes the bytes of one file as they arrive and hands every entry to its [`Sink`] as exactly one of: a pair, something
 //! skipped, something refused. Nothing is lost without a word, and memory is bounded by [`MAX_ENTRY`], whatever the size of the file.
 
+mod archive;
 mod compact;
+mod document;
 mod draft;
+mod exchange;
 mod fields;
 mod foreign;
+mod goreplay;
+mod halves;
+mod har;
+mod kind;
 mod markdown_body;
 mod markdown_head;
 mod markdown_notes;
 mod markdown_sections;
+mod message;
+mod messages;
+mod node;
+mod postman;
+mod reader;
 mod rrpair_json;
 mod rrpair_markdown;
 mod splitter;
@@ -19,21 +31,15 @@ mod time;
 mod verdict;
 pub mod write;
 
-use crate::{
-    diagnostic::Diagnostic,
-    formats::{
-        splitter::{Piece, Splitter},
-        verdict::Left,
-    },
-    snapshot::RrPair,
-};
+use crate::{diagnostic::Diagnostic, formats::kind::Named, snapshot::RrPair};
+
+pub use halves::{Half, Joiner};
+pub use reader::FileReader;
 
 /// The largest entry that is read: one JSON value, or one markdown file.
 pub const MAX_ENTRY: usize = 64 * 1024 * 1024;
 /// The most header fields that one message may have.
 pub(crate) const MAX_HEADERS: usize = 1000;
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Takes what a file held, entry by entry.
 pub trait Sink {
@@ -43,194 +49,52 @@ pub trait Sink {
     fn skipped(&mut self, why: Diagnostic);
     /// An entry that should have been a pair and is none.
     fn refused(&mut self, why: Diagnostic);
+    /// Something of a pair that was handed over is served otherwise than its file says. No entry of its own: it counts as nothing.
+    fn noted(&mut self, _why: Diagnostic) {}
+    /// What follows comes out of this file, which lies in an archive.
+    fn unpacked(&mut self, _path: &str) {}
+    /// Half an exchange, whose other half lies in another file. Who reads several files keeps it in a [`Joiner`].
+    fn half(&mut self, half: Half) {
+        self.skipped(half.lone());
+    }
 }
 
 /// Whether a file of this name may hold recordings. Walkers of directories leave other files aside.
 #[must_use]
 pub fn is_recording(path: &str) -> bool {
-    Kind::of(path).is_some()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Markdown,
-    Json,
-    JsonLines,
-}
-
-impl Kind {
-    fn of(path: &str) -> Option<Self> {
-        let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
-        let (_, extension) = name.rsplit_once('.')?;
-        [("md", Self::Markdown), ("json", Self::Json), ("jsonl", Self::JsonLines)]
-            .into_iter()
-            .find(|(known, _)| extension.eq_ignore_ascii_case(known))
-            .map(|(_, kind)| kind)
-    }
-}
-
-/// Reads one file. Its kind is told by the extension, else by the first character.
-#[derive(Debug)]
-pub struct FileReader<'s, S: Sink> {
-    sink: &'s mut S,
-    path: String,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// The extension says nothing and no telling byte has come yet.
-    Undecided(Vec<u8>),
-    Json(Entries),
-    Markdown {
-        text: Vec<u8>,
-        oversize: bool,
-    },
-}
-
-impl State {
-    fn new(kind: Kind) -> Self {
-        match kind {
-            Kind::Markdown => Self::Markdown { text: Vec::new(), oversize: false },
-            Kind::Json => Self::Json(Entries::new(false)),
-            Kind::JsonLines => Self::Json(Entries::new(true)),
-        }
-    }
-}
-
-impl<'s, S: Sink> FileReader<'s, S> {
-    /// A reader of the file at `path`, which is only looked at for its extension and named in findings.
-    pub fn new(path: &str, sink: &'s mut S) -> Self {
-        let state = Kind::of(path).map_or_else(|| State::Undecided(Vec::new()), State::new);
-        Self { sink, path: path.to_owned(), state }
-    }
-
-    /// Takes the next bytes of the file; entries that they complete go to the sink.
-    pub fn push(&mut self, bytes: &[u8]) {
-        match &mut self.state {
-            State::Undecided(seen) => {
-                seen.extend_from_slice(bytes);
-                if let Some(kind) = guess(seen) {
-                    let seen = std::mem::take(seen);
-                    self.state = State::new(kind);
-                    self.push(&seen);
-                } else if seen.len() > MAX_ENTRY {
-                    self.state = State::Markdown { text: Vec::new(), oversize: true };
-                }
-            }
-            State::Json(entries) => entries.push(bytes, &mut *self.sink, &self.path),
-            State::Markdown { oversize: true, .. } => {}
-            State::Markdown { text, oversize } => {
-                if text.len().saturating_add(bytes.len()) > MAX_ENTRY {
-                    *oversize = true;
-                    *text = Vec::new();
-                } else {
-                    text.extend_from_slice(bytes);
-                }
-            }
-        }
-    }
-
-    /// Says that the file has ended; what is still incomplete is refused.
-    pub fn finish(self) {
-        let Self { sink, path, state } = self;
-        match state {
-            State::Json(entries) => entries.finish(sink, &path),
-            State::Markdown { oversize: true, .. } => tell(sink, &path, 1, verdict::too_large()),
-            State::Markdown { text, .. } | State::Undecided(text) => {
-                let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
-                match rrpair_markdown::read(text) {
-                    Ok(pair) => sink.pair(pair),
-                    Err((line, left)) => tell(sink, &path, line, left),
-                }
-            }
-        }
-    }
-}
-
-/// The kind by the first character that is neither space nor byte order mark.
-fn guess(seen: &[u8]) -> Option<Kind> {
-    let text = seen.strip_prefix(BYTE_ORDER_MARK).unwrap_or(seen);
-    match text.trim_ascii_start().first()? {
-        b'{' | b'[' => Some(Kind::Json),
-        // Half a byte order mark tells nothing yet.
-        0xEF if seen.len() < BYTE_ORDER_MARK.len() => None,
-        _ => Some(Kind::Markdown),
-    }
-}
-
-/// The entries of a JSON file.
-#[derive(Debug)]
-struct Entries {
-    splitter: Splitter,
-    /// The file should hold one pair per line.
-    lines: bool,
-    seen: u64,
-}
-
-impl Entries {
-    fn new(lines: bool) -> Self {
-        Self { splitter: Splitter::new(lines), lines, seen: 0 }
-    }
-
-    fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S, path: &str) {
-        let Self { splitter, lines, seen } = self;
-        splitter.push(bytes, &mut |piece| {
-            // A lone object that shows no sign of a pair is somebody else's file, not a damaged recording.
-            let foreign = (*seen == 0 && !*lines) || foreign::is_side_file(path);
-            *seen = seen.saturating_add(1);
-            deliver(sink, path, piece, foreign);
-        });
-    }
-
-    fn finish<S: Sink>(mut self, sink: &mut S, path: &str) {
-        let mut broken = 0_u64;
-        self.splitter.finish(&mut |piece| {
-            broken += 1;
-            deliver(sink, path, piece, false);
-        });
-        // Snapshots hold empty side files of lines; an empty file of any other kind is worth a word.
-        if self.seen == 0 && broken == 0 && !self.lines {
-            tell(sink, path, 1, Left::skipped("empty_file", "", "the file holds nothing"));
-        }
-    }
-}
-
-fn deliver<S: Sink>(sink: &mut S, path: &str, piece: Piece, foreign: bool) {
-    match piece {
-        Piece::Entry { text, line } => match rrpair_json::read(&text) {
-            Ok(pair) => sink.pair(pair),
-            Err(left) if foreign && left.why.code == foreign::UNKNOWN => {
-                tell(sink, path, line, Left::skipped(foreign::UNKNOWN, "", left.why.message));
-            }
-            Err(left) => tell(sink, path, line, left),
-        },
-        Piece::Broken { line, left } => tell(sink, path, line, left),
-    }
-}
-
-fn tell<S: Sink>(sink: &mut S, path: &str, line: u32, left: Left) {
-    let why = (*left.why).subject(path).line(line);
-    if left.skipped {
-        sink.skipped(why);
-    } else {
-        sink.refused(why);
-    }
+    Named::of(path).is_some_and(|named| named.recording)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::path::{Path, PathBuf};
 
     use proptest::prelude::*;
 
     use super::*;
 
-    #[derive(Debug, Default, PartialEq)]
-    struct Seen {
-        pairs: Vec<RrPair>,
-        skipped: Vec<Diagnostic>,
-        refused: Vec<Diagnostic>,
+    #[derive(Debug, Default)]
+    pub(super) struct Seen {
+        pub(super) pairs: Vec<RrPair>,
+        pub(super) skipped: Vec<Diagnostic>,
+        pub(super) refused: Vec<Diagnostic>,
+        pub(super) noted: Vec<Diagnostic>,
+        joiner: Joiner,
+    }
+
+    impl PartialEq for Seen {
+        fn eq(&self, other: &Self) -> bool {
+            (&self.pairs, &self.skipped, &self.refused, &self.noted)
+                == (&other.pairs, &other.skipped, &other.refused, &other.noted)
+        }
+    }
+
+    impl Seen {
+        /// After the last file.
+        pub(super) fn joined(mut self) -> Self {
+            std::mem::take(&mut self.joiner).finish(&mut self);
+            self
+        }
     }
 
     impl Sink for Seen {
@@ -243,9 +107,17 @@ mod tests {
         fn refused(&mut self, why: Diagnostic) {
             self.refused.push(why);
         }
+        fn noted(&mut self, why: Diagnostic) {
+            self.noted.push(why);
+        }
+        fn half(&mut self, half: Half) {
+            let mut joiner = std::mem::take(&mut self.joiner);
+            joiner.join(half, self);
+            self.joiner = joiner;
+        }
     }
 
-    fn read(path: &str, chunks: &[&[u8]]) -> Seen {
+    pub(super) fn read(path: &str, chunks: &[&[u8]]) -> Seen {
         let mut seen = Seen::default();
         let mut reader = FileReader::new(path, &mut seen);
         for chunk in chunks {
@@ -272,6 +144,14 @@ mod tests {
             ("d.log", false),
             ("md", false),
             ("x.json/y", false),
+            ("x.har", true),
+            ("x.gor", true),
+            ("x.zip", true),
+            ("x.yaml", true),
+            ("x.YML", true),
+            ("d/Req1.txt", true),
+            ("d/Res12.txt", true),
+            ("d/notes.txt", false),
         ] {
             assert_eq!(is_recording(path), expected, "{path}");
         }
@@ -362,7 +242,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, text in ".*") {
-            for path in ["a.jsonl", "a.json", "a.md", "a"] {
+            for path in ["a.jsonl", "a.json", "a.md", "a", "a.har", "a.gor", "a.zip", "a.yaml", "a.txt", "Req1.txt"] {
                 read(path, &[&bytes]);
                 read(path, &[text.as_bytes()]);
             }

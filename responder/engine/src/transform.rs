@@ -29,6 +29,7 @@ use crate::{
 pub(crate) use document::Node;
 use extractor::Extractor;
 use filter::Filters;
+pub use filter::PairFilter;
 pub use materials::{Materials, Required};
 use message::Message;
 pub(crate) use op::Nature;

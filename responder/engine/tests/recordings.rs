@@ -168,7 +168,6 @@ fn the_recorded_demo_loses_what_belongs_to_people_and_still_answers() {
     let treatment = Treatment::new(Some(redactor), false);
     let (compiled, _) =
         compile_treated(stored, &Template::default(), &config, Serve::All, treatment);
-    let serving =
-        Serving::new(Arc::new(compiled), &KeyRing::default());
+    let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
     assert_eq!(replay(&recorded, &serving), (5, 5));
 }

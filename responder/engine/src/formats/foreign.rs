@@ -47,6 +47,8 @@ const SIDE_FILES: &[&str] = &[
 
 /// The code of an object that nothing is known about.
 pub(super) const UNKNOWN: &str = "not_a_recording";
+/// The code of an object that is a document of another tool; it never reaches a user.
+pub(super) const DOCUMENT: &str = "document";
 
 /// Whether a file of this name is known to hold no traffic.
 pub(super) fn is_side_file(path: &str) -> bool {
@@ -97,45 +99,69 @@ pub(super) fn without_http(top: &Fields<'_>, protocol: &str) -> Left {
     )
 }
 
-/// Why this object, which is no RRPair, is left out.
-fn explain(fields: &Fields<'_>) -> Left {
-    other_tool(fields).or_else(|| side_file(fields)).unwrap_or_else(|| {
-        Left::refused(
-            "not_a_recording",
-            "",
-            "this is no RRPair: it has neither `msgType` nor `http`",
-        )
-        .hint("recordings are RRPair JSON, JSON lines or markdown")
-    })
+/// A tool whose documents are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tool {
+    WireMock,
+    Har,
+    Postman,
+    OpenApi,
+    Hoverfly,
 }
 
-fn other_tool(fields: &Fields<'_>) -> Option<Left> {
+/// Why this object, which is no RRPair, is left out; [`DOCUMENT`] when another reader takes it.
+fn explain(fields: &Fields<'_>) -> Left {
+    if tool(fields).is_some() {
+        return Left::skipped(DOCUMENT, "", "this is a document of another tool");
+    }
+    side_file(fields).unwrap_or_else(unknown)
+}
+
+/// What is said of an object that nothing is known about.
+pub(super) fn unknown() -> Left {
+    Left::refused(UNKNOWN, "", "this is no RRPair: it has neither `msgType` nor `http`").hint(
+        "recordings are RRPair JSON, JSON lines or markdown, HAR, Postman collections, Hoverfly simulations, WireMock mappings or OpenAPI",
+    )
+}
+
+/// The tool whose document this text is.
+pub(super) fn tool_of(text: &[u8]) -> Option<Tool> {
+    tool(&Fields::parse(std::str::from_utf8(text).ok()?).ok()?)
+}
+
+fn tool(fields: &Fields<'_>) -> Option<Tool> {
     let has = |name| fields.has(name);
     let within = |name, member| object_has(fields, name, member);
-    let (what, whose) = if is_array(fields, "mappings")
+    if is_array(fields, "mappings")
         || (within("request", "method")
             && (within("response", "status") || has("response") || has("persistent")))
     {
-        ("a WireMock mappings file", "WireMock mappings are")
+        Some(Tool::WireMock)
     } else if within("log", "entries") {
-        ("a HAR file", "HAR is")
-    } else if within("info", "_postman_id") || (has("info") && is_array(fields, "item")) {
-        ("a Postman collection", "Postman collections are")
+        Some(Tool::Har)
+    } else if within("data", "pairs") && (within("meta", "schemaVersion") || has("meta")) {
+        Some(Tool::Hoverfly)
+    } else if within("info", "_postman_id")
+        || (has("info") && is_array(fields, "item"))
+        || (within("collection", "info") && within("collection", "item"))
+    {
+        Some(Tool::Postman)
     } else if has("openapi") || has("swagger") {
-        ("an OpenAPI document", "OpenAPI documents are")
+        Some(Tool::OpenApi)
     } else {
-        return None;
-    };
-    Some(
-        Left::refused("format_unsupported", "", format!("this is {what}; {whose} not read yet"))
-            .hint("import it with `proxymock import`, then use the RRPair files that it writes"),
-    )
+        None
+    }
 }
 
 fn side_file(fields: &Fields<'_>) -> Option<Left> {
     let has = |name| fields.has(name);
     let within = |name, member| object_has(fields, name, member);
-    let (code, what) = if has("tokenizeConfig") || has("tokenize_config") {
+    let (code, what) = if has("_postman_variable_scope") {
+        (
+            "postman_environment",
+            "a Postman environment; only variables of the collection are put in",
+        )
+    } else if has("tokenizeConfig") || has("tokenize_config") {
         ("blueprint", "a blueprint, which holds transforms and no traffic")
     } else if has("tokenizerConfig") || has("tokenConfigId") || has("tokenizer_config") {
         ("snapshot_metadata", "the metadata of a snapshot, which holds no traffic")
@@ -191,22 +217,25 @@ mod tests {
 
     #[test]
     fn each_kind_is_named() {
-        for (json, skipped, code, says) in [
-            (r#"{"mappings":[]}"#, false, "format_unsupported", "WireMock"),
+        for (json, tool) in [
+            (r#"{"mappings":[]}"#, Tool::WireMock),
             (
                 r#"{"id":"1","request":{"method":"GET","urlPath":"/"},"response":{"status":200}}"#,
-                false,
-                "format_unsupported",
-                "WireMock",
+                Tool::WireMock,
             ),
-            (r#"{"log":{"version":"1.2","entries":[]}}"#, false, "format_unsupported", "HAR"),
-            (
-                r#"{"info":{"name":"x","schema":"s"},"item":[]}"#,
-                false,
-                "format_unsupported",
-                "Postman",
-            ),
-            (r#"{"openapi":"3.0.0","paths":{}}"#, false, "format_unsupported", "OpenAPI"),
+            (r#"{"log":{"version":"1.2","entries":[]}}"#, Tool::Har),
+            (r#"{"info":{"name":"x","schema":"s"},"item":[]}"#, Tool::Postman),
+            (r#"{"collection":{"info":{},"item":[]}}"#, Tool::Postman),
+            (r#"{"openapi":"3.0.0","paths":{}}"#, Tool::OpenApi),
+            (r#"{"data":{"pairs":[]},"meta":{"schemaVersion":"v5"}}"#, Tool::Hoverfly),
+        ] {
+            let fields = Fields::parse(json).unwrap();
+            assert_eq!(
+                (tool_of(json.as_bytes()), explain(&fields).why.code),
+                (Some(tool), DOCUMENT)
+            );
+        }
+        for (json, skipped, code, says) in [
             (r#"{"id":"1","tokenizeConfig":{}}"#, true, "blueprint", "transforms"),
             (r#"{"id":"1","tokenizerConfig":{},"meta":{}}"#, true, "snapshot_metadata", "metadata"),
             (r#"{"id":"t","generator":[],"responder":[]}"#, true, "transform_template", "template"),

@@ -70,6 +70,9 @@ pub(super) struct Splitter {
     /// The entry has outgrown the limit: it is read to its end and not kept.
     oversize: bool,
     in_array: bool,
+    /// Only the inside of an array is read, up to its end.
+    only_array: bool,
+    ended: bool,
     line: u32,
     begun: u32,
     line_start: bool,
@@ -86,6 +89,8 @@ impl Splitter {
             buffer: Vec::new(),
             oversize: false,
             in_array: false,
+            only_array: false,
+            ended: false,
             line: 1,
             begun: 1,
             line_start: true,
@@ -93,9 +98,36 @@ impl Splitter {
         }
     }
 
+    /// A splitter of the objects of an array that has just begun on this line.
+    pub(super) fn of_array(line: u32) -> Self {
+        Self { in_array: true, only_array: true, line, line_start: false, ..Self::new(false) }
+    }
+
+    /// Whether the array has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The line that was reached.
+    pub(super) fn line(&self) -> u32 {
+        self.line
+    }
+
     /// Takes the next bytes.
-    pub(super) fn push(&mut self, mut bytes: &[u8], found: &mut impl FnMut(Piece)) {
+    pub(super) fn push(&mut self, bytes: &[u8], found: &mut impl FnMut(Piece)) {
+        self.push_array(bytes, found);
+    }
+
+    /// Takes the next bytes up to the end of the array; what follows comes back.
+    pub(super) fn push_array<'b>(
+        &mut self,
+        mut bytes: &'b [u8],
+        found: &mut impl FnMut(Piece),
+    ) -> &'b [u8] {
         while let Some(&byte) = bytes.first() {
+            if self.ended {
+                return bytes;
+            }
             // Most of a recording is the inside of strings.
             if let State::Text { .. } = self.state {
                 let plain = bytes
@@ -117,6 +149,7 @@ impl Splitter {
             self.line_start = byte == b'\n';
             bytes = bytes.get(1..).unwrap_or_default();
         }
+        bytes
     }
 
     /// Says that the stream has ended.
@@ -164,7 +197,10 @@ impl Splitter {
             b'{' => self.begin(),
             b' ' | b'\t' | b'\r' | b'\n' => {}
             b',' if self.in_array => {}
-            b']' if self.in_array => self.in_array = false,
+            b']' if self.in_array => {
+                self.in_array = false;
+                self.ended = self.only_array;
+            }
             b'[' if !self.in_array => self.in_array = true,
             0xEF if self.line == 1 && self.line_start => self.mark = 2,
             0xBB if self.mark == 2 => self.mark = 1,

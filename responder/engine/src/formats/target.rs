@@ -19,14 +19,21 @@ pub(super) fn split_target(target: &str) -> (&str, &str) {
     }
 }
 
+/// A path or query as it goes over the wire: people and tools write down spaces and letters that no request line may hold.
+pub(super) fn escape_target(text: &str) -> String {
+    const ESCAPED: &percent_encoding::AsciiSet =
+        &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
+    percent_encoding::utf8_percent_encode(text, ESCAPED).to_string()
+}
+
 /// The version as `1.0`, `1.1` or `2.0`.
 pub(super) fn version(text: &str) -> String {
     let text = text.strip_prefix("HTTP/").unwrap_or(text);
     match text {
-        "" => "1.1",
-        "2" => "2.0",
-        "3" => "3.0",
-        "1" => "1.0",
+        "" | "http/1.1" | "unknown" => "1.1",
+        "2" | "h2" | "http/2.0" | "http/2" => "2.0",
+        "3" | "h3" | "http/3" => "3.0",
+        "1" | "http/1.0" => "1.0",
         other => other,
     }
     .to_owned()

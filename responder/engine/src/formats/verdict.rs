@@ -37,6 +37,25 @@ impl Left {
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { why: Box::new(self.why.hint(hint)), ..self }
     }
+
+    /// Moves a finding about a pair to its place in a document of another tool, which has a `request` and a `response` of its own.
+    pub(super) fn within(mut self, place: &str) -> Self {
+        let theirs =
+            |text: &str| text.replace("http.req", "request").replace("http.res", "response");
+        let path = theirs(&self.why.path);
+        self.why.message = theirs(&self.why.message);
+        self.why.path = match (place.is_empty(), path.is_empty()) {
+            (true, _) => path,
+            (false, true) => place.to_owned(),
+            (false, false) => format!("{place}.{path}"),
+        };
+        self
+    }
+}
+
+/// A limit is exceeded.
+pub(super) fn limit(message: String) -> Left {
+    Left::refused("limit_exceeded", "", message)
 }
 
 /// The entry is larger than we read.

@@ -1,0 +1,195 @@
+//! The criteria, each with what holds and what does not.
+
+use super::{RrPair, Verdict, json, soap, xml};
+
+/// A criterion of a pair and one like it that does not hold; whether a live request knows the first and the second.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    pub(super) holds: &'static str,
+    pub(super) fails: &'static str,
+    pub(super) live: [Verdict; 2],
+    pub(super) of: fn() -> RrPair,
+}
+
+const KNOWN: [Verdict; 2] = [Verdict::Yes, Verdict::No];
+const UNKNOWN: [Verdict; 2] = [Verdict::Unknown, Verdict::Unknown];
+const LIKELY: [Verdict; 2] = [Verdict::Yes, Verdict::Unknown];
+
+const fn row(
+    name: &'static str,
+    holds: &'static str,
+    fails: &'static str,
+    live: [Verdict; 2],
+    of: fn() -> RrPair,
+) -> Row {
+    Row { name, holds, fails, live, of }
+}
+
+pub(super) const ROWS: [Row; 52] = [
+    row("host", r#""api.test""#, r#""other""#, LIKELY, json),
+    row("host", r#""api.test:8443""#, r#""api.test:1""#, LIKELY, json),
+    row("tag", r#""source=goproxy""#, r#""source=other""#, UNKNOWN, json),
+    row("tag", r#""k8sAppLabel=a=b""#, r#""k8sAppLabel=a""#, UNKNOWN, json),
+    row(
+        "tag",
+        r#"{"key":"source","value":"goproxy"}"#,
+        r#"{"key":"none","value":""}"#,
+        UNKNOWN,
+        json,
+    ),
+    row("tag", r#""empty""#, r#""none""#, UNKNOWN, json),
+    row("tag", r#"{"key":"empty"}"#, r#"{"key":"none"}"#, UNKNOWN, json),
+    row(
+        "requestBodyJson",
+        r#"{"key":"user.name","value":"ann"}"#,
+        r#"{"key":"user.name","value":"bob"}"#,
+        KNOWN,
+        json,
+    ),
+    row(
+        "requestBodyJson",
+        r#"{"key":"user.n","value":"1.50"}"#,
+        r#"{"key":"user.n","value":"1.5"}"#,
+        KNOWN,
+        json,
+    ),
+    row(
+        "requestBodyJson",
+        r#"{"key":"items.#.k","value":"y"}"#,
+        r#"{"key":"items.#.k","value":"z"}"#,
+        KNOWN,
+        json,
+    ),
+    row("requestBodyJson", r#"{"key":"user.gone"}"#, r#"{"key":"user.none"}"#, KNOWN, json),
+    row(
+        "requestBodyXml",
+        r#"{"key":"user","value":"ann"}"#,
+        r#"{"key":"user","value":"x"}"#,
+        KNOWN,
+        xml,
+    ),
+    row(
+        "requestBodyXml",
+        r#"{"key":"q.items.item.1","value":"y"}"#,
+        r#"{"key":"q.items.item.2"}"#,
+        KNOWN,
+        xml,
+    ),
+    row(
+        "requestBodyXml",
+        r#"{"key":"user.-id","value":"7"}"#,
+        r#"{"key":"user.@id","value":"8"}"#,
+        KNOWN,
+        xml,
+    ),
+    row(
+        "requestBodyXml",
+        r#"{"key":"q.user.#text","value":"ann"}"#,
+        r#"{"key":"q.#text","value":"ann"}"#,
+        KNOWN,
+        xml,
+    ),
+    row(
+        "requestBodyXml",
+        r#"{"key":"/q/user","value":"ann"}"#,
+        r#"{"key":"/user","value":"ann"}"#,
+        KNOWN,
+        xml,
+    ),
+    row(
+        "requestBodyXml",
+        r#"{"key":"Login.user","value":"ann"}"#,
+        r#"{"key":"Logout.user","value":"ann"}"#,
+        KNOWN,
+        soap,
+    ),
+    row("direction", r#""IN""#, r#""OUT""#, UNKNOWN, json),
+    row("direction", r#""in""#, r#""out""#, UNKNOWN, json),
+    row("direction", "1", "2", UNKNOWN, json),
+    row("tech", r#""JSON""#, r#""json""#, UNKNOWN, json),
+    row("l7protocol", r#""HTTPS""#, r#""http""#, UNKNOWN, json),
+    row("network_address", r#""api.test:443""#, r#""api.test""#, UNKNOWN, json),
+    row("networkAddress", r#""api.test:443""#, r#""api.test""#, UNKNOWN, json),
+    row("networkaddr", r#""api.test:443""#, r#""api.test""#, UNKNOWN, json),
+    row("service", r#""shop""#, r#""undefined""#, UNKNOWN, json),
+    row("cluster", r#""undefined""#, r#""shop""#, UNKNOWN, json),
+    row("cluster", r#""""#, r#""shop""#, UNKNOWN, json),
+    row("namespace", r#""prod""#, r#""""#, UNKNOWN, json),
+    row("optUrl", r#""/v1/login""#, r#""/v1""#, LIKELY, json),
+    row("url", r#""/v1/login?a=x y&b=2""#, r#""/v1/login?""#, LIKELY, json),
+    row("opt_url", r#""/v1/login?b=2&a=x%20y""#, r#""/""#, [Verdict::Unknown; 2], json),
+    row(
+        "optUrl",
+        r#""https://api.test:8443/v1/login""#,
+        r#""http://api.test:8443/v1/login""#,
+        UNKNOWN,
+        json,
+    ),
+    row("detectedCommand", r#""POST""#, r#""post""#, KNOWN, json),
+    row("command", r#""POST""#, r#""GET""#, KNOWN, json),
+    row("detectedLocation", r#""/v1/login""#, r#""/v1/login/""#, KNOWN, json),
+    row("detectedStatus", r#""201""#, r#""200""#, UNKNOWN, json),
+    row("detectedStatus", "201", "200", UNKNOWN, json),
+    row(
+        "timeRange",
+        r#"{"startTime":"2024-05-01T12:00:00Z","endTime":"2024-05-01T14:00:00+02:00"}"#,
+        r#"{"startTime":"2024-05-01T12:00:00.000000001Z"}"#,
+        UNKNOWN,
+        json,
+    ),
+    row(
+        "time_range",
+        r#"{"start_time":"2024-05-01T00:00:00Z"}"#,
+        r#"{"end_time":"2024-05-01T11:59:59.9Z"}"#,
+        UNKNOWN,
+        json,
+    ),
+    row(
+        "header",
+        r#"{"key":"x-tenant","value":"beta"}"#,
+        r#"{"key":"x-tenant","value":"gamma"}"#,
+        KNOWN,
+        json,
+    ),
+    row("header", r#"{"key":"X-Tenant"}"#, r#"{"key":"X-Other"}"#, KNOWN, json),
+    row(
+        "httpReqXPath",
+        r#"{"key":"//item[2]","value":"y"}"#,
+        r#"{"key":"//item","value":"y"}"#,
+        KNOWN,
+        xml,
+    ),
+    row("httpReqXPath", r#""//user[@id='7']""#, r#""//user[@id='8']""#, KNOWN, xml),
+    row(
+        "httpReqSoapXPath",
+        r#"{"key":"Login/user","value":"ann"}"#,
+        r#"{"key":"/Login/user","value":"ann"}"#,
+        KNOWN,
+        soap,
+    ),
+    row(
+        "reqFilter",
+        r#"{"key":"fieldsMap.3.fields.0.asString","value":"4"}"#,
+        r#"{"key":"fieldsMap.4","value":"4"}"#,
+        KNOWN,
+        json,
+    ),
+    row(
+        "reqFilter",
+        r#"{"key":"q.user","value":"ann","type":"REQ_FILTER_TYPE_XML"}"#,
+        r#"{"key":"q.user","value":"ann","type":"REQ_FILTER_TYPE_JSON"}"#,
+        KNOWN,
+        xml,
+    ),
+    row(
+        "uuid",
+        r#""abababab-abab-abab-abab-ABABABABABAB""#,
+        r#""00000000-abab-abab-abab-abababababab""#,
+        UNKNOWN,
+        json,
+    ),
+    row("uuid", r#""q6urq6urq6urq6urq6urqw==""#, r#""AAAAAAAAAAAAAAAAAAAAAA==""#, UNKNOWN, json),
+    row("session", r#""JWT:ann""#, r#""ann""#, UNKNOWN, json),
+    row("source", r#""RRPAIR_SOURCE_GOPROXY""#, r#""RRPAIR_SOURCE_RESPONDER""#, UNKNOWN, json),
+    row("source", r#""goproxy""#, r#""""#, UNKNOWN, json),
+];
