@@ -13,6 +13,7 @@ mod foreign;
 mod goreplay;
 mod halves;
 mod har;
+mod hoverfly;
 mod kind;
 mod markdown_body;
 mod markdown_head;

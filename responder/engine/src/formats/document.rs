@@ -5,7 +5,7 @@ use crate::{
     formats::{
         Sink,
         foreign::{self, Tool},
-        har,
+        har, hoverfly,
         node::Node,
         postman,
         reader::tell,
@@ -79,9 +79,9 @@ fn read<S: Sink>(mut report: Report<'_, S>, tool: Option<Tool>, document: Result
         Err(left) => return report.left(left),
     };
     let (what, whose) = match tool {
+        Some(Tool::Hoverfly) => return hoverfly::read(&mut report, &document),
         Some(Tool::Postman) => return postman::read(&mut report, &document),
         Some(Tool::WireMock) => ("a WireMock mappings file", "WireMock mappings are"),
-        Some(Tool::Hoverfly) => ("a Hoverfly simulation", "Hoverfly simulations are"),
         Some(Tool::OpenApi) if !document.get("openapi").is_null() => {
             ("an OpenAPI document", "OpenAPI documents are")
         }
