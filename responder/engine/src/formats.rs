@@ -22,6 +22,7 @@ mod markdown_sections;
 mod message;
 mod messages;
 mod node;
+mod openapi;
 mod postman;
 mod reader;
 mod rrpair_json;

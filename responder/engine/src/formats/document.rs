@@ -7,7 +7,7 @@ use crate::{
         foreign::{self, Tool},
         har, hoverfly,
         node::Node,
-        postman,
+        openapi, postman,
         reader::tell,
         verdict::Left,
     },
@@ -78,17 +78,18 @@ fn read<S: Sink>(mut report: Report<'_, S>, tool: Option<Tool>, document: Result
         Ok(document) => document,
         Err(left) => return report.left(left),
     };
-    let (what, whose) = match tool {
-        Some(Tool::Hoverfly) => return hoverfly::read(&mut report, &document),
-        Some(Tool::Postman) => return postman::read(&mut report, &document),
-        Some(Tool::WireMock) => ("a WireMock mappings file", "WireMock mappings are"),
-        Some(Tool::OpenApi) if !document.get("openapi").is_null() => {
-            ("an OpenAPI document", "OpenAPI documents are")
-        }
-        _ => return report.left(foreign::unknown()),
-    };
-    report.left(
-        Left::refused("format_unsupported", "", format!("this is {what}; {whose} not read yet"))
+    match tool {
+        Some(Tool::Hoverfly) => hoverfly::read(&mut report, &document),
+        Some(Tool::Postman) => postman::read(&mut report, &document),
+        Some(Tool::OpenApi) => openapi::read(&mut report, &document),
+        Some(Tool::WireMock) => report.left(
+            Left::refused(
+                "format_unsupported",
+                "",
+                "this is a WireMock mappings file; WireMock mappings are not read yet",
+            )
             .hint("import it with `proxymock import`, then use the RRPair files that it writes"),
-    );
+        ),
+        Some(Tool::Har) | None => report.left(foreign::unknown()),
+    }
 }

@@ -43,7 +43,7 @@ impl Asked {
         known && body && !self.fuzzy
     }
 
-    fn add(&mut self, part: Part, tests: Vec<Test>) {
+    fn add(&mut self, part: &Part, tests: Vec<Test>) {
         self.conditions
             .extend(tests.into_iter().map(|test| Condition { part: part.clone(), test }));
     }
@@ -95,7 +95,7 @@ fn several(
     for (nth, one) in matchers.items().iter().enumerate() {
         let (tests, score) = matcher::read(one, &format!("{place}[{nth}]"))?;
         asked.score = asked.score.saturating_add(score);
-        asked.add(part.clone(), tests);
+        asked.add(part, tests);
     }
     Ok(match asked.conditions.get(before..) {
         Some([Condition { test: Test::Equals { value, .. }, .. }]) => Some(value.clone()),
@@ -121,7 +121,7 @@ fn destination(asked: &mut Asked, request: &Node) -> Result<(), Left> {
     if !tests.is_empty() {
         let mut any = vec![Test::All(tests)];
         any.extend(LOCAL.map(Test::equals));
-        asked.add(Part::Host, vec![Test::Any(any)]);
+        asked.add(&Part::Host, vec![Test::Any(any)]);
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ fn query(asked: &mut Asked, request: &Node) -> Result<(), Left> {
     {
         let text = one.get("value").word().into_owned();
         for (name, value) in crate::body::pairs(&text) {
-            asked.add(Part::Query(name), vec![Test::equals(value)]);
+            asked.add(&Part::Query(name), vec![Test::equals(value)]);
         }
         asked.score = asked.score.saturating_add(2);
         asked.query = text;
@@ -150,7 +150,7 @@ fn query(asked: &mut Asked, request: &Node) -> Result<(), Left> {
     }
     let members = request.get("query").members();
     if members.is_empty() && request.get("query").is_map() && deprecated.is_empty() {
-        asked.add(Part::Url, vec![Test::Matches(r"[^?]*\??".to_owned())]);
+        asked.add(&Part::Url, vec![Test::Matches(r"[^?]*\??".to_owned())]);
         asked.score = asked.score.saturating_add(1);
     }
     let mut exact = Vec::new();
