@@ -248,7 +248,7 @@ fn damage_keeps_what_came_before() {
 
 #[test]
 fn a_har_larger_than_an_entry_may_be_is_read_through() {
-    let large = "x".repeat(crate::formats::MAX_ENTRY / 2);
+    let large = "x".repeat(crate::formats::MAX_ENTRY * 3 / 8);
     let response = response(&json!({"content": {"mimeType": "text/plain", "text": large}}));
     let element = entry(&request(&json!({})), &response).to_string();
     let mut seen = Seen::default();
