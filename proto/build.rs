@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     "countersign/snapshot/v1/rrpair.proto",
     "countersign/snapshot/v1/bundle.proto",
     "countersign/transform/v1/transform.proto",
+    "countersign/control/v1/lineage.proto",
     "countersign/control/v1/snapshot_service.proto",
     "countersign/control/v1/transform_service.proto",
     "countersign/control/v1/test_config_service.proto",

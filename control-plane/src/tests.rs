@@ -1,6 +1,7 @@
 //! The services through a real server on a free port.
 
 mod documents;
+mod lineage;
 mod replays;
 mod snapshots;
 mod start;

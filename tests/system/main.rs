@@ -8,6 +8,7 @@ mod export;
 mod faults;
 mod findings;
 mod layering;
+mod lineage;
 mod operations;
 mod recordings;
 mod sessions;

@@ -14,7 +14,7 @@ use harness::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
-const KEY: &str = "sessions-demo-signing-key";
+pub(crate) const KEY: &str = "sessions-demo-signing-key";
 
 /// Sends a recorded request as it was recorded.
 async fn replay(client: &Client, pair: &RrPair) -> harness::client::Response {
@@ -41,7 +41,7 @@ fn claims(token: &str) -> BTreeMap<String, Value> {
 }
 
 /// Replays everything against one server and verifies what a user would notice.
-async fn check(client: &Client, pairs: &[RrPair]) {
+pub(crate) async fn check(client: &Client, pairs: &[RrPair]) {
     let begin = now();
     let mut asks = Vec::new();
     let mut logins = 0;

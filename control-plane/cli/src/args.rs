@@ -20,6 +20,10 @@ Examples:
   Serve your recording with tokens signed by your key, reloading files as you edit them:
     countersign dev ./proxymock/recorded-2025-06-19 --transform jwt.json --secret-dir ./secrets
 
+  Which tokens a recording holds, and the template that re-signs them:
+    countersign snapshot tokens login
+    countersign transform suggest login --create
+
   The same with a control plane and responders of their own:
     countersign snapshot import ./recording --id login
     countersign transform put jwt.json --id jwt

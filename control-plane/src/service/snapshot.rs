@@ -12,10 +12,11 @@ use countersign_engine::snapshot::{
 };
 use countersign_proto::{
     control::v1::{
-        AppendRecordsRequest, AppendRecordsResponse, CommitSnapshotRequest, CommitSnapshotResponse,
-        CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListRecordsRequest,
-        ListRecordsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ReadRecordsRequest,
-        ReadRecordsResponse, Snapshot, SnapshotState, snapshot_service_server::SnapshotService,
+        AnalyzeTokensRequest, AnalyzeTokensResponse, AppendRecordsRequest, AppendRecordsResponse,
+        CommitSnapshotRequest, CommitSnapshotResponse, CreateSnapshotRequest,
+        DeleteSnapshotRequest, GetSnapshotRequest, ListRecordsRequest, ListRecordsResponse,
+        ListSnapshotsRequest, ListSnapshotsResponse, ReadRecordsRequest, ReadRecordsResponse,
+        Snapshot, SnapshotState, snapshot_service_server::SnapshotService,
     },
     snapshot::v1::RrPair,
 };
@@ -25,7 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Plane, Problem,
+    Plane, Problem, lineage,
     name::{self, Name},
     page,
     transform::expect,
@@ -118,6 +119,13 @@ impl SnapshotService for Snapshots {
         tokio::spawn(read::run(plane, manifest, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    async fn analyze_tokens(
+        &self,
+        request: Request<AnalyzeTokensRequest>,
+    ) -> Result<Response<AnalyzeTokensResponse>, Status> {
+        Ok(Response::new(self.tokens(&request.into_inner().name).await?))
+    }
 }
 
 impl Snapshots {
@@ -191,6 +199,14 @@ impl Snapshots {
             .await?;
         let staging = self.plane.staging.clone();
         Ok(store::blocking(move || staging.remove(&name.full)).await??)
+    }
+
+    async fn tokens(&self, name: &str) -> Result<AnalyzeTokensResponse, Problem> {
+        let name = Name::parse(Kind::Snapshot, "name", name)?;
+        let (_, manifest) = ready(&self.plane, &name).await?;
+        let _turn = self.plane.heavy().await?;
+        let analysis = lineage::analyze(&self.plane, manifest).await?;
+        Ok(AnalyzeTokensResponse { report: Some(lineage::encode_report(analysis.report())) })
     }
 
     /// Pairs are numbered without gaps in recorded order but lie in endpoint order, so that a page is picked out of all chunks.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use countersign_engine::{
     diagnostic::has_errors,
+    lineage::Options,
     snapshot::{
         Serve,
         digest::Digest,
@@ -13,8 +14,9 @@ use countersign_engine::{
 use countersign_proto::{
     control::v1::{
         CreateTransformRequest, DeleteTransformRequest, GetTransformRequest, ListTransformsRequest,
-        ListTransformsResponse, UpdateTransformRequest, ValidateTransformRequest,
-        ValidateTransformResponse, transform_service_server::TransformService,
+        ListTransformsResponse, SuggestTransformRequest, SuggestTransformResponse,
+        UpdateTransformRequest, ValidateTransformRequest, ValidateTransformResponse,
+        transform_service_server::TransformService,
     },
     transform::v1::Transform,
 };
@@ -22,7 +24,7 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Plane, Problem,
+    Plane, Problem, lineage,
     name::{self, Name},
     page, snapshot, wire,
 };
@@ -84,6 +86,13 @@ impl TransformService for Transforms {
         request: Request<ValidateTransformRequest>,
     ) -> Result<Response<ValidateTransformResponse>, Status> {
         Ok(Response::new(self.validate(request.into_inner()).await?))
+    }
+
+    async fn suggest_transform(
+        &self,
+        request: Request<SuggestTransformRequest>,
+    ) -> Result<Response<SuggestTransformResponse>, Status> {
+        Ok(Response::new(self.suggest(request.into_inner()).await?))
     }
 }
 
@@ -210,6 +219,37 @@ impl Transforms {
         Ok(ValidateTransformResponse {
             diagnostics: wire::encode_diagnostics(&findings),
             required_secrets,
+        })
+    }
+}
+
+impl Transforms {
+    async fn suggest(
+        &self,
+        request: SuggestTransformRequest,
+    ) -> Result<SuggestTransformResponse, Problem> {
+        let project = name::project("parent", &request.parent)?;
+        let snapshot = Name::parse(Kind::Snapshot, "snapshot", &request.snapshot)?;
+        if snapshot.project != project {
+            return Err(Problem::field(
+                "snapshot",
+                "WRONG_PROJECT",
+                "the snapshot belongs to another project",
+            ));
+        }
+        let id = if request.transform_id.is_empty() { &snapshot.id } else { &request.transform_id };
+        let name = Name::within(Kind::Transform, &project, "transform_id", id)?;
+        let options = Options::new(&name.id, &request.secret)
+            .map_err(|why| Problem::field("secret", "INVALID_SECRET", why.to_string()))?;
+        let (_, manifest) = snapshot::ready(&self.plane, &snapshot).await?;
+        let _turn = self.plane.heavy().await?;
+        let (suggestion, resigned_count) =
+            lineage::suggestion(&self.plane, manifest, &options).await?;
+        Ok(SuggestTransformResponse {
+            diagnostics: wire::encode_diagnostics(&suggestion.findings),
+            secrets: lineage::encode_secrets(&suggestion.secrets),
+            template_json: suggestion.template_json,
+            resigned_count,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod export;
 mod import;
+mod tokens;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -12,6 +13,7 @@ use countersign_proto::control::v1::{
 
 pub(crate) use export::ExportArgs;
 pub(crate) use import::{Import, report};
+pub(crate) use tokens::TokensArgs;
 
 use super::PAGE;
 use crate::{
@@ -36,6 +38,8 @@ pub(crate) enum SnapshotCommand {
         /// Its id
         id: String,
     },
+    /// Show which tokens a snapshot holds, where they are issued and where they are used
+    Tokens(TokensArgs),
     /// Delete snapshots; replays that run keep what they hold
     #[command(visible_alias = "rm")]
     Delete {
@@ -89,6 +93,7 @@ pub(crate) async fn run(
             out.one(&snapshot);
             report(&snapshot, out);
         }
+        SnapshotCommand::Tokens(args) => tokens::run(&args, client, out).await?,
         SnapshotCommand::Delete { ids } => {
             for id in ids {
                 delete(client, &id).await?;

@@ -1,5 +1,7 @@
 //! `countersign transform`: templates of what is changed in recorded traffic.
 
+mod suggest;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
@@ -11,6 +13,8 @@ use countersign_proto::{
     transform::v1::Transform,
 };
 use serde_json::json;
+
+pub(crate) use suggest::SuggestArgs;
 
 use super::{PAGE, read_text};
 use crate::{
@@ -35,6 +39,8 @@ Examples:
         #[arg(long, value_name = "ID")]
         snapshot: Option<String>,
     },
+    /// Write the template that re-signs the tokens of a snapshot
+    Suggest(SuggestArgs),
     /// Store a template, replacing one of the same id
     Put {
         /// A JSON file, or `-` for stdin
@@ -73,6 +79,7 @@ pub(crate) async fn run(
             let found = validate(client, read_text(&file)?, snapshot).await?;
             return Ok(verdict(&file.display().to_string(), &found, out));
         }
+        TransformCommand::Suggest(args) => suggest::run(args, client, out).await?,
         TransformCommand::Put { file, id, validate_only } => {
             let doing = format!("put the transform {}", file.display());
             let stored = put(client, &read_text(&file)?, id, validate_only, &doing).await?;

@@ -6,9 +6,10 @@ use std::{
 };
 
 use countersign_proto::control::v1::{
-    CommitSnapshotRequest, CommitSnapshotResponse, CreateSnapshotRequest, DeleteSnapshotRequest,
-    GetSnapshotRequest, ListRecordsRequest, ListRecordsResponse, ListSnapshotsRequest,
-    ListSnapshotsResponse, ReadRecordsRequest, ReadRecordsResponse, Snapshot,
+    AnalyzeTokensRequest, AnalyzeTokensResponse, CommitSnapshotRequest, CommitSnapshotResponse,
+    CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListRecordsRequest,
+    ListRecordsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ReadRecordsRequest,
+    ReadRecordsResponse, Snapshot,
     snapshot_service_server::{SnapshotService, SnapshotServiceServer},
 };
 use tokio_stream::wrappers::TcpListenerStream;
@@ -147,6 +148,13 @@ impl SnapshotService for Service {
         &self,
         _: Request<ListRecordsRequest>,
     ) -> Result<Response<ListRecordsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn analyze_tokens(
+        &self,
+        _: Request<AnalyzeTokensRequest>,
+    ) -> Result<Response<AnalyzeTokensResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 }

@@ -14,7 +14,7 @@ const MAX_FAMILIES: usize = 500;
 /// So many members of a family are reported.
 const MAX_MEMBERS: usize = 20;
 /// So many sightings of a family are reported.
-const MAX_SIGHTINGS: usize = 50;
+const MAX_SIGHTINGS: usize = 20;
 
 /// What makes tokens alike: origin and kind, and where they were issued.
 type Key<'g> = (Origin, &'g Kind, Option<(usize, usize)>);
@@ -71,9 +71,13 @@ fn family(
     let count = |holds: &dyn Fn(&Record) -> bool| {
         u64::try_from(tokens.iter().filter(|(_, record)| holds(record)).count()).unwrap_or(u64::MAX)
     };
-    let issued = sightings(graph, tokens.iter().flat_map(|(_, record)| &record.issued));
+    let mut issued = sightings(graph, tokens.iter().flat_map(|(_, record)| &record.issued));
     let mut used = sightings(graph, tokens.iter().flat_map(|(_, record)| &record.used));
     used.sort_by_key(|sighting| std::cmp::Reverse(sighting.count));
+    let more =
+        issued.len().saturating_sub(MAX_SIGHTINGS) + used.len().saturating_sub(MAX_SIGHTINGS);
+    issued.truncate(MAX_SIGHTINGS);
+    used.truncate(MAX_SIGHTINGS);
     let refusal = tokens.iter().find_map(|(_, record)| record.refusal.as_ref());
     Family {
         kind: kind.clone(),
@@ -87,6 +91,7 @@ fn family(
         refusal: refusal.map(|why| (why.code(), why.to_string())),
         jwks: jwks_of(kind, documents),
         members: tokens.iter().take(MAX_MEMBERS).map(member).collect(),
+        sightings_left_out: u64::try_from(more).unwrap_or(u64::MAX),
     }
 }
 
@@ -114,7 +119,6 @@ fn sightings<'g>(graph: &Graph, seats: impl Iterator<Item = &'g Seat>) -> Vec<Si
     });
     together
         .into_iter()
-        .take(MAX_SIGHTINGS)
         .filter_map(|((endpoint, place), (_, count))| {
             Some(Sighting {
                 endpoint: graph.endpoints.get(endpoint)?.clone(),

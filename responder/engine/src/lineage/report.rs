@@ -49,6 +49,8 @@ pub struct Family {
     pub jwks: Option<JwksLink>,
     /// The first of them.
     pub members: Vec<Member>,
+    /// How many endpoints and places are not listed in `issued` and `used`.
+    pub sightings_left_out: u64,
 }
 
 /// Where tokens come from.
