@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The services' modules exist only with the `grpc` feature; messages never depend on tonic.
     tonic_prost_build::configure()
         .bytes(".")
+        // Sorted, so that the same pair is always the same bytes: chunks are addressed by what they hold.
+        .btree_map(".")
         .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .client_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .compile_fds(compiler.file_descriptor_set())?;

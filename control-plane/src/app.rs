@@ -18,7 +18,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     config::Config,
     fleet::Fleet,
-    import::{staging::Staging, uploads::Uploads},
+    import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
     service::{Plane, routes},
     store::{
@@ -200,8 +200,11 @@ async fn open(
     stopping: CancellationToken,
 ) -> Result<(Plane, fs::File), StoreError> {
     let (dir, limit) = (config.data_dir.clone(), config.max_upload);
+    let scratch = Scratch::new(dir.join("scratch"), Scratch::BUDGET);
+    let to_clear = scratch.clone();
     let (lock, meta, blobs, staging) = blocking(move || {
         let lock = lock(&dir)?;
+        to_clear.clear()?;
         let meta = SqliteMeta::open(&dir.join("meta.db"))?;
         Ok::<_, StoreError>((
             lock,
@@ -218,6 +221,7 @@ async fn open(
         meta,
         blobs: Arc::new(blobs),
         staging,
+        scratch,
         uploads: Uploads::default(),
         fleet: Fleet::default(),
         timing: config.timing,

@@ -32,7 +32,7 @@ impl Config {
             listen,
             data_dir,
             allow_insecure: false,
-            max_upload: 2 * 1024 * 1024 * 1024,
+            max_upload: 16 * 1024 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(5),
             timing: Timing::default(),
         }
@@ -107,8 +107,8 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_ALLOW_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
     allow_insecure: bool,
 
-    /// The largest upload in MiB; an import holds its pairs in memory
-    #[arg(long, env = "COUNTERSIGN_MAX_UPLOAD_MIB", value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    /// The largest upload in MiB; an import takes about as much space again while it runs
+    #[arg(long, env = "COUNTERSIGN_MAX_UPLOAD_MIB", value_name = "MIB", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     max_upload_mib: u64,
 
     /// How many seconds open calls may go on after SIGINT or SIGTERM

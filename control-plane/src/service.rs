@@ -29,6 +29,7 @@ use crate::{
     fleet::Fleet,
     import::{
         ImportError,
+        sort::Scratch,
         staging::{Staging, StagingError},
         uploads::Uploads,
     },
@@ -42,6 +43,7 @@ pub(crate) struct Plane {
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) staging: Staging,
+    pub(crate) scratch: Scratch,
     pub(crate) uploads: Uploads,
     pub(crate) publisher: Publisher,
     pub(crate) fleet: Fleet,
@@ -175,6 +177,11 @@ impl From<Problem> for Status {
             Problem::Unavailable { reason, .. } => retry(reason, message),
             Problem::Commit(error) => commit(error, message),
             Problem::Store(error) | Problem::Import(ImportError::Store(error)) => store(&error),
+            Problem::Import(ImportError::TooMany) => Self::with_error_details(
+                Code::ResourceExhausted,
+                message,
+                info("TOO_MANY_PAIRS", []),
+            ),
             Problem::Staging(error) => staging(error, message),
             Problem::Content(error) => content(&error),
         }

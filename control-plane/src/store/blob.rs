@@ -1,14 +1,16 @@
 //! Blobs as files named by their digest: `blobs/ab/abcd…`.
 //!
 //! A blob's name appears only after its bytes are on disk (temporary file, fsync, rename, fsync of the directory), and each read is verified.
+//! Many blobs are synced by several threads, because file systems sync what is asked for at the same time together.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsString,
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    thread,
 };
 
 use async_trait::async_trait;
@@ -16,6 +18,9 @@ use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 
 use super::{BlobStore, StoreError, blocking};
+
+/// So many syncs at a time.
+const SYNCS: usize = 16;
 
 /// A directory of blobs.
 #[derive(Debug, Clone)]
@@ -52,6 +57,33 @@ impl FileBlobs {
     }
 
     fn put_blocking(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        sync_dir(&self.write(digest, bytes)?)
+    }
+
+    fn put_all_blocking(&self, blobs: &[(Digest, Bytes)]) -> Result<(), StoreError> {
+        let next = AtomicUsize::new(0);
+        let write = || {
+            let mut shelves = BTreeSet::new();
+            while let Some((digest, bytes)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                shelves.insert(self.write(*digest, bytes)?);
+            }
+            Ok(shelves)
+        };
+        let shelves = at_once(blobs.len(), write)?.into_iter().flatten();
+        let shelves: Vec<PathBuf> = shelves.collect::<BTreeSet<_>>().into_iter().collect();
+        let next = AtomicUsize::new(0);
+        let sync = || {
+            while let Some(shelf) = shelves.get(next.fetch_add(1, Ordering::Relaxed)) {
+                sync_dir(shelf)?;
+            }
+            Ok(())
+        };
+        at_once(shelves.len(), sync).map(drop)
+    }
+
+    /// Makes the bytes durable under their name, and returns the directory that has to be synced for the name to be durable, too: also when
+    /// the blob was there, since whoever wrote it may have died before that.
+    fn write(&self, digest: Digest, bytes: &[u8]) -> Result<PathBuf, StoreError> {
         let path = self.path(&digest);
         if !digest.matches(bytes) {
             return Err(StoreError::Damaged {
@@ -59,17 +91,16 @@ impl FileBlobs {
                 what: "the bytes to store do not have the digest they are stored under".to_owned(),
             });
         }
-        let shelf = path.parent().unwrap_or(&self.root);
+        let shelf = path.parent().unwrap_or(&self.root).to_owned();
         // A blob that is there but damaged is written anew: the caller has its bytes.
         if !matches!(read_verified(&path, &digest), Ok(Some(_))) {
             if !shelf.is_dir() {
-                fs::create_dir_all(shelf).map_err(io_error("make", shelf))?;
+                fs::create_dir_all(&shelf).map_err(io_error("make", &shelf))?;
                 sync_dir(&self.root)?;
             }
             self.write_new(&path, bytes)?;
         }
-        // Also when the blob was there: whoever wrote it may have died before this step.
-        sync_dir(shelf)
+        Ok(shelf)
     }
 
     fn retain_blocking(&self, live: &HashSet<Digest>) -> Result<u64, StoreError> {
@@ -111,6 +142,11 @@ impl BlobStore for FileBlobs {
         blocking(move || blobs.put_blocking(digest, &bytes)).await?
     }
 
+    async fn put_all(&self, all: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
+        let blobs = self.clone();
+        blocking(move || blobs.put_all_blocking(&all)).await?
+    }
+
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         let (path, digest) = (self.path(digest), *digest);
         blocking(move || read_verified(&path, &digest)).await?
@@ -120,6 +156,20 @@ impl BlobStore for FileBlobs {
         let blobs = self.clone();
         blocking(move || blobs.retain_blocking(&live)).await?
     }
+}
+
+/// Runs the same work on up to `most` threads, and gives up with the first error.
+fn at_once<T: Send>(
+    most: usize,
+    work: impl Fn() -> Result<T, StoreError> + Sync,
+) -> Result<Vec<T>, StoreError> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..most.min(SYNCS)).map(|_| scope.spawn(&work)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 /// Makes the names in a directory durable.

@@ -1,5 +1,7 @@
 //! What every store must do, whatever it is built on.
 
+use bytes::Bytes;
+
 use super::{BlobStore, CommitError, Expect, Kind, ListQuery, MetaStore, Txn};
 use countersign_engine::snapshot::digest::Digest;
 
@@ -17,6 +19,19 @@ pub(crate) async fn blobs(store: &dyn BlobStore) {
         "wrong digest"
     );
     assert_eq!(store.get(&Digest::of(b"other")).await.unwrap(), None);
+    let several: Vec<(Digest, Bytes)> = (0_u8..40)
+        .map(|n| Bytes::from(vec![n % 30; 3]))
+        .map(|bytes| (Digest::of(&bytes), bytes))
+        .collect();
+    store.put_all(several.clone()).await.unwrap();
+    store.put_all(Vec::new()).await.unwrap();
+    for (digest, bytes) in several {
+        assert_eq!(store.get(&digest).await.unwrap(), Some(bytes));
+    }
+    let wrong = vec![(Digest::of(b"fine"), "fine".into()), (Digest::of(b"other"), "bytes".into())];
+    assert!(store.put_all(wrong).await.is_err());
+    assert_eq!(store.get(&Digest::of(b"other")).await.unwrap(), None);
+    assert_eq!(store.retain([digest, Digest::of(b"")].into()).await.unwrap(), 31);
     assert_eq!(store.retain([digest].into()).await.unwrap(), 1);
     assert_eq!(store.get(&Digest::of(b"")).await.unwrap(), None);
     assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));

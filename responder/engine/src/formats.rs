@@ -7,6 +7,7 @@ mod archive;
 mod compact;
 mod document;
 mod draft;
+mod entry;
 mod exchange;
 mod fields;
 mod foreign;
@@ -35,6 +36,7 @@ pub mod write;
 
 use crate::{diagnostic::Diagnostic, formats::kind::Named, snapshot::RrPair};
 
+pub use entry::Entry;
 pub use halves::{Half, Joiner};
 pub use reader::FileReader;
 
@@ -45,6 +47,13 @@ pub(crate) const MAX_HEADERS: usize = 1000;
 
 /// Takes what a file held, entry by entry.
 pub trait Sink {
+    /// An entry that can be read on its own. By default it is read at once.
+    fn entry(&mut self, entry: Entry)
+    where
+        Self: Sized,
+    {
+        entry.read(self);
+    }
     /// A recorded pair. The receiver assigns its ordinal.
     fn pair(&mut self, pair: RrPair);
     /// An entry that is well understood and cannot be served: another protocol, an event, a side file of a snapshot.

@@ -1,21 +1,24 @@
 //! `CommitSnapshot`: parse what was uploaded, store chunks, then the manifest, then the record that names it.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use countersign_engine::snapshot::{RrPair, digest::Digest, wire::encode_digest};
+use countersign_engine::snapshot::{chunk::Chunk, digest::Digest, wire::encode_digest};
 use countersign_proto::control::v1::{
     CommitProgress, CommitSnapshotRequest, CommitSnapshotResponse, Snapshot, SnapshotState,
     commit_snapshot_response::Event,
 };
 use prost::Message as _;
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::with_record;
 use crate::{
     content::Manifest,
-    import::{self, Progress, Report},
+    import::{self, ImportError, Pairs, Progress, Report},
     service::{
         Plane, Problem,
         name::Name,
@@ -58,7 +61,8 @@ async fn commit(
         return Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.full, message });
     }
     let _permit = plane.heavy().await?;
-    let (pairs, report) = read(plane, &name, &request, events).await?;
+    let told = Told::new(events.clone());
+    let (pairs, report, told) = read(plane, &name, &request, told).await?;
     judge(&request, &report)?;
     let snapshot = Snapshot {
         pair_count: report.imported,
@@ -70,7 +74,7 @@ async fn commit(
     if request.validate_only {
         return Ok(with_record(snapshot, record));
     }
-    let manifest = put(plane, pairs).await?;
+    let manifest = put(plane, pairs, told).await?;
     let snapshot = Snapshot {
         state: SnapshotState::Ready.into(),
         manifest: Some(encode_digest(&manifest)),
@@ -84,13 +88,15 @@ async fn read(
     plane: &Plane,
     name: &Name,
     request: &CommitSnapshotRequest,
-    events: &Events,
-) -> Result<(Vec<RrPair>, Report), Problem> {
-    let (staging, events) = (plane.staging.clone(), events.clone());
+    mut told: Told,
+) -> Result<(Pairs, Report, Told), Problem> {
+    let (staging, scratch) = (plane.staging.clone(), plane.scratch.clone());
     let (full, upload_id) = (name.full.clone(), request.upload_id.clone());
+    let keep = !request.validate_only;
     let read = store::blocking(move || {
         let Some(pieces) = staging.read(&full, &upload_id)? else { return Ok(None) };
-        import::read(pieces, progress(events)).map(Some)
+        let (pairs, report) = import::read(pieces, scratch, keep, |at| told.reading(at))?;
+        Ok::<_, ImportError>(Some((pairs, report, told)))
     });
     read.await??.ok_or_else(|| Problem::State {
         reason: "UPLOAD_NOT_FOUND",
@@ -99,23 +105,38 @@ async fn read(
     })
 }
 
-/// Progress is lossy: a slow client gets the newest that fits.
-fn progress(events: Events) -> impl FnMut(Progress) {
-    const STEP: u64 = 1024 * 1024;
-    let mut due = 0;
-    move |at| {
-        if at.bytes_done >= due {
-            due = at.bytes_done.saturating_add(STEP);
-            let progress = CommitProgress {
-                bytes_done: at.bytes_done,
-                bytes_total: at.bytes_total,
-                pairs: at.pairs,
-            };
-            drop(
-                events.try_send(Ok(CommitSnapshotResponse {
-                    event: Some(Event::Progress(progress)),
-                })),
-            );
+/// Tells the client how far the commit has come. Lossy: a slow client gets the newest that fits.
+#[derive(Debug, Clone)]
+struct Told {
+    events: Events,
+    at: CommitProgress,
+    due: Instant,
+}
+
+impl Told {
+    const EVERY: Duration = Duration::from_millis(100);
+
+    fn new(events: Events) -> Self {
+        Self { events, at: CommitProgress::default(), due: Instant::now() }
+    }
+
+    fn reading(&mut self, at: Progress) {
+        let Progress { bytes_done, bytes_total, pairs } = at;
+        self.tell(CommitProgress { bytes_done, bytes_total, pairs, ..self.at });
+    }
+
+    fn stored(&mut self, pairs: u64) {
+        let pairs_stored = self.at.pairs_stored.saturating_add(pairs);
+        self.tell(CommitProgress { pairs_stored, ..self.at });
+    }
+
+    fn tell(&mut self, at: CommitProgress) {
+        self.at = at;
+        let now = Instant::now();
+        if now >= self.due {
+            self.due = now + Self::EVERY;
+            let event = CommitSnapshotResponse { event: Some(Event::Progress(at)) };
+            drop(self.events.try_send(Ok(event)));
         }
     }
 }
@@ -140,19 +161,59 @@ fn judge(request: &CommitSnapshotRequest, report: &Report) -> Result<(), Problem
 }
 
 /// Stores chunks, then the manifest, and returns the manifest's digest.
-async fn put(plane: &Plane, pairs: Vec<RrPair>) -> Result<Digest, Problem> {
+async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<Digest, Problem> {
     let blobs = Arc::clone(&plane.blobs);
-    let runtime = Handle::current();
-    let manifest = store::blocking(move || {
-        let mut manifest = Manifest::default();
-        import::cut(pairs, |chunk| {
+    // Chunks are cut while others are synced; one batch waits in between.
+    let (full, batches) = mpsc::channel::<Vec<(Digest, Bytes)>>(1);
+    let cut = store::blocking(move || {
+        let (mut manifest, mut batch) = (Manifest::default(), Batch::default());
+        pairs.cut(|chunk| {
             manifest.chunks.push((chunk.digest, chunk.pairs));
-            runtime.block_on(blobs.put_if_absent(chunk.digest, chunk.bytes.into()))
+            told.stored(chunk.pairs);
+            batch.add(chunk, &full)
         })?;
+        batch.send(&full)?;
         Ok::<_, StoreError>(manifest)
     });
-    let bytes = wire::encode_manifest(&manifest.await??);
+    let write = async move {
+        // Owned here, so that an error closes the channel, which ends the cutting.
+        let mut batches = batches;
+        while let Some(batch) = batches.recv().await {
+            blobs.put_all(batch).await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    let (cut, written) = tokio::join!(cut, write);
+    // That nobody takes chunks any more is not the reason but its consequence.
+    written?;
+    let bytes = wire::encode_manifest(&cut??);
     Ok(put_blob(&*plane.blobs, bytes).await?)
+}
+
+/// Chunks that are stored together.
+#[derive(Debug, Default)]
+struct Batch {
+    chunks: Vec<(Digest, Bytes)>,
+    size: usize,
+}
+
+impl Batch {
+    const SIZE: usize = 8 * 1024 * 1024;
+
+    fn add(
+        &mut self,
+        chunk: Chunk,
+        full: &mpsc::Sender<Vec<(Digest, Bytes)>>,
+    ) -> Result<(), StoreError> {
+        self.size += chunk.bytes.len();
+        self.chunks.push((chunk.digest, chunk.bytes.into()));
+        if self.size >= Self::SIZE { self.send(full) } else { Ok(()) }
+    }
+
+    fn send(&mut self, full: &mpsc::Sender<Vec<(Digest, Bytes)>>) -> Result<(), StoreError> {
+        self.size = 0;
+        full.blocking_send(std::mem::take(&mut self.chunks)).map_err(|_| StoreError::Stopped)
+    }
 }
 
 /// Stores a blob and returns its digest.

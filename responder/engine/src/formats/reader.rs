@@ -3,10 +3,14 @@
 //! Formats that consist of entries are read as the bytes arrive. Those that make sense only as a whole wait in memory, up to
 //! [`MAX_ENTRY`].
 
+use std::sync::Arc;
+
 use crate::formats::{
-    MAX_ENTRY, Sink, archive, document, foreign, goreplay, har,
+    MAX_ENTRY, Sink, archive, document,
+    entry::Entry,
+    foreign, goreplay, har,
     kind::{self, Kind, Named},
-    messages, rrpair_json, rrpair_markdown,
+    messages,
     splitter::{Piece, Splitter},
     verdict::{self, Left},
 };
@@ -17,7 +21,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 #[derive(Debug)]
 pub struct FileReader<'s, S: Sink> {
     sink: &'s mut S,
-    path: String,
+    path: Arc<str>,
     named: Option<Kind>,
     state: State,
 }
@@ -54,7 +58,7 @@ impl<'s, S: Sink> FileReader<'s, S> {
     /// A reader of the file at `path`, which is only looked at for its name and named in findings.
     pub fn new(path: &str, sink: &'s mut S) -> Self {
         let named = Named::of(path).map(|named| named.kind);
-        Self { sink, path: path.to_owned(), named, state: State::Undecided(Vec::new()) }
+        Self { sink, path: path.into(), named, state: State::Undecided(Vec::new()) }
     }
 
     /// Takes the next bytes of the file; entries that they complete go to the sink.
@@ -101,7 +105,7 @@ impl<'s, S: Sink> FileReader<'s, S> {
             State::Har(stream) => stream.finish(sink, &path),
             State::GoReplay(stream) => stream.finish(sink, &path),
             State::Whole { kind, oversize: true, .. } => tell(sink, &path, 1, too_large(kind)),
-            State::Whole { kind, text, .. } => whole(kind, &text, sink, &path),
+            State::Whole { kind, text, .. } => whole(kind, text, sink, path),
         }
     }
 }
@@ -116,17 +120,18 @@ fn too_large(kind: Kind) -> Left {
     verdict::limit(format!("the file is larger than {limit} MiB")).hint(hint)
 }
 
-fn whole<S: Sink>(kind: Kind, text: &[u8], sink: &mut S, path: &str) {
-    let plain = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+fn whole<S: Sink>(kind: Kind, mut text: Vec<u8>, sink: &mut S, path: Arc<str>) {
+    if kind == Kind::Zip {
+        return archive::read(&path, &text, sink);
+    }
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len());
+    }
     match kind {
-        Kind::Zip => archive::read(path, text, sink),
-        Kind::Messages => messages::read(path, plain, sink),
-        Kind::Yaml => document::read_yaml(path, plain, sink),
-        Kind::Markdown | Kind::Json | Kind::JsonLines | Kind::Har | Kind::GoReplay => {
-            match rrpair_markdown::read(plain) {
-                Ok(pair) => sink.pair(pair),
-                Err((line, left)) => tell(sink, path, line, left),
-            }
+        Kind::Messages => messages::read(&path, &text, sink),
+        Kind::Yaml => document::read_yaml(&path, &text, sink),
+        Kind::Zip | Kind::Markdown | Kind::Json | Kind::JsonLines | Kind::Har | Kind::GoReplay => {
+            sink.entry(Entry::markdown(path, text));
         }
     }
 }
@@ -145,7 +150,7 @@ impl Entries {
         Self { splitter: Splitter::new(lines), lines, seen: 0 }
     }
 
-    fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S, path: &str) {
+    fn push<S: Sink>(&mut self, bytes: &[u8], sink: &mut S, path: &Arc<str>) {
         let Self { splitter, lines, seen } = self;
         splitter.push(bytes, &mut |piece| {
             // A lone object that shows no sign of a pair is somebody else's file, not a damaged recording.
@@ -155,7 +160,7 @@ impl Entries {
         });
     }
 
-    fn finish<S: Sink>(mut self, sink: &mut S, path: &str) {
+    fn finish<S: Sink>(mut self, sink: &mut S, path: &Arc<str>) {
         let mut broken = 0_u64;
         self.splitter.finish(&mut |piece| {
             broken += 1;
@@ -168,18 +173,11 @@ impl Entries {
     }
 }
 
-fn deliver<S: Sink>(sink: &mut S, path: &str, piece: Piece, foreign: bool) {
+fn deliver<S: Sink>(sink: &mut S, path: &Arc<str>, piece: Piece, foreign: bool) {
     match piece {
-        Piece::Entry { text, line } => match rrpair_json::read(&text) {
-            Ok(pair) => sink.pair(pair),
-            Err(left) if left.why.code == foreign::DOCUMENT => {
-                document::read_json(path, line, &text, sink);
-            }
-            Err(left) if foreign && left.why.code == foreign::UNKNOWN => {
-                tell(sink, path, line, Left::skipped(foreign::UNKNOWN, "", left.why.message));
-            }
-            Err(left) => tell(sink, path, line, left),
-        },
+        Piece::Entry { text, line } => {
+            sink.entry(Entry::json(Arc::clone(path), line, text, foreign));
+        }
         Piece::Broken { line, left } => tell(sink, path, line, left),
     }
 }

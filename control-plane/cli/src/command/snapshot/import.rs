@@ -6,6 +6,7 @@ use countersign_proto::control::v1::{
     CommitSnapshotRequest, CreateSnapshotRequest, Snapshot, SnapshotState,
     commit_snapshot_response::Event,
 };
+use indicatif::{HumanCount, ProgressBar};
 use tonic::{Code, Status};
 
 use crate::{
@@ -102,7 +103,7 @@ impl Import<'_> {
         let bar = out.bar("reading", upload.plan.bytes());
         let mut attempt = 0;
         let committed = loop {
-            let status = match self.try_commit(client, upload, &bar).await {
+            let status = match self.try_commit(client, upload, &bar, out).await {
                 Ok(snapshot) => break Ok(snapshot),
                 Err(status) => status,
             };
@@ -121,7 +122,8 @@ impl Import<'_> {
         &self,
         client: &Client,
         upload: &Upload,
-        bar: &indicatif::ProgressBar,
+        bar: &ProgressBar,
+        out: &Output,
     ) -> Result<Snapshot, Status> {
         let request = CommitSnapshotRequest {
             name: client.name(Collection::Snapshots, &upload.snapshot),
@@ -130,13 +132,25 @@ impl Import<'_> {
             validate_only: self.validate_only,
         };
         let mut events = client.snapshots().commit_snapshot(request).await?.into_inner();
+        let mut storing: Option<ProgressBar> = None;
         while let Some(message) = events.message().await? {
             match message.event {
-                Some(Event::Progress(progress)) => {
+                Some(Event::Progress(progress)) if progress.pairs_stored == 0 => {
                     bar.set_length(progress.bytes_total);
                     bar.set_position(progress.bytes_done);
+                    bar.set_message(format!("reading {} pairs", HumanCount(progress.pairs)));
                 }
-                Some(Event::Snapshot(snapshot)) => return Ok(snapshot),
+                Some(Event::Progress(progress)) => {
+                    let storing = storing.get_or_insert_with(|| {
+                        bar.finish_and_clear();
+                        out.counter("storing", progress.pairs)
+                    });
+                    storing.set_position(progress.pairs_stored);
+                }
+                Some(Event::Snapshot(snapshot)) => {
+                    storing.inspect(ProgressBar::finish_and_clear);
+                    return Ok(snapshot);
+                }
                 None => {}
             }
         }

@@ -1,0 +1,285 @@
+//! Reads an upload on several threads: one cuts the files into entries, some read and encode entries, the caller's takes the outcomes.
+//!
+//! Outcomes come in the order of the entries: batches are dealt to the workers in turn and taken back in turn. The channels are short,
+//! so that what is in flight is bounded by a few batches.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use countersign_engine::{
+    diagnostic::Diagnostic,
+    formats::{Entry, FileReader, Half, Joiner, Sink},
+    snapshot::{
+        Direction, RrPair,
+        chunk::{self, Encoded},
+    },
+};
+
+use super::staging::Pieces;
+use crate::store::StoreError;
+
+/// A batch is closed at this size.
+const BATCH: usize = 256 * 1024;
+/// So many batches wait in each channel.
+const QUEUE: usize = 2;
+/// More workers than this do not help: one thread cuts the files.
+const MOST_WORKERS: usize = 8;
+
+/// What came of an entry.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// A pair, encoded.
+    Pair(Pair),
+    /// Passed over on purpose.
+    Skipped(Diagnostic),
+    /// Could not be read.
+    Refused(Diagnostic),
+    /// Something about a pair; no entry of its own.
+    Noted(Diagnostic),
+}
+
+/// An encoded pair, and what its order depends on.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) ts: Option<i64>,
+    pub(super) inbound: bool,
+    pub(super) encoded: Encoded,
+}
+
+/// Outcomes of one file.
+#[derive(Debug)]
+pub(super) struct Outcomes {
+    /// The file's path.
+    pub(super) path: Arc<str>,
+    /// What came of its entries, in their order.
+    pub(super) outcomes: Vec<Outcome>,
+    /// How much of the upload was read when they were cut.
+    pub(super) bytes_done: u64,
+}
+
+/// Entries of one file, still to be read.
+#[derive(Debug)]
+struct Batch {
+    path: Arc<str>,
+    items: Vec<Item>,
+    bytes_done: u64,
+}
+
+#[derive(Debug)]
+enum Item {
+    Entry(Entry),
+    Pair(Box<RrPair>),
+    Told(Outcome),
+}
+
+/// Reads all pieces and hands the outcomes to `take`.
+///
+/// # Errors
+/// The first error of `take`, or why the upload cannot be read to its end.
+pub(super) fn run<E: From<StoreError>>(
+    pieces: Pieces,
+    mut take: impl FnMut(Outcomes) -> Result<(), E>,
+) -> Result<(), E> {
+    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_WORKERS);
+    thread::scope(|scope| {
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        for _ in 0..workers {
+            let (input, batches) = sync_channel(QUEUE);
+            let (outcomes, output) = sync_channel(QUEUE);
+            inputs.push(input);
+            outputs.push(output);
+            scope.spawn(move || work(&batches, &outcomes));
+        }
+        let feeder = scope.spawn(move || feed(pieces, inputs));
+        collect(outputs, &mut take)?;
+        match feeder.join() {
+            Ok(fed) => Ok(fed?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Takes the outcomes in turn. When it returns, the channels close, which ends the other threads.
+fn collect<E>(
+    outputs: Vec<Receiver<Outcomes>>,
+    take: &mut impl FnMut(Outcomes) -> Result<(), E>,
+) -> Result<(), E> {
+    for output in outputs.iter().cycle() {
+        // The first worker that has nothing for its turn is the first that was dealt nothing.
+        let Ok(outcomes) = output.recv() else { break };
+        take(outcomes)?;
+    }
+    Ok(())
+}
+
+fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>) {
+    for Batch { path, items, bytes_done } in batches {
+        let mut read = Read { outcomes: Vec::with_capacity(items.len()) };
+        for item in items {
+            match item {
+                Item::Entry(entry) => entry.read(&mut read),
+                Item::Pair(pair) => read.pair(*pair),
+                Item::Told(outcome) => read.outcomes.push(outcome),
+            }
+        }
+        let Read { outcomes: read } = read;
+        if outcomes.send(Outcomes { path, outcomes: read, bytes_done }).is_err() {
+            return;
+        }
+    }
+}
+
+/// What a worker makes of a batch.
+struct Read {
+    outcomes: Vec<Outcome>,
+}
+
+impl Sink for Read {
+    fn pair(&mut self, pair: RrPair) {
+        let (ts, inbound) = (pair.ts, pair.direction == Direction::In);
+        self.outcomes.push(Outcome::Pair(Pair { ts, inbound, encoded: chunk::encode(pair) }));
+    }
+
+    fn skipped(&mut self, why: Diagnostic) {
+        self.outcomes.push(Outcome::Skipped(why));
+    }
+
+    fn refused(&mut self, why: Diagnostic) {
+        self.outcomes.push(Outcome::Refused(why));
+    }
+
+    fn noted(&mut self, why: Diagnostic) {
+        self.outcomes.push(Outcome::Noted(why));
+    }
+}
+
+/// Cuts the files into entries. Ends early, without an error, when nobody takes them any more.
+fn feed(mut pieces: Pieces, workers: Vec<SyncSender<Batch>>) -> Result<(), StoreError> {
+    let closed = Arc::new(AtomicBool::new(false));
+    let bytes_done = Arc::new(AtomicU64::new(0));
+    let joiner = Joiner::default();
+    let mut dealer = Dealer { joiner, workers, turn: 0, closed: Arc::clone(&closed) };
+    let mut next = pieces.next().transpose()?;
+    while let Some(first) = next.take() {
+        let mut cut = Cut::new(&mut dealer, &first.path, Arc::clone(&bytes_done));
+        let mut reader = FileReader::new(&first.path, &mut cut);
+        bytes_done.store(pieces.bytes_done(), Ordering::Relaxed);
+        reader.push(&first.data);
+        loop {
+            if closed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match pieces.next().transpose()? {
+                Some(piece) if piece.path == first.path => {
+                    bytes_done.store(pieces.bytes_done(), Ordering::Relaxed);
+                    reader.push(&piece.data);
+                }
+                other => {
+                    next = other;
+                    break;
+                }
+            }
+        }
+        reader.finish();
+        if next.is_none() {
+            std::mem::take(&mut cut.dealer.joiner).finish(&mut cut);
+        }
+        cut.deal();
+    }
+    pieces.check_end()
+}
+
+/// Deals batches to the workers in turn.
+struct Dealer {
+    /// Halves wait here across files.
+    joiner: Joiner,
+    workers: Vec<SyncSender<Batch>>,
+    turn: usize,
+    /// Nobody takes batches any more.
+    closed: Arc<AtomicBool>,
+}
+
+impl Dealer {
+    fn deal(&mut self, batch: Batch) {
+        let sent = self.workers.get(self.turn).is_some_and(|worker| worker.send(batch).is_ok());
+        self.closed.fetch_or(!sent, Ordering::Relaxed);
+        self.turn = (self.turn + 1).checked_rem(self.workers.len()).unwrap_or_default();
+    }
+}
+
+/// Collects the entries of one file into batches.
+struct Cut<'d> {
+    dealer: &'d mut Dealer,
+    path: Arc<str>,
+    items: Vec<Item>,
+    size: usize,
+    bytes_done: Arc<AtomicU64>,
+}
+
+impl<'d> Cut<'d> {
+    fn new(dealer: &'d mut Dealer, path: &str, bytes_done: Arc<AtomicU64>) -> Self {
+        Self { dealer, path: path.into(), items: Vec::new(), size: 0, bytes_done }
+    }
+
+    fn push(&mut self, item: Item, size: usize) {
+        self.items.push(item);
+        self.size += size;
+        if self.size >= BATCH {
+            self.deal();
+        }
+    }
+
+    fn deal(&mut self) {
+        if !self.items.is_empty() {
+            let items = std::mem::take(&mut self.items);
+            let bytes_done = self.bytes_done.load(Ordering::Relaxed);
+            self.dealer.deal(Batch { path: Arc::clone(&self.path), items, bytes_done });
+        }
+        self.size = 0;
+    }
+}
+
+/// Findings weigh something, too, so that a file of a million bad lines does not become one batch.
+const FINDING: usize = 256;
+
+impl Sink for Cut<'_> {
+    fn entry(&mut self, entry: Entry) {
+        let size = entry.size();
+        self.push(Item::Entry(entry), size);
+    }
+
+    fn pair(&mut self, pair: RrPair) {
+        let size = FINDING + pair.response.body.len();
+        self.push(Item::Pair(Box::new(pair)), size);
+    }
+
+    fn skipped(&mut self, why: Diagnostic) {
+        self.push(Item::Told(Outcome::Skipped(why)), FINDING);
+    }
+
+    fn refused(&mut self, why: Diagnostic) {
+        self.push(Item::Told(Outcome::Refused(why)), FINDING);
+    }
+
+    fn noted(&mut self, why: Diagnostic) {
+        self.push(Item::Told(Outcome::Noted(why)), FINDING);
+    }
+
+    fn unpacked(&mut self, path: &str) {
+        self.deal();
+        self.path = path.into();
+    }
+
+    fn half(&mut self, half: Half) {
+        let mut joiner = std::mem::take(&mut self.dealer.joiner);
+        joiner.join(half, self);
+        self.dealer.joiner = joiner;
+    }
+}
