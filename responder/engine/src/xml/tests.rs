@@ -1,3 +1,5 @@
+//! Paths, documents, and what is refused of both.
+
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
