@@ -3,80 +3,22 @@
 //! Nothing here re-serialises what it does not have to change: bytes outside a replaced span stay as they were recorded. The scanning
 //! itself is jiter's; this is the only module that knows it.
 
+mod edit;
+mod path;
+mod select;
 mod visit;
 
 use std::ops::Range;
 
 use jiter::{Jiter, JiterError, Peek};
 
+pub(crate) use edit::{delete, encode, insert, replace, rewrite_strings};
+pub(crate) use path::{Path, Segment};
+pub(crate) use select::{Wanted, select};
 pub(crate) use visit::{Event, visit};
 
 /// Documents nested deeper than this are not JSON to us.
 const MAX_DEPTH: usize = 128;
-
-/// One step of a path into a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Segment {
-    /// A member of an object; all digits also mean an element of an array.
-    Name(String),
-    /// Every element of an array.
-    Each,
-}
-
-/// A gjson-style path: `a.b`, `a.0`, `#.x`; a dot inside a name is written `\.`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Path {
-    pub(crate) segments: Vec<Segment>,
-}
-
-impl Path {
-    /// Parses a path; the error says what is not supported.
-    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.is_empty() {
-            return Err("the path is empty");
-        }
-        let mut segments = Vec::new();
-        let mut name = String::new();
-        let mut chars = text.chars();
-        let mut escaped = false;
-        while let Some(c) = chars.next() {
-            match c {
-                '\\' => {
-                    name.push(chars.next().ok_or("the path ends in a backslash")?);
-                    escaped = true;
-                }
-                '.' => segments.push(Self::segment(&mut name, &mut escaped)?),
-                '|' | '@' | '*' | '?' | '(' if !escaped && (c != '@' || name.is_empty()) => {
-                    return Err(
-                        "queries, modifiers and wildcards are not supported: use names, indexes and `#`",
-                    );
-                }
-                other => name.push(other),
-            }
-        }
-        segments.push(Self::segment(&mut name, &mut escaped)?);
-        Ok(Self { segments })
-    }
-
-    fn segment(name: &mut String, escaped: &mut bool) -> Result<Segment, &'static str> {
-        let escaped = std::mem::take(escaped);
-        let name = std::mem::take(name);
-        match name.as_str() {
-            "" => Err("the path has an empty segment"),
-            "#" if !escaped => Ok(Segment::Each),
-            _ => Ok(Segment::Name(name)),
-        }
-    }
-
-    /// The last name of the path, without array steps.
-    pub(crate) fn leaf(&self) -> &str {
-        self.segments
-            .iter()
-            .rev()
-            .find_map(|s| if let Segment::Name(name) = s { Some(name.as_str()) } else { None })
-            .unwrap_or_default()
-    }
-}
 
 /// What kind of value stands at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +40,8 @@ pub(crate) struct Located {
     pub(crate) kind: Kind,
     /// Where the object begins that it is a member of.
     pub(crate) parent: Option<usize>,
+    /// Where its entry begins: with the name of a member, or with the value itself.
+    entry: usize,
 }
 
 /// The document is not JSON, or is nested too deeply.
@@ -116,25 +60,19 @@ impl From<JiterError> for NotJson {
 
 /// Finds every value that a path leads to: none when it leads nowhere, several only through `#`.
 pub(crate) fn locate(doc: &[u8], path: &Path) -> Result<Vec<Located>, NotJson> {
-    let mut found = Vec::new();
     let mut reader = reader(doc)?;
-    walk(&mut reader, &path.segments, None, &mut found)?;
+    let mut walk = Walk { doc, base: 0, found: Vec::new() };
+    walk.value(&mut reader, &path.segments, None, None)?;
     reader.finish()?;
-    Ok(found)
+    Ok(walk.found)
 }
 
 /// Finds a member of the object that begins at `start`.
 pub(crate) fn member(doc: &[u8], start: usize, name: &str) -> Option<Located> {
-    let object = doc.get(start..)?;
-    let mut found = Vec::new();
     let path = [Segment::Name(name.to_owned())];
-    walk(&mut Jiter::new(object), &path, None, &mut found).ok()?;
-    let found = found.into_iter().next()?;
-    Some(Located {
-        span: found.span.start + start..found.span.end + start,
-        kind: found.kind,
-        parent: Some(start),
-    })
+    let mut walk = Walk { doc, base: start, found: Vec::new() };
+    walk.value(&mut Jiter::new(doc.get(start..)?), &path, None, None).ok()?;
+    walk.found.into_iter().next()
 }
 
 fn reader(doc: &[u8]) -> Result<Jiter<'_>, NotJson> {
@@ -142,53 +80,123 @@ fn reader(doc: &[u8]) -> Result<Jiter<'_>, NotJson> {
     Ok(Jiter::new(doc))
 }
 
-fn walk(
-    reader: &mut Jiter<'_>,
-    path: &[Segment],
-    parent: Option<usize>,
-    found: &mut Vec<Located>,
-) -> Result<(), NotJson> {
-    let peek = reader.peek()?;
-    let start = reader.current_index();
-    let Some((step, rest)) = path.split_first() else {
-        reader.known_skip(peek)?;
-        found.push(Located { span: start..reader.current_index(), kind: kind(peek), parent });
-        return Ok(());
-    };
-    match (peek, step) {
-        (Peek::Object, Segment::Name(name)) => {
-            let mut taken = false;
-            let mut key = reader.known_object()?.map(|key| key == name);
-            while let Some(hit) = key {
-                if hit && !taken {
-                    taken = true;
-                    walk(reader, rest, Some(start), found)?;
-                } else {
-                    reader.next_skip()?;
-                }
-                key = reader.next_key()?.map(|key| key == name);
+/// A search: readers read from the byte `base` of the document.
+struct Walk<'d> {
+    doc: &'d [u8],
+    base: usize,
+    found: Vec<Located>,
+}
+
+impl Walk<'_> {
+    fn value(
+        &mut self,
+        reader: &mut Jiter<'_>,
+        path: &[Segment],
+        parent: Option<usize>,
+        entry: Option<usize>,
+    ) -> Result<(), NotJson> {
+        let peek = reader.peek()?;
+        let start = self.base + reader.current_index();
+        let Some((step, rest)) = path.split_first() else {
+            reader.known_skip(peek)?;
+            let span = start..self.base + reader.current_index();
+            let entry = entry.unwrap_or(start);
+            self.found.push(Located { span, kind: kind(peek), parent, entry });
+            return Ok(());
+        };
+        match (peek, step) {
+            (Peek::Object, Segment::Name(_) | Segment::Like(_)) => {
+                self.member_of(reader, step, rest, start)
             }
-        }
-        (Peek::Array, step) => {
-            let wanted = match step {
-                Segment::Each => None,
-                Segment::Name(name) => Some(name.parse::<usize>().unwrap_or(usize::MAX)),
-            };
-            let mut next = reader.known_array()?;
-            let mut index = 0;
-            while let Some(peek) = next {
-                if wanted.is_none_or(|wanted| wanted == index) {
-                    walk(reader, rest, None, found)?;
-                } else {
-                    reader.known_skip(peek)?;
-                }
-                index += 1;
-                next = reader.array_step()?;
+            (Peek::Array, Segment::Find { test, all }) => {
+                self.first_that(reader, *all, rest, |element| test.holds(element))
             }
+            (Peek::Array, Segment::Name(_) | Segment::Each) => self.elements(reader, step, rest),
+            _ => Ok(reader.known_skip(peek)?),
         }
-        _ => reader.known_skip(peek)?,
     }
-    Ok(())
+
+    /// The first member that a step means.
+    fn member_of(
+        &mut self,
+        reader: &mut Jiter<'_>,
+        step: &Segment,
+        rest: &[Segment],
+        object: usize,
+    ) -> Result<(), NotJson> {
+        let mut taken = false;
+        let mut from = object + 1;
+        let mut key = reader.known_object()?.map(|key| step.names(key));
+        while let Some(hit) = key {
+            if hit && !taken {
+                taken = true;
+                let entry = next_quote(self.doc, from);
+                self.value(reader, rest, Some(object), Some(entry))?;
+            } else {
+                reader.next_skip()?;
+            }
+            from = self.base + reader.current_index();
+            key = reader.next_key()?.map(|key| step.names(key));
+        }
+        Ok(())
+    }
+
+    fn elements(
+        &mut self,
+        reader: &mut Jiter<'_>,
+        step: &Segment,
+        rest: &[Segment],
+    ) -> Result<(), NotJson> {
+        let wanted = match step {
+            Segment::Name(name) => Some(name.parse::<usize>().unwrap_or(usize::MAX)),
+            _ => None,
+        };
+        let mut next = reader.known_array()?;
+        let mut index = 0;
+        while let Some(peek) = next {
+            if wanted.is_none_or(|wanted| wanted == index) {
+                self.value(reader, rest, None, None)?;
+            } else {
+                reader.known_skip(peek)?;
+            }
+            index += 1;
+            next = reader.array_step()?;
+        }
+        Ok(())
+    }
+
+    /// The elements that pass a test, or the first of them.
+    fn first_that(
+        &mut self,
+        reader: &mut Jiter<'_>,
+        all: bool,
+        rest: &[Segment],
+        holds: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), NotJson> {
+        let mut taken = false;
+        let mut next = reader.known_array()?;
+        while let Some(peek) = next {
+            let start = self.base + reader.current_index();
+            reader.known_skip(peek)?;
+            let span = start..self.base + reader.current_index();
+            let doc = self.doc;
+            let element = doc.get(span).unwrap_or_default();
+            if (all || !taken) && holds(element) {
+                taken = true;
+                let base = std::mem::replace(&mut self.base, start);
+                self.value(&mut Jiter::new(element), rest, None, None)?;
+                self.base = base;
+            }
+            next = reader.array_step()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the next string begins at or behind a byte.
+fn next_quote(doc: &[u8], from: usize) -> usize {
+    let tail = doc.get(from..).unwrap_or_default();
+    from + tail.iter().position(|byte| *byte == b'"').unwrap_or_default()
 }
 
 fn kind(peek: Peek) -> Kind {
@@ -216,48 +224,6 @@ pub(crate) fn text(doc: &[u8], at: &Located) -> Vec<u8> {
 /// A string as JSON text, escaping only what must be.
 pub(crate) fn quote(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).unwrap_or_default()
-}
-
-/// The document with some spans replaced. Spans are in order and do not overlap.
-pub(crate) fn replace(doc: &[u8], edits: &[(Range<usize>, Vec<u8>)]) -> Vec<u8> {
-    let grown: usize = edits.iter().map(|(_, with)| with.len()).sum();
-    let mut out = Vec::with_capacity(doc.len() + grown);
-    let mut from = 0;
-    for (span, with) in edits {
-        out.extend_from_slice(doc.get(from..span.start).unwrap_or_default());
-        out.extend_from_slice(with);
-        from = span.end;
-    }
-    out.extend_from_slice(doc.get(from..).unwrap_or_default());
-    out
-}
-
-/// Inserts a value where the path leads nowhere yet, creating objects on the way. `None` when the path meets something that is no object.
-pub(crate) fn insert(doc: &[u8], path: &Path, value: &[u8]) -> Result<Option<Vec<u8>>, NotJson> {
-    for depth in (0..path.segments.len()).rev() {
-        let (existing, missing) = path.segments.split_at(depth);
-        let found = locate(doc, &Path { segments: existing.to_vec() })?;
-        let [container] = found.as_slice() else { continue };
-        if container.kind != Kind::Object {
-            return Ok(None);
-        }
-        let mut member = value.to_vec();
-        for (nth, segment) in missing.iter().enumerate().rev() {
-            let Segment::Name(name) = segment else { return Ok(None) };
-            let mut wrapped = quote(name);
-            wrapped.push(b':');
-            wrapped.append(&mut member);
-            member = if nth == 0 { wrapped } else { [b"{", wrapped.as_slice(), b"}"].concat() };
-        }
-        let closing = container.span.end.saturating_sub(1);
-        let body = doc.get(container.span.start + 1..closing).unwrap_or_default();
-        let at = container.span.start + 1 + body.trim_ascii_end().len();
-        if !body.trim_ascii().is_empty() {
-            member.insert(0, b',');
-        }
-        return Ok(Some(replace(doc, &[(at..at, member)])));
-    }
-    Ok(None)
 }
 
 /// The document without white space between values, its members sorted by name at each level, the last of a repeated name kept, numbers
@@ -350,8 +316,31 @@ mod tests {
     }
 
     #[test]
+    fn finds_by_query_and_wildcard() {
+        let doc = r#"{"list":[{"n":"a","v":1},{"n":"b","v":2.0,"t":true},{"n":"b","v":30}],"tags":["x","y"],"child2":[7]}"#;
+        for (path, expected) in [
+            (r#"list.#(n=="b").v"#, &["2.0"][..]),
+            (r#"list.#(n=="b")#.v"#, &["2.0", "30"]),
+            ("list.#(v>=2)#.n", &["b", "b"]),
+            ("list.#(v==2).n", &["b"]),
+            ("list.#(t).n", &["b"]),
+            ("list.#(t==true).n", &["b"]),
+            (r#"list.#(n!="a").v"#, &["2.0"]),
+            (r#"list.#(n%"?").v"#, &["1"]),
+            (r#"list.#(n!%"a*").v"#, &["2.0"]),
+            (r#"tags.#(=="y")"#, &["y"]),
+            (r#"list.#(n=="none").v"#, &[]),
+            ("ch?ld*.0", &["7"]),
+            ("t*.1", &["y"]),
+            (r"ch\?ld", &[]),
+        ] {
+            assert_eq!(find(doc, path), expected, "{path}");
+        }
+    }
+
+    #[test]
     fn refuses_paths_that_it_would_misread() {
-        for path in ["", "a..b", "a.#(x==1).y", "a|b", "@this", "a.*", "a\\"] {
+        for path in ["", "a..b", "a.#(x==1", "a.#(x==1)y", "a|b", "@this", "a\\"] {
             assert!(Path::parse(path).is_err(), "{path}");
         }
     }

@@ -3,7 +3,7 @@
 //! Many paths at hand were written for Jayway's dialect, so what it spells differently and means alike is translated: a path without `$`,
 //! names with a dash, a dot before a bracket. What RFC 9535 does not have (`=~`, `in`, `.length()`) is refused, never approximated.
 
-use jsonpath_rfc9535::{Error, JsonPath};
+use jsonpath_rfc9535::{Element, Error, JsonPath, SingularSegment};
 use serde_json::Value;
 
 /// The longest path that is read.
@@ -42,6 +42,25 @@ impl Query {
     /// Whether it leads to one value at the most: names and indexes only.
     pub(crate) fn is_single(&self) -> bool {
         self.path.singular_steps().is_some()
+    }
+
+    /// Where everything stands that it finds: the names and indexes that lead to each value, of the document's own order.
+    pub(crate) fn ways(&self, document: &Value) -> Vec<Vec<String>> {
+        let step = |element: Element<'_>| match element {
+            Element::Name(name) => name.to_owned(),
+            Element::Index(index) => index.to_string(),
+        };
+        let found = self.path.query(document);
+        found.paths().map(|path| path.elements().into_iter().map(step).collect()).collect()
+    }
+
+    /// The names that it consists of, when there is nothing else in it.
+    pub(crate) fn names(&self) -> Option<Vec<String>> {
+        let name = |step: &SingularSegment| match step {
+            SingularSegment::Name(name) => Some(name.clone()),
+            SingularSegment::Index(_) => None,
+        };
+        self.path.singular_steps()?.iter().map(name).collect()
     }
 
     /// Everything that it finds, in the order of the document.

@@ -171,10 +171,11 @@ enum Step<'n> {
 impl Step<'_> {
     fn fits(&self, segment: &Segment) -> bool {
         match (self, segment) {
-            (Self::Name(name), Segment::Name(wanted)) => *name == wanted,
-            (Self::Index(_), Segment::Each) => true,
+            (Self::Name(name), wanted) => wanted.names(name),
             (Self::Index(index), Segment::Name(wanted)) => wanted.parse() == Ok(*index),
-            (Self::Name(_), Segment::Each) => false,
+            // A walk knows an element only when it is through it: better too many are redacted.
+            (Self::Index(_), Segment::Each | Segment::Find { .. }) => true,
+            (Self::Index(_), Segment::Like(_)) => false,
         }
     }
 }

@@ -113,7 +113,7 @@ fn every_mistake_is_reported_at_its_place() {
     let json = br#"{"responder":[
         {"extractor":{"type":"res_bodi"},"transforms":[{"type":"jwt_resing"},{"type":"regex","config":{"pattern":"("}}]},
         {"filters":{"filters":[{"include":true,"detectedLokation":"/"}]},"extractor":{"type":"http_res_header"},"transforms":[]},
-        {"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"a.#(b)"}},{"type":"regex","config":{"pattern":"["}}]}
+        {"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"a..b"}},{"type":"regex","config":{"pattern":"["}}]}
     ]}"#;
     let (_, found) = Template::parse(json);
     let found: Vec<_> = found.as_slice().iter().map(|d| (d.code, d.path.as_str())).collect();
