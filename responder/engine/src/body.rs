@@ -1,8 +1,11 @@
 //! Views of a body: what compression hides, and the form in which a body takes part in a signature.
 
-use std::{borrow::Cow, io::Read as _};
+use std::{
+    borrow::Cow,
+    io::{Read as _, Write as _},
+};
 
-use flate2::read::MultiGzDecoder;
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 
 use crate::json;
 
@@ -32,16 +35,26 @@ pub(crate) fn is_gzip(body: &[u8]) -> bool {
 
 /// The body behind gzip, within bounds; the body itself when it is not compressed or does not unfold.
 pub(crate) fn unfolded(body: &[u8]) -> Cow<'_, [u8]> {
+    unfold(body).map_or(Cow::Borrowed(body), Cow::Owned)
+}
+
+/// What a gzip holds; `None` when it is none, is damaged, or holds too much.
+pub(crate) fn unfold(body: &[u8]) -> Option<Vec<u8>> {
     if !is_gzip(body) {
-        return Cow::Borrowed(body);
+        return None;
     }
     let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
     let limit = size.saturating_mul(MAX_RATIO).clamp(RATIO_FREE, MAX_UNFOLDED);
     let mut out = Vec::new();
-    match MultiGzDecoder::new(body).take(limit + 1).read_to_end(&mut out) {
-        Ok(read) if u64::try_from(read).is_ok_and(|read| read <= limit) => Cow::Owned(out),
-        _ => Cow::Borrowed(body),
-    }
+    let read = MultiGzDecoder::new(body).take(limit + 1).read_to_end(&mut out).ok()?;
+    u64::try_from(read).is_ok_and(|read| read <= limit).then_some(out)
+}
+
+/// A gzip of some bytes. The same bytes always make the same gzip: it names no time.
+pub(crate) fn fold(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok()
 }
 
 /// How a body takes part in a signature. What looks like a JSON object or array is JSON whatever its content type says; a JSON scalar is
@@ -123,14 +136,10 @@ fn decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     fn gzip(body: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(body).unwrap();
-        encoder.finish().unwrap()
+        fold(body).unwrap()
     }
 
     #[test]

@@ -273,6 +273,7 @@ impl CompiledSnapshot {
             draft::Draft::run(self, pair, rest, &reply, living_scope, found).map(Box::new)
         };
         ways.count(&admitted, first.len(), living.as_deref());
+        let delay = unsigned.delay();
         let folded = body::is_gzip(&unsigned.response.body);
         let headers = headers::served(&unsigned.response.headers, &name_of(pair), found);
         Instance {
@@ -280,7 +281,7 @@ impl CompiledSnapshot {
             headers,
             body: unsigned.response.body,
             folded,
-            delay: unsigned.latency.unwrap_or_default(),
+            delay,
             captured,
             living,
         }

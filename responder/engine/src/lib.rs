@@ -21,6 +21,7 @@ mod body;
 pub mod compile;
 pub mod diagnostic;
 pub mod dlp;
+mod extra;
 pub mod formats;
 mod index;
 mod json;

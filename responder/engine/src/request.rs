@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use crate::{
     body::{self, BodyKey},
-    json,
+    extra, json,
     snapshot::{Header, RrPair},
 };
 
@@ -38,11 +38,16 @@ pub(crate) struct Parts {
     /// Decoded query parameters, sorted.
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: Vec<(String, Bytes)>,
+    pub(crate) trailers: Vec<(String, Bytes)>,
     pub(crate) body: Bytes,
     /// A body that is known by its hash only.
     pub(crate) body_hash: Option<Bytes>,
     /// Keys of a recorded signature that cannot be recomputed, because the recording has no request.
     pub(crate) extra: BTreeMap<String, Bytes>,
+    /// `host:port` that the request goes to; it is in no signature.
+    pub(crate) upstream: String,
+    /// The session that the recorder assigned; a live request has none of itself.
+    pub(crate) session: String,
 }
 
 impl Parts {
@@ -61,6 +66,7 @@ impl Parts {
                 })
                 .collect(),
             body: Bytes::copy_from_slice(&body::unfolded(request.body)),
+            upstream: request.host.to_owned(),
             ..Self::default()
         }
     }
@@ -82,8 +88,14 @@ impl Parts {
                 Cow::Borrowed(_) => request.body.clone(),
                 Cow::Owned(unfolded) => unfolded.into(),
             },
+            trailers: extra::trailers(pair, "req")
+                .into_iter()
+                .map(|Header { name, value }| (name, value))
+                .collect(),
             ..Self::default()
         });
+        parts.upstream.clone_from(&pair.network_address);
+        parts.session.clone_from(&pair.session);
         parts.overlay(pair);
         parts
     }

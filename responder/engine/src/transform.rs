@@ -16,6 +16,8 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
+pub(crate) mod time;
+mod token_view;
 mod variable;
 mod world;
 
@@ -36,7 +38,7 @@ pub(crate) use op::Nature;
 use op::{Effects, Op, StepError};
 pub(crate) use text::{Text, split_outside};
 use variable::Variable;
-pub(crate) use world::{Captured, Scope, World};
+pub(crate) use world::{Bodies, Captured, Finalizer, Scope, World};
 
 /// A transform template, ready to compile snapshots with.
 #[derive(Debug, Clone, Default)]
@@ -186,7 +188,15 @@ impl Chain {
         let filters = Filters::parse(node.get("filters"), &join(&path, "filters"), found);
         let extractor = extractor::parse(node.get("extractor"), &join(&path, "extractor"), found);
         let ops = parse_steps(node.get("transforms"), &join(&path, "transforms"), found);
-        let chain = Self { filters: filters?, extractor: extractor?, ops: ops?, path };
+        let (extractor, mut ops) = (extractor?, ops?);
+        if is_type(node.get("extractor"), |kind| kind.ends_with("_body"))
+            && let Some(Node::List(steps)) = node.get("transforms")
+            && is_type(steps.first(), |kind| kind == "gzip")
+            && let Some(first) = ops.first_mut()
+        {
+            *first = op::gzip_behind_a_body();
+        }
+        let chain = Self { filters: filters?, extractor, ops, path };
         chain.check(found);
         Some(chain)
     }
@@ -238,6 +248,9 @@ impl Chain {
                 let finalizers = effects.scope().finalizers_since(&mark);
                 let later = message.finish(finalizers);
                 effects.scope().finalizers.extend(later);
+                if let Message::Response(reply) = message {
+                    reply.hold(std::mem::take(&mut effects.scope().delay));
+                }
                 Ok(())
             }
             Err(why) => {
@@ -355,17 +368,13 @@ impl<'a> Step<'a> {
         number
     }
 
-    /// Text in which placeholders are not resolved yet: their presence is an error, because leaving them in place would change traffic
-    /// in a way that nobody asked for.
+    /// Text without placeholders: their presence is an error, because leaving them in place would change traffic in a way that nobody
+    /// asked for.
     pub(crate) fn plain(value: String, at: &str, found: &mut Diagnostics) -> Option<String> {
         if value.contains("${{") {
             found.push(
-                Diagnostic::error(
-                    "unsupported_placeholder",
-                    at,
-                    "placeholders are only supported in `secretPath`",
-                )
-                .hint("write the value itself"),
+                Diagnostic::error("unsupported_placeholder", at, "placeholders mean nothing here")
+                    .hint("write the value itself"),
             );
             return None;
         }
@@ -386,6 +395,11 @@ impl<'a> Step<'a> {
 }
 
 /// Reads a list of steps.
+fn is_type(node: Option<&Node>, is: impl Fn(&str) -> bool) -> bool {
+    let kind = node.and_then(|node| node.get("type")).and_then(Node::as_str);
+    kind.is_some_and(|kind| is(&kind.to_ascii_lowercase()))
+}
+
 fn parse_steps(node: Option<&Node>, path: &str, found: &mut Diagnostics) -> Option<Vec<Op>> {
     let steps = match node {
         Some(Node::List(steps)) => steps.as_slice(),

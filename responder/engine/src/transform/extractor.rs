@@ -3,10 +3,18 @@
 //! The extractor decides which message a chain works on. Each kind has its line in [`KINDS`].
 
 mod body;
+mod cookie;
 mod empty;
+mod file;
 mod header;
+mod latency;
+mod pair;
 mod query;
+mod session;
+mod status;
+mod target;
 mod url;
+mod variable;
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -63,12 +71,24 @@ const fn kind(name: &'static str, aliases: &'static [&'static str], parse: Parse
 /// Every kind of extractor, sorted by name.
 pub(crate) const KINDS: &[Kind] = &[
     kind("empty", &[], empty::parse),
+    kind("file", &[], file::parse),
     kind("http_queryparam", &[], query::parse),
+    kind("http_req_cookie", &[], cookie::parse_request),
     kind("http_req_header", &["http_header"], header::parse_request),
+    kind("http_req_trailer", &[], header::parse_request_trailer),
+    kind("http_res_cookie", &[], cookie::parse_response),
     kind("http_res_header", &[], header::parse_response),
+    kind("http_res_trailer", &[], header::parse_response_trailer),
+    kind("http_status_code", &[], status::parse),
     kind("http_url", &[], url::parse),
+    kind("json_path", &[], pair::parse),
+    kind("latency", &[], latency::parse),
     kind("req_body", &["http_req_body"], body::parse_request),
     kind("res_body", &["http_res_body"], body::parse_response),
+    kind("session", &[], session::parse),
+    kind("target_hostname", &["target_host"], target::parse_hostname),
+    kind("target_port", &[], target::parse_port),
+    kind("variable", &[], variable::parse),
 ];
 
 /// Reads the `extractor` of a chain. A kind that is not known leaves out its chain and no other.
@@ -125,3 +145,6 @@ fn other_side() -> StepError {
 fn not_found(what: &str) -> StepError {
     StepError::new("parameter_not_found", format!("{what} not found"))
 }
+
+#[cfg(test)]
+mod tests;

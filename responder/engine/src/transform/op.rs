@@ -9,12 +9,30 @@ mod base64;
 mod constant;
 mod csv_rows;
 mod dataframe;
+mod date;
+mod grpc_field;
+mod gzip;
+mod http_auth;
+mod json_delete;
 mod json_path;
+mod json_selector;
+mod json_window;
+mod jwt_claim;
 mod jwt_resign;
+mod one_of;
+mod rand_string;
 mod regex;
+mod replace;
+mod scrub;
 mod signature_edit;
+mod sleep;
 mod smart_replace;
 mod split;
+mod tag_session;
+mod trim;
+mod url_escape;
+mod variable;
+mod xml_path;
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -23,6 +41,8 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     jwt::{ResignConfig, key::SecretRef},
 };
+pub(super) use gzip::behind_a_body as gzip_behind_a_body;
+use json_window::json_window;
 
 /// A step that was read from a template.
 pub(crate) type Op = Arc<dyn Transform>;
@@ -74,6 +94,8 @@ pub(crate) enum Works {
     Everywhere,
     /// In a load client only: it is recognised, and a responder's chain that has it is left out for this reason.
     GeneratorOnly(&'static str),
+    /// Nowhere: it is recognised, and its chain is left out. What to do instead.
+    Nowhere(&'static str),
 }
 
 type ParseStep = fn(&mut Step<'_>, &str, &mut Diagnostics) -> Option<Op>;
@@ -94,6 +116,14 @@ const fn generator_only(name: &'static str, why: &'static str) -> Kind {
     Kind { name, aliases: &[], works: Works::GeneratorOnly(why), parse: |_, _, _| None }
 }
 
+const fn nowhere(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    instead: &'static str,
+) -> Kind {
+    Kind { name, aliases, works: Works::Nowhere(instead), parse: |_, _, _| None }
+}
+
 /// Every kind of step, sorted by name.
 pub(crate) const KINDS: &[Kind] = &[
     generator_only("aws_auth", "it signs requests that a load client sends to AWS"),
@@ -103,16 +133,58 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("csv_dataframe", &[], dataframe::parse_load),
     kind("csv_iter", &[], csv_rows::parse_iter),
     kind("dataframe_lookup", &[], dataframe::parse_lookup),
+    kind("date", &[], date::parse),
+    nowhere(
+        "db_add_row",
+        &[],
+        "rows are added to answers of databases, which are not HTTP; edit the recording instead",
+    ),
     kind("delete_sig", &[], signature_edit::parse_delete),
+    kind("grpc_field", &[], grpc_field::parse),
+    kind("gzip", &[], gzip::parse),
+    kind("http_auth", &[], http_auth::parse),
+    nowhere(
+        "http_match_request_body",
+        &[],
+        "use the extractor `req_body` with `json_delete` or `scrub_date`",
+    ),
+    nowhere(
+        "http_match_request_body_soap_operation",
+        &[],
+        "use the extractor `req_body` with `xml_path` and `store_sig`",
+    ),
+    nowhere(
+        "http_match_request_body_xpath",
+        &[],
+        "use the extractor `req_body` with `xml_path` and `store_sig`",
+    ),
+    kind("json_delete", &[], json_delete::parse),
     kind("json_path", &[], json_path::parse),
+    kind("json_selector", &[], json_selector::parse),
+    kind("jwt_claim", &[], jwt_claim::parse),
     kind("jwt_resign", &[], jwt_resign::parse),
+    nowhere("map_load", &[], "use `var_load`, or `dataframe_lookup` for many values"),
+    nowhere("map_store", &[], "use `var_store`"),
+    kind("one_of", &[], one_of::parse),
+    kind("rand_string", &[], rand_string::parse),
     kind("regex", &[], regex::parse),
+    kind("replace", &[], replace::parse),
     generator_only("sasl_auth", "it authenticates connections that a load client makes to MongoDB"),
+    kind("scrub", &[], scrub::parse),
+    kind("scrub_date", &[], scrub::parse_date),
+    kind("sleep", &[], sleep::parse),
     kind("smart_replace", &["train"], smart_replace::parse),
     kind("smart_replace_csv", &["train_csv"], smart_replace::parse_csv),
     kind("smart_replace_recorded", &["train_actual"], smart_replace::parse_recorded),
     kind("split", &[], split::parse),
     kind("store_sig", &[], signature_edit::parse_store),
+    kind("tag_session", &[], tag_session::parse),
+    kind("trim", &[], trim::parse),
+    kind("url_decode", &[], url_escape::parse_decode),
+    kind("url_encode", &[], url_escape::parse_encode),
+    kind("var_load", &["variable_load"], variable::parse_load),
+    kind("var_store", &["variable_store"], variable::parse_store),
+    kind("xml_path", &[], xml_path::parse),
 ];
 
 /// Why a chain is skipped for one message. The message stays as it was.
@@ -185,6 +257,14 @@ pub(super) fn parse(node: &Node, path: &str, found: &mut Diagnostics) -> Option<
         ));
         return None;
     }
+    if let Works::Nowhere(instead) = kind.works {
+        let message = format!("`{}` is not supported; its chain is left out", kind.name);
+        found.push(
+            Diagnostic::warning("unsupported_transform", format!("{path}.type"), message)
+                .hint(instead),
+        );
+        return None;
+    }
     let op = (kind.parse)(&mut step, path, found)?;
     step.finish(path, found);
     Some(op)
@@ -196,3 +276,6 @@ fn kind_of(name: &str) -> Option<&'static Kind> {
             || kind.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// An answer is held back this long at the most.
-const MAX_DELAY: Duration = Duration::from_secs(60);
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(60);
 /// At most this many variables are remembered.
 const MAX_VARIABLES: usize = 100_000;
 /// At most this many tables are kept read.

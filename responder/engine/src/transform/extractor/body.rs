@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Extract, Extractor, other_side};
+use super::{Extract, Extractor};
 use crate::{
     diagnostic::Diagnostics,
     transform::{Side, Step, message::Message, op::StepError, world::Scope},
@@ -35,11 +35,7 @@ impl Extract for Body {
     }
 
     fn read(&self, message: &Message<'_>, _scope: &mut Scope) -> Result<Vec<u8>, StepError> {
-        match (message, self.0) {
-            (Message::Request(parts), Side::Request) => Ok(parts.body.to_vec()),
-            (Message::Response(reply), Side::Response) => Ok(reply.response.body.to_vec()),
-            _ => Err(other_side()),
-        }
+        Ok(message.body().to_vec())
     }
 
     fn write(
@@ -48,13 +44,7 @@ impl Extract for Body {
         value: Vec<u8>,
         _scope: &mut Scope,
     ) -> Result<(), StepError> {
-        match message {
-            Message::Request(parts) => {
-                parts.body = value.into();
-                parts.body_hash = None;
-            }
-            Message::Response(reply) => reply.response.body = value.into(),
-        }
+        message.set_body(value.into());
         Ok(())
     }
 }

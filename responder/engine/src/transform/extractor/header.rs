@@ -1,17 +1,23 @@
-//! `http_req_header` and `http_res_header`: the n-th value of a header field, which is created when it is missing.
+//! `http_req_header`, `http_res_header`, `http_req_trailer` and `http_res_trailer`: the n-th value of a field, which is created when it is
+//! missing.
 
 use std::sync::Arc;
 
-use super::{Extract, Extractor, named, other_side};
+use super::{Extract, Extractor, named};
 use crate::{
     diagnostic::Diagnostics,
-    snapshot::Header as Field,
-    transform::{Side, Step, message::Message, op::StepError, world::Scope},
+    transform::{
+        Side, Step,
+        message::{Fields, Message},
+        op::StepError,
+        world::Scope,
+    },
 };
 
 #[derive(Debug)]
-struct Header {
+struct Field {
     side: Side,
+    of: Fields,
     name: String,
     index: usize,
     /// A field that ends up empty is taken away.
@@ -23,7 +29,7 @@ pub(super) fn parse_request(
     path: &str,
     found: &mut Diagnostics,
 ) -> Option<Extractor> {
-    parse(Side::Request, step, path, found)
+    parse(Side::Request, Fields::Headers, step, path, found)
 }
 
 pub(super) fn parse_response(
@@ -31,11 +37,28 @@ pub(super) fn parse_response(
     path: &str,
     found: &mut Diagnostics,
 ) -> Option<Extractor> {
-    parse(Side::Response, step, path, found)
+    parse(Side::Response, Fields::Headers, step, path, found)
+}
+
+pub(super) fn parse_request_trailer(
+    step: &mut Step<'_>,
+    path: &str,
+    found: &mut Diagnostics,
+) -> Option<Extractor> {
+    parse(Side::Request, Fields::Trailers, step, path, found)
+}
+
+pub(super) fn parse_response_trailer(
+    step: &mut Step<'_>,
+    path: &str,
+    found: &mut Diagnostics,
+) -> Option<Extractor> {
+    parse(Side::Response, Fields::Trailers, step, path, found)
 }
 
 fn parse(
     side: Side,
+    of: Fields,
     step: &mut Step<'_>,
     path: &str,
     found: &mut Diagnostics,
@@ -43,25 +66,16 @@ fn parse(
     let (name, index) = named(step, path, found)?;
     let delete_if_empty =
         step.optional("deleteIfEmpty").is_some_and(|text| text.eq_ignore_ascii_case("true"));
-    Some(Arc::new(Header { side, name, index, delete_if_empty }))
+    Some(Arc::new(Field { side, of, name, index, delete_if_empty }))
 }
 
-impl Extract for Header {
+impl Extract for Field {
     fn side(&self) -> Side {
         self.side
     }
 
     fn read(&self, message: &Message<'_>, _scope: &mut Scope) -> Result<Vec<u8>, StepError> {
-        let value = match message {
-            Message::Request(parts) => parts.header_at(&self.name, self.index),
-            Message::Response(reply) => reply
-                .response
-                .headers
-                .iter()
-                .filter(|field| field.name.eq_ignore_ascii_case(&self.name))
-                .nth(self.index)
-                .map(|field| &field.value),
-        };
+        let value = message.field(self.of, &self.name, self.index);
         Ok(value.map(|value| value.to_vec()).unwrap_or_default())
     }
 
@@ -71,43 +85,8 @@ impl Extract for Header {
         value: Vec<u8>,
         _scope: &mut Scope,
     ) -> Result<(), StepError> {
-        let delete = self.delete_if_empty && value.is_empty();
-        match (message, self.side) {
-            (Message::Request(parts), Side::Request) => {
-                let at = nth(&parts.headers, self.index, |field| {
-                    field.0.eq_ignore_ascii_case(&self.name)
-                });
-                match at {
-                    Some(at) if delete => drop(parts.headers.remove(at)),
-                    Some(at) => {
-                        if let Some(field) = parts.headers.get_mut(at) {
-                            field.1 = value.into();
-                        }
-                    }
-                    None => parts.headers.push((self.name.clone(), value.into())),
-                }
-                Ok(())
-            }
-            (Message::Response(reply), Side::Response) => {
-                let headers = &mut reply.response.headers;
-                let at =
-                    nth(headers, self.index, |field| field.name.eq_ignore_ascii_case(&self.name));
-                match at {
-                    Some(at) if delete => drop(headers.remove(at)),
-                    Some(at) => {
-                        if let Some(field) = headers.get_mut(at) {
-                            field.value = value.into();
-                        }
-                    }
-                    None => headers.push(Field { name: self.name.clone(), value: value.into() }),
-                }
-                Ok(())
-            }
-            _ => Err(other_side()),
-        }
+        let value = (!self.delete_if_empty || !value.is_empty()).then(|| value.into());
+        message.set_field(self.of, &self.name, self.index, value);
+        Ok(())
     }
-}
-
-fn nth<T>(fields: &[T], index: usize, is: impl Fn(&T) -> bool) -> Option<usize> {
-    fields.iter().enumerate().filter(|(_, field)| is(field)).nth(index).map(|(at, _)| at)
 }

@@ -1,4 +1,6 @@
-//! `http_url`: the path, or one of its segments.
+//! `http_url`: the path, or one of its segments. What stands before the first slash, which is nothing, is segment 0.
+//!
+//! What is written has to be URL-encoded already.
 
 use std::sync::Arc;
 
@@ -42,7 +44,7 @@ impl Extract for Url {
             Some(index) => parts
                 .path
                 .split('/')
-                .nth(index + 1)
+                .nth(index)
                 .map(|segment| segment.as_bytes().to_vec())
                 .ok_or_else(|| not_found("http_url: segment")),
         }
@@ -61,7 +63,7 @@ impl Extract for Url {
             Some(index) => {
                 let segments = parts.path.split('/').enumerate();
                 let segments: Vec<&str> = segments
-                    .map(|(nth, segment)| if nth == index + 1 { &value } else { segment })
+                    .map(|(nth, segment)| if nth == index { &value } else { segment })
                     .collect();
                 segments.join("/")
             }
