@@ -7,6 +7,7 @@ mod dev;
 mod export;
 mod faults;
 mod findings;
+mod formats;
 mod layering;
 mod lineage;
 mod operations;
