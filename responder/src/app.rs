@@ -16,6 +16,7 @@ use crate::{
     config::{Config, DEFAULT_SECRET_DIR},
     drain::Drain,
     fetch::{Blobs, disk::Disk},
+    materials::Allowed,
     metrics::Metrics,
     readiness::{Readiness, Source},
     secrets::Secrets,
@@ -167,6 +168,10 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         snapshots,
         secrets: Arc::clone(&secrets),
         blobs: Arc::new(Blobs::new(disk)),
+        allowed: Arc::new(Allowed {
+            files_dir: config.files_dir.clone(),
+            environment: config.template_env.clone(),
+        }),
     });
 
     let data_addr = data.addr();

@@ -25,6 +25,10 @@ pub struct Config {
     /// The directory of secrets: one directory for each secret, one file for each of its keys. A missing one is an error unless it is the
     /// default.
     pub secret_dir: PathBuf,
+    /// The directory of files and tables that templates name; none of them can be read without it.
+    pub files_dir: Option<PathBuf>,
+    /// The environment variables that templates may read, by name; `*` stands for all.
+    pub template_env: Vec<String>,
     /// Where bundles are kept, so that a responder can start while the control plane is away.
     pub cache_dir: Option<PathBuf>,
     /// The project, with or without `projects/` before it.
@@ -95,6 +99,8 @@ impl Default for Config {
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
             control_plane: None,
             secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
+            files_dir: None,
+            template_env: Vec::new(),
             cache_dir: None,
             project: "default".to_owned(),
             replays: Vec::new(),

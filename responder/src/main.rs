@@ -63,6 +63,12 @@ struct Args {
     /// The directory of secrets: <secret-dir>/<secret>/<key>.
     #[arg(long, env = "COUNTERSIGN_SECRET_DIR", value_name = "DIR", default_value = DEFAULT_SECRET_DIR)]
     secret_dir: PathBuf,
+    /// The directory of files that templates name, and of tables: <files-dir>/dataframes/<id>/payload.csv.
+    #[arg(long, env = "COUNTERSIGN_FILES_DIR", value_name = "DIR")]
+    files_dir: Option<PathBuf>,
+    /// The environment variables that templates may read with ${{env_var:NAME}}, separated by commas; * stands for all.
+    #[arg(long, env = "COUNTERSIGN_TEMPLATE_ENV", value_name = "NAME,…", value_delimiter = ',')]
+    template_env: Vec<String>,
     /// Where bundles are kept, so that this responder can start while the control plane is away.
     #[arg(long, env = "COUNTERSIGN_CACHE_DIR", value_name = "DIR")]
     cache_dir: Option<PathBuf>,
@@ -169,6 +175,8 @@ impl Args {
             admin_listen: self.admin_listen,
             control_plane: self.control_plane,
             secret_dir: self.secret_dir,
+            files_dir: self.files_dir,
+            template_env: self.template_env.into_iter().filter(|name| !name.is_empty()).collect(),
             cache_dir: self.cache_dir,
             project: self.project,
             replays: self.replays.into_iter().filter(|replay| !replay.is_empty()).collect(),

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// The keys.
     pub(crate) secret_dir: PathBuf,
+    /// Files and tables that templates name.
+    pub(crate) files_dir: PathBuf,
     /// The project of both.
     pub(crate) project: String,
 }
@@ -68,6 +70,9 @@ impl Planes {
             admin_listen: settings.admin_listen,
             control_plane: Some(server.parse::<Uri>().map_err(|error| Failure::chain(&error))?),
             secret_dir: settings.secret_dir,
+            files_dir: Some(settings.files_dir),
+            // Templates and environment are the same person's here.
+            template_env: vec!["*".to_owned()],
             project: settings.project.clone(),
             drain_timeout: Duration::from_secs(2),
             ..responder::config::Config::default()

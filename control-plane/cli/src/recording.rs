@@ -104,6 +104,20 @@ pub(crate) fn find_secrets(recording: &Path) -> Option<PathBuf> {
     places.into_iter().find(|place| place.is_dir())
 }
 
+/// The nearest `proxymock` directory at or above a recording, else the working directory: where templates' files and tables lie.
+pub(crate) fn find_files(recording: &Path) -> PathBuf {
+    let full = fs::canonicalize(recording).unwrap_or_default();
+    let place = full.ancestors().find_map(|above| {
+        let named = above.file_name().is_some_and(|name| name == "proxymock");
+        if named {
+            Some(above.to_owned())
+        } else {
+            Some(above.join("proxymock")).filter(|p| p.is_dir())
+        }
+    });
+    place.unwrap_or_else(|| PathBuf::from("."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +186,7 @@ mod tests {
             find_secrets(&root.1.join("other/1.md")),
             Some(root.1.join("proxymock/secrets"))
         );
+        assert_eq!(find_files(&root.1.join("proxymock/rec")), root.1.join("proxymock"));
+        assert_eq!(find_files(&root.1.join("other/1.md")), root.1.join("proxymock"));
     }
 }

@@ -118,6 +118,11 @@ impl CompiledSnapshot {
         self.slots.len()
     }
 
+    /// Adds what was found before it was compiled.
+    pub fn note(&mut self, found: &[Diagnostic]) {
+        self.diagnostics.splice(0..0, found.iter().cloned());
+    }
+
     pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }

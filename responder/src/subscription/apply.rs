@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     fetch::{Blobs, FetchError, Fetched, Remote, disk::Current},
+    materials::Allowed,
     secrets::Secrets,
     snapshots::{Assignment, Rejected, Snapshots},
 };
@@ -30,6 +31,7 @@ pub(crate) struct Applier {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) blobs: Arc<Blobs>,
+    pub(crate) allowed: Arc<Allowed>,
 }
 
 /// How far the responder has followed a store.
@@ -84,9 +86,10 @@ impl Applier {
         assignment: Assignment,
     ) -> Result<(), Vec<Diagnostic>> {
         let (snapshots, secrets) = (Arc::clone(&self.snapshots), Arc::clone(&self.secrets));
+        let allowed = Arc::clone(&self.allowed);
         let task = spawn_blocking(move || {
             let blobs = Arc::clone(&fetched.blobs);
-            let compiled = build(fetched)?;
+            let compiled = build(fetched, &allowed)?;
             // The keys come first, so that the first answer is signed.
             secrets.require(compiled.required_secrets());
             snapshots.install(assignment, Arc::new(compiled), blobs);
@@ -167,7 +170,7 @@ impl Applier {
 }
 
 /// Compiles a bundle; what the control plane let through is checked again by the same code.
-fn build(fetched: Fetched) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
+fn build(fetched: Fetched, allowed: &Allowed) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
     let mut pairs = Vec::new();
     for chunk in fetched.chunks {
         let decoded = wire::decode_chunk_bytes(chunk);
@@ -185,12 +188,15 @@ fn build(fetched: Fetched) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
     let template = fetched.transform.map_or_else(Template::default, |json| {
         let (template, found) = Template::parse(&json);
         diagnostics.extend(found.into_vec());
-        template
+        let (materials, found) = allowed.read(&template.required());
+        diagnostics.extend(found);
+        template.with_materials(Arc::new(materials))
     });
     let config = TestConfig::parse(
         fetched.test_config.as_deref().unwrap_or(TestConfig::STANDARD.as_bytes()),
     )?;
-    let (compiled, found) = compile(pairs, &template, &config, fetched.serve);
+    let (mut compiled, found) = compile(pairs, &template, &config, fetched.serve);
+    compiled.note(diagnostics.as_slice());
     diagnostics.extend(found.into_vec());
     if has_errors(diagnostics.as_slice()) { Err(diagnostics.into_vec()) } else { Ok(compiled) }
 }

@@ -54,6 +54,7 @@ pub(crate) async fn run(
         grpc_listen: any_port(),
         data_dir: root.join("data"),
         secret_dir: root.join("secret"),
+        files_dir: root.join("files"),
         project: global.project.clone(),
     })
     .await?;

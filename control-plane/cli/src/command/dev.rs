@@ -57,6 +57,11 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "DIR")]
     secret_dir: Option<PathBuf>,
 
+    /// The directory of files that templates name, and of tables (dataframes/ID/payload.csv); the nearest `proxymock` directory above the
+    /// recording by default, else the working directory
+    #[arg(long, value_name = "DIR")]
+    files_dir: Option<PathBuf>,
+
     /// Which recorded pairs are served; `out` by default, or `in` when there are no others
     #[arg(long, value_enum)]
     serve: Option<Serve>,
@@ -96,6 +101,9 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
         grpc_listen: args.grpc_listen,
         data_dir: args.data_dir.unwrap_or_else(|| temporary.path().join("data")),
         secret_dir: secret_dir.clone(),
+        files_dir: args.files_dir.unwrap_or_else(|| {
+            args.recordings.first().map(|path| recording::find_files(path)).unwrap_or_default()
+        }),
         project: global.project.clone(),
     })
     .await?;

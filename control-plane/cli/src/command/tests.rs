@@ -66,6 +66,7 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
         grpc_listen: any,
         data_dir: root.path().join("data"),
         secret_dir: root.path().join("keys"),
+        files_dir: root.path().join("files"),
         project: "default".into(),
     });
     (planes.await.unwrap(), root)
@@ -278,6 +279,7 @@ async fn a_port_in_use_is_told_and_nothing_is_left_running() {
         grpc_listen,
         data_dir: root.path().join("data"),
         secret_dir: root.path().to_owned(),
+        files_dir: root.path().to_owned(),
         project: "default".into(),
     };
     let failure = Planes::start(settings(any)).await.unwrap_err();
