@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "countersign/control/v1/transform_service.proto",
     "countersign/control/v1/test_config_service.proto",
     "countersign/control/v1/replay_service.proto",
+    "countersign/control/v1/inspect_service.proto",
     "countersign/discovery/v1/discovery_service.proto",
     "countersign/discovery/v1/chunk_service.proto",
 ];

@@ -6,6 +6,7 @@
 pub(crate) mod chunk;
 pub(crate) mod discovery;
 pub(crate) mod lineage;
+pub(crate) mod inspect;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;

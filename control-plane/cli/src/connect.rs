@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use countersign_proto::control::v1::{
-    replay_service_client::ReplayServiceClient, snapshot_service_client::SnapshotServiceClient,
+    inspect_service_client::InspectServiceClient, replay_service_client::ReplayServiceClient,
+    snapshot_service_client::SnapshotServiceClient,
     test_config_service_client::TestConfigServiceClient,
     transform_service_client::TransformServiceClient,
 };
@@ -81,6 +82,11 @@ impl Client {
     /// The transforms.
     pub(crate) fn transforms(&self) -> TransformServiceClient<Channel> {
         TransformServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// What looks inside.
+    pub(crate) fn inspect(&self) -> InspectServiceClient<Channel> {
+        InspectServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// The test configs.

@@ -1,6 +1,7 @@
 //! Replays: create, start, stop, watch; and the responders that serve them.
 
 mod start;
+pub(super) use start::choose;
 mod status;
 
 use std::sync::Arc;

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use countersign_proto::{
     FILE_DESCRIPTOR_SET,
     control::v1::{
-        replay_service_server::ReplayServiceServer, snapshot_service_server::SnapshotServiceServer,
+        inspect_service_server::InspectServiceServer, replay_service_server::ReplayServiceServer,
+        snapshot_service_server::SnapshotServiceServer,
         test_config_service_server::TestConfigServiceServer,
         transform_service_server::TransformServiceServer,
     },
@@ -25,8 +26,8 @@ use tonic_health::{
 use tonic_reflection::server::{Builder, Error};
 
 use super::{
-    Plane, chunk::Chunks, discovery::Discovery, replay::Replays, snapshot::Snapshots,
-    test_config::TestConfigs, transform::Transforms,
+    Plane, chunk::Chunks, discovery::Discovery, inspect::Inspect, replay::Replays,
+    snapshot::Snapshots, test_config::TestConfigs, transform::Transforms,
 };
 
 /// Discovery needs room for acknowledgements that are small but many.
@@ -39,6 +40,7 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
     let transforms = TransformServiceServer::new(Transforms { plane: shared() });
     let test_configs = TestConfigServiceServer::new(TestConfigs { plane: shared() });
     let replays = ReplayServiceServer::new(Replays::new(shared()));
+    let inspect = InspectServiceServer::new(Inspect { plane: shared() });
     let discovery = DiscoveryServiceServer::new(Discovery { plane: shared() });
     let chunks = ChunkServiceServer::new(Chunks::new(shared()));
     for name in [
@@ -46,6 +48,7 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
         named(&transforms),
         named(&test_configs),
         named(&replays),
+        named(&inspect),
         named(&discovery),
         named(&chunks),
     ] {
@@ -65,6 +68,7 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
         .add_service(transforms)
         .add_service(test_configs)
         .add_service(replays)
+        .add_service(inspect)
         .add_service(discovery)
         .add_service(chunks))
 }

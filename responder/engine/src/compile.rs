@@ -20,6 +20,7 @@ use crate::{
     body,
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
+    explain::Candidate,
     index::Index,
     jwt::{ResignConfig, TokenSlot, key::SecretRef},
     request::Parts,
@@ -66,6 +67,8 @@ pub(crate) struct Instance {
     /// What chains that compare recorded with live values have seen in the recording.
     pub(crate) captured: Vec<Captured>,
     pub(crate) living: Option<Box<Living>>,
+    /// The position of the pair in the recording.
+    pub(crate) ordinal: u64,
 }
 
 /// An instance with parts that are made anew.
@@ -116,6 +119,21 @@ impl CompiledSnapshot {
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.slots.len()
+    }
+
+    /// What may be told of an instance.
+    pub(crate) fn candidate(&self, nth: usize) -> Option<Candidate> {
+        let instance = self.instances.get(nth)?;
+        Some(Candidate {
+            ordinal: instance.ordinal,
+            status: instance.status,
+            tokens: instance.living.as_ref().map_or(0, |living| living.tokens),
+            way: match instance.living.as_ref().map(|living| &living.way) {
+                None => "recorded",
+                Some(Way::Spliced { .. }) => "slots",
+                Some(Way::Dynamic { .. }) => "per_request",
+            },
+        })
     }
 
     /// Adds what was found before it was compiled.
@@ -289,6 +307,7 @@ impl CompiledSnapshot {
             delay,
             captured,
             living,
+            ordinal: pair.ordinal,
         }
     }
 

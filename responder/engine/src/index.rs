@@ -84,6 +84,12 @@ impl Index {
 }
 
 impl Entry {
+    /// The instances, and which of them comes next, without taking it.
+    pub(crate) fn peek(&self) -> (&[usize], usize) {
+        let turn = usize::try_from(self.cursor.load(Ordering::Relaxed)).unwrap_or_default();
+        (&self.instances, turn.checked_rem(self.instances.len()).unwrap_or_default())
+    }
+
     /// The next instance: recorded order, then from the start again.
     pub(crate) fn next(&self) -> Option<usize> {
         match self.instances.as_slice() {

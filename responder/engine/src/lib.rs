@@ -14,6 +14,8 @@
 //!
 //! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
 //!
+//! [`preview`] and [`explain`] tell what would happen and why, with the same code.
+//!
 //! Whatever is wrong with a document is a [`diagnostic::Diagnostic`].
 
 pub mod answer;
@@ -22,6 +24,7 @@ pub mod compile;
 pub mod diagnostic;
 pub mod dlp;
 mod extra;
+pub mod explain;
 pub mod formats;
 mod index;
 mod json;
@@ -29,6 +32,7 @@ mod json_query;
 pub mod jwt;
 pub mod lineage;
 pub mod near_miss;
+pub mod preview;
 pub mod request;
 pub mod serving;
 mod signature;

@@ -58,6 +58,8 @@ pub(crate) struct Chain {
     pub(crate) filters: Filters,
     pub(crate) extractor: Extractor,
     pub(crate) ops: Vec<Op>,
+    /// The kinds of the steps, as they were written.
+    pub(crate) kinds: Vec<String>,
 }
 
 /// Which message a chain works on.
@@ -197,6 +199,13 @@ impl Chain {
             *first = op::gzip_behind_a_body();
         }
         let chain = Self { filters: filters?, extractor, ops, path };
+        let chain = Self {
+            filters: filters?,
+            extractor: extractor?,
+            ops: ops?,
+            kinds: kinds_of(node),
+            path,
+        };
         chain.check(found);
         Some(chain)
     }
@@ -416,6 +425,12 @@ fn parse_steps(node: Option<&Node>, path: &str, found: &mut Diagnostics) -> Opti
         .map(|(nth, step)| op::parse(step, &format!("{path}[{nth}]"), found))
         .collect();
     ops.into_iter().collect()
+}
+
+fn kinds_of(chain: &Node) -> Vec<String> {
+    let Some(Node::List(steps)) = chain.get("transforms") else { return Vec::new() };
+    let kind = |step: &Node| step.get("type").and_then(Node::as_str).unwrap_or_default().to_owned();
+    steps.iter().map(kind).collect()
 }
 
 /// Generator chains work on traffic that a load client sends and are left to it; only names that nobody knows are told.

@@ -1,5 +1,6 @@
 //! `countersign snapshot`: what was recorded.
 
+mod explain;
 mod export;
 mod import;
 mod tokens;
@@ -40,6 +41,13 @@ pub(crate) enum SnapshotCommand {
     },
     /// Show which tokens a snapshot holds, where they are issued and where they are used
     Tokens(TokensArgs),
+    /// Show how a request would be matched, and why; nothing moves
+    #[command(after_help = "\
+Examples:
+  countersign snapshot explain login http://api/me -H 'Authorization: Bearer eyJ…'
+  countersign snapshot explain login http://api/login -X POST -H 'Content-Type: application/json' -d '{\"user\":\"a\"}'
+  countersign snapshot explain login http://api/me --transform jwt -o json")]
+    Explain(explain::ExplainArgs),
     /// Delete snapshots; replays that run keep what they hold
     #[command(visible_alias = "rm")]
     Delete {
@@ -94,6 +102,7 @@ pub(crate) async fn run(
             report(&snapshot, out);
         }
         SnapshotCommand::Tokens(args) => tokens::run(&args, client, out).await?,
+        SnapshotCommand::Explain(args) => explain::run(args, client, out).await?,
         SnapshotCommand::Delete { ids } => {
             for id in ids {
                 delete(client, &id).await?;

@@ -1,6 +1,7 @@
 //! `countersign transform`: templates of what is changed in recorded traffic.
 
 mod suggest;
+mod preview;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -41,6 +42,13 @@ Examples:
     },
     /// Write the template that re-signs the tokens of a snapshot
     Suggest(SuggestArgs),
+    /// Show what a template does to one recorded pair, step by step; nothing is stored or signed
+    #[command(after_help = "\
+Examples:
+  countersign transform preview jwt.json --pair login.md             # a pair from a file
+  countersign transform preview jwt.json --snapshot login --record 3 # the fourth pair of a snapshot
+  countersign transform preview --id jwt --snapshot login -o json    # a stored template")]
+    Preview(preview::PreviewArgs),
     /// Store a template, replacing one of the same id
     Put {
         /// A JSON file, or `-` for stdin
@@ -80,6 +88,7 @@ pub(crate) async fn run(
             return Ok(verdict(&file.display().to_string(), &found, out));
         }
         TransformCommand::Suggest(args) => suggest::run(args, client, out).await?,
+        TransformCommand::Preview(args) => preview::run(args, client, out).await?,
         TransformCommand::Put { file, id, validate_only } => {
             let doing = format!("put the transform {}", file.display());
             let stored = put(client, &read_text(&file)?, id, validate_only, &doing).await?;

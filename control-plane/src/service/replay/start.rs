@@ -129,7 +129,7 @@ async fn check(
 }
 
 /// What is served when nobody said so: OUT, unless the recording was made at the service's own door and holds IN pairs only.
-fn choose(asked: ServeDirection, snapshot: &Snapshot) -> Serve {
+pub(crate) fn choose(asked: ServeDirection, snapshot: &Snapshot) -> Serve {
     match asked {
         ServeDirection::Unspecified if snapshot.out_count == 0 && snapshot.in_count > 0 => {
             Serve::In

@@ -126,8 +126,9 @@ impl Plan {
         for nth in combination {
             let Some(chain) = self.chains.get(*nth) else { continue };
             effects.scope.chain = *nth;
-            if let Err(why) = chain.run(&mut Message::Request(parts), &mut effects) {
-                failed(chain, &why);
+            match chain.run(&mut Message::Request(parts), &mut effects) {
+                Ok(()) => effects.scope.ran.push(*nth),
+                Err(why) => failed(chain, &why),
             }
         }
         effects.scope

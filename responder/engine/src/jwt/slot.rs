@@ -95,6 +95,18 @@ impl TokenSlot {
         Ok(())
     }
 
+    /// The current token as it would be signed, with `signature` in the place of the JWS signature.
+    pub(crate) fn render_unsigned(&self, now: i64, signature: &str) -> Vec<u8> {
+        let mut out = self.prefix.clone().into_bytes();
+        out.extend_from_slice(&self.header);
+        let mut claims = Vec::with_capacity(self.claims.recorded().len() + 32);
+        self.claims.render(now, &mut claims);
+        push_base64(&claims, &mut out);
+        out.push(b'.');
+        out.extend_from_slice(signature.as_bytes());
+        out
+    }
+
     /// When the token was and is issued and expires.
     #[must_use]
     pub fn times(&self, now: i64) -> Times {

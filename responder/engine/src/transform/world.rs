@@ -94,6 +94,8 @@ impl World {
 pub(crate) struct Scope {
     pub(crate) world: Arc<World>,
     pub(crate) side: Side,
+    /// The chains of its side that have run.
+    pub(crate) ran: Vec<usize>,
     /// Which chain of its side is running.
     pub(crate) chain: usize,
     /// The current time in nanoseconds since the epoch; `None` while a snapshot is compiled.
@@ -172,6 +174,7 @@ impl Scope {
         Self {
             world: Arc::clone(world),
             side,
+            ran: Vec::new(),
             chain: 0,
             now: None,
             recorded_at,

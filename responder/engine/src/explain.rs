@@ -1,0 +1,138 @@
+//! Explanations: how a request would be matched, and why so. Nothing moves: no cursor, no scenario, no variable.
+
+use http::HeaderMap;
+
+use crate::{
+    jwt::Presented,
+    near_miss::NearMiss,
+    request::{Parts, Request},
+    serving::Serving,
+    signature::Signature,
+};
+
+/// How a request would be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The request chains that ran, by their path in the template.
+    pub chains: Vec<String>,
+    /// The signature that is looked up.
+    pub signature: Vec<(String, Vec<u8>)>,
+    /// The credentials that the request presents.
+    pub credentials: Vec<Credential>,
+    /// What comes of it.
+    pub outcome: Outcome,
+}
+
+/// What comes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Recorded pairs have this signature.
+    Hit {
+        /// The pairs in recorded order.
+        candidates: Vec<Candidate>,
+        /// Whose turn it is: an index into the candidates.
+        chosen: usize,
+    },
+    /// A stub's conditions hold.
+    Stub(String),
+    /// Nothing recorded answers.
+    Miss(NearMiss),
+}
+
+/// A recorded pair that could answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its position in the recording.
+    pub ordinal: u64,
+    /// The status of its response.
+    pub status: u16,
+    /// How many of its tokens are made anew.
+    pub tokens: u32,
+    /// How the answer is made: `recorded`, `slots` or `per_request`.
+    pub way: &'static str,
+}
+
+/// A credential that a request presents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Where it stands, for example `header authorization`.
+    pub place: String,
+    /// What it is, in words that give nothing away.
+    pub what: String,
+}
+
+impl Serving {
+    /// Explains how a request would be answered. `now` is in nanoseconds since the epoch.
+    #[must_use]
+    pub fn explain(&self, request: &Request<'_>, now: i64) -> Explanation {
+        let snapshot = self.snapshot();
+        let live = Parts::of_live(request);
+        let mut ran = Vec::new();
+        let mut signature = None;
+        let found = snapshot.plan.run_on_live(&live, &snapshot.world, now, |parts, scope| {
+            let signed = Signature::of(parts, &scope.edits);
+            let entry = snapshot.index.get(&signed);
+            if signature.is_none() || entry.is_some() {
+                ran.clone_from(&scope.ran);
+                signature = Some(signed);
+            }
+            entry
+        });
+        let signature = signature.unwrap_or_else(|| Signature::of(&live, &[]));
+        let outcome = match found {
+            Some((entry, _)) => {
+                let (instances, chosen) = entry.peek();
+                Outcome::Hit {
+                    candidates: instances
+                        .iter()
+                        .filter_map(|nth| snapshot.candidate(*nth))
+                        .collect(),
+                    chosen,
+                }
+            }
+            None => match snapshot.stubs.nearest(request, 1).into_iter().next() {
+                Some(stub) if stub.failed.is_empty() => Outcome::Stub(stub.name),
+                _ => Outcome::Miss(self.near_miss(request)),
+            },
+        };
+        let chains = snapshot.plan.chains();
+        Explanation {
+            chains: ran
+                .into_iter()
+                .filter_map(|nth| chains.get(nth).map(|chain| chain.path.clone()))
+                .collect(),
+            signature: signature
+                .entries()
+                .map(|(key, value)| (key.to_owned(), value.to_vec()))
+                .collect(),
+            credentials: credentials(request.headers, request.query, now),
+            outcome,
+        }
+    }
+}
+
+/// The credentials of a request: bearer and other tokens in any header, cookie or query parameter, basic authentication.
+fn credentials(headers: &HeaderMap, query: &str, now: i64) -> Vec<Credential> {
+    let mut found = Vec::new();
+    let mut add = |place: String, value: &str| {
+        if let Some(what) = Presented::read(value).map(|presented| presented.tell(now)) {
+            found.push(Credential { place, what });
+        }
+    };
+    for (name, value) in headers {
+        let Ok(value) = value.to_str() else { continue };
+        if name == http::header::COOKIE {
+            for (cookie, value) in
+                value.split(';').filter_map(|cookie| cookie.trim().split_once('='))
+            {
+                add(format!("cookie {cookie}"), value);
+            }
+        } else {
+            add(format!("header {name}"), value);
+        }
+    }
+    for (name, value) in crate::request::sorted_query(query) {
+        add(format!("query {name}"), &value);
+    }
+    found
+}
