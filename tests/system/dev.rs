@@ -75,9 +75,9 @@ async fn files_may_be_edited_while_they_are_served() {
 
     // A broken template is told, with the place of the mistake, and the one before it stays.
     let template = recording::seed_template("t", "signing");
-    fs::write(dir.path().join("t.json"), template.replace("jwt_resign", "jwt_resing")).unwrap();
+    fs::write(dir.path().join("t.json"), template.replace("secretPath", "secretPfad")).unwrap();
     wait_until("the mistake is told", || {
-        let told = dev.text().contains("responder[0].transforms[1].type");
+        let told = dev.text().contains("responder[0].transforms[1].config.secretPath");
         async move { told.then_some(()) }
     })
     .await;

@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 use super::{PROJECT, assert_refused, pair, server};
 
 const TEMPLATE: &str = r#"{"id":"mine","generator":[],"responder":[]}"#;
-const BROKEN: &str = r#"{"id":"t","responder":[{"extractor":{"type":"http_res_body"},"transforms":[{"type":"json_path","config":{"path":"a"}},{"type":"jwt_resing"}]},{"extractor":{"type":"http_res_body"},"transforms":[{"type":"jwt_resing"}]}]}"#;
+const BROKEN: &str = r#"{"id":"t","responder":[{"extractor":{"type":"http_res_body"},"transforms":[{"type":"json_path","config":{"path":"a"}},{"type":"jwt_resign","config":{"iss":"x"}}]},{"extractor":{"type":"http_res_body"},"transforms":[{"type":"jwt_resign","config":{"iss":"x"}}]}]}"#;
 
 fn create(json: &str, id: &str) -> CreateTransformRequest {
     let transform = Some(Transform { template_json: json.into(), ..Default::default() });
@@ -101,7 +101,7 @@ async fn validation_stores_nothing_and_tells_everything() {
             .await
             .unwrap()
             .iter()
-            .filter(|found| found.code == "unknown_transform")
+            .filter(|found| found.code == "missing_key")
             .count()
             >= 2
     );
