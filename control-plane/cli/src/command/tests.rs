@@ -205,9 +205,13 @@ async fn good_edits_are_taken_over_and_broken_ones_change_nothing() {
         fs::write(file(&root, "3.json"), "{").unwrap();
         let broken = session.reload(recordings, &out()).await.unwrap_err();
         assert_eq!(broken.exit_code(), 2);
-        fs::write(root.path().join("t.json"), TEMPLATE.replace("json_path", "json_pth")).unwrap();
+        fs::write(root.path().join("t.json"), TEMPLATE.replace("\"path\"", "\"pfad\"")).unwrap();
         let broken = session.reload(transform, &out()).await.unwrap_err();
-        assert!(broken.render().contains("responder[0].transforms[0].type"), "{}", broken.render());
+        assert!(
+            broken.render().contains("responder[0].transforms[0].config.path"),
+            "{}",
+            broken.render()
+        );
         assert_eq!(served(&session), good);
 
         fs::write(root.path().join("t.json"), TEMPLATE.replace("\"a\"", "\"b\"")).unwrap();
@@ -233,13 +237,13 @@ async fn a_template_that_is_refused_ends_the_start_with_every_finding() {
     run(planes, async move {
         fs::write(
             root.path().join("t.json"),
-            TEMPLATE.replace("json_path", "json_pth").replace("res_body", "rse_body"),
+            TEMPLATE.replace("\"path\"", "\"pfad\"").replace("extractor", "extraktor"),
         )
         .unwrap();
         let refused = Session::new(client, inputs(&root)).start(&out()).await.unwrap_err();
         let text = refused.render();
         assert!(
-            text.contains("responder[0].transforms[0].type")
+            text.contains("responder[0].transforms[0].config.path")
                 && text.contains("responder[0].extractor"),
             "{text}"
         );
