@@ -5,8 +5,8 @@
 
 pub(crate) mod chunk;
 pub(crate) mod discovery;
-pub(crate) mod lineage;
 pub(crate) mod inspect;
+pub(crate) mod lineage;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;

@@ -198,14 +198,7 @@ impl Chain {
         {
             *first = op::gzip_behind_a_body();
         }
-        let chain = Self { filters: filters?, extractor, ops, path };
-        let chain = Self {
-            filters: filters?,
-            extractor: extractor?,
-            ops: ops?,
-            kinds: kinds_of(node),
-            path,
-        };
+        let chain = Self { filters: filters?, extractor, ops, kinds: kinds_of(node), path };
         chain.check(found);
         Some(chain)
     }

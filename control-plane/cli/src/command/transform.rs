@@ -1,7 +1,7 @@
 //! `countersign transform`: templates of what is changed in recorded traffic.
 
-mod suggest;
 mod preview;
+mod suggest;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -50,12 +50,6 @@ impl Text {
         Self::read(written, true, 0, at, found)
     }
 
-    /// A text that is taken as it stands.
-    pub(crate) fn literal(written: impl Into<String>) -> Self {
-        let written = written.into();
-        Self { parts: vec![Part::Literal(written.clone())], written }
-    }
-
     fn read(
         written: &str,
         secrets: bool,
