@@ -9,6 +9,8 @@ pub mod sort;
 pub mod staging;
 pub mod uploads;
 
+use std::sync::Arc;
+
 use countersign_engine::{
     diagnostic::{Diagnostic, Diagnostics},
     snapshot::chunk::{Chunk, Cutter},
@@ -16,7 +18,7 @@ use countersign_engine::{
 
 use self::{
     order::{Counts, Full, Order, Ordinals},
-    pipeline::{Outcome, Outcomes},
+    pipeline::{Halves, Outcome, Outcomes},
     sort::{Scratch, Sorter},
     staging::Pieces,
 };
@@ -91,7 +93,12 @@ pub fn read(
         progress(at);
         Ok::<(), ImportError>(())
     })?;
-    progress(Progress { bytes_done: at.bytes_total, ..at });
+    reading.settle()?;
+    progress(Progress {
+        bytes_done: at.bytes_total,
+        pairs: reading.report.imported,
+        bytes_total: at.bytes_total,
+    });
     Ok(reading.finish())
 }
 
@@ -122,6 +129,7 @@ struct Reading {
     sorter: Sorter,
     report: Report,
     findings: Diagnostics,
+    halves: Halves,
 }
 
 impl Reading {
@@ -132,30 +140,52 @@ impl Reading {
             sorter: Sorter::new(scratch),
             report: Report::default(),
             findings: Diagnostics::default(),
+            halves: Halves::default(),
         }
     }
 
     fn take(&mut self, outcomes: Outcomes) -> Result<(), ImportError> {
         for outcome in outcomes.outcomes {
             match outcome {
-                Outcome::Pair(pair) => {
-                    self.report.imported += 1;
-                    self.report.inbound += u64::from(pair.inbound);
-                    let key = self.order.push(&outcomes.path, pair.ts, pair.inbound)?;
-                    if self.keep {
-                        self.sorter.push(&[&pair.encoded.endpoint, &key], &pair.encoded.pair)?;
+                Outcome::Half(half) => {
+                    for (path, outcome) in self.halves.join(*half, &outcomes.path) {
+                        self.count(&path, outcome)?;
                     }
                 }
-                Outcome::Skipped(why) => {
-                    self.report.skipped += why.count.max(1);
-                    self.findings.push(why);
-                }
-                Outcome::Refused(why) => {
-                    self.report.refused += why.count.max(1);
-                    self.findings.push(why);
-                }
-                Outcome::Noted(why) => self.findings.push(why),
+                outcome => self.count(&outcomes.path, outcome)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Says what of the last file was still to be joined.
+    fn settle(&mut self) -> Result<(), ImportError> {
+        for (path, outcome) in std::mem::take(&mut self.halves).finish() {
+            self.count(&path, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, path: &Arc<str>, outcome: Outcome) -> Result<(), ImportError> {
+        match outcome {
+            Outcome::Pair(pair) => {
+                self.report.imported += 1;
+                self.report.inbound += u64::from(pair.inbound);
+                let key = self.order.push(path, pair.ts, pair.inbound)?;
+                if self.keep {
+                    self.sorter.push(&[&pair.encoded.endpoint, &key], &pair.encoded.pair)?;
+                }
+            }
+            Outcome::Skipped(why) => {
+                self.report.skipped += why.count.max(1);
+                self.findings.push(why);
+            }
+            Outcome::Refused(why) => {
+                self.report.refused += why.count.max(1);
+                self.findings.push(why);
+            }
+            Outcome::Noted(why) => self.findings.push(why),
+            Outcome::Half(half) => self.count(path, Outcome::Skipped(half.lone()))?,
         }
         Ok(())
     }
@@ -272,6 +302,30 @@ mod tests {
             (report.findings[0].code, report.findings[0].subject.as_str()),
             ("derived_file", "s/reaction.jsonl")
         );
+    }
+
+    #[test]
+    fn mappings_and_their_bodies_are_joined_in_any_order() {
+        let mapping = |name: &str, file: &str| {
+            let text = format!(
+                r#"{{"request":{{"urlPath":"/{name}"}},"response":{{"bodyFileName":"{file}"}}}}"#
+            );
+            (format!("w/mappings/{name}.json"), text.into_bytes())
+        };
+        let (a, b, c) = (mapping("a", "page"), mapping("b", "page"), mapping("c", "none"));
+        let body = ("w/__files/page", b"# page".to_vec());
+        let mut files = vec![body, (&a.0, a.1.clone()), (&b.0, b.1.clone()), (&c.0, c.1.clone())];
+        for _ in 0..4 {
+            files.rotate_left(1);
+            for piece in [1, 100_000] {
+                let (pairs, report) = import(&files, piece);
+                assert_eq!(paths(&pairs), ["/a", "/b"], "in the order of the files");
+                assert!(pairs.iter().all(|pair| pair.response.body == "# page"));
+                assert_eq!((report.imported, report.skipped, report.refused), (2, 0, 1));
+                assert_eq!(report.findings[0].code, "body_file_missing");
+                assert_eq!(report.findings[0].subject, "w/mappings/c.json");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 async fn nothing_is_dropped_in_silence() {
     let table = [
         ("node-auth", 18, 0),
-        ("wiremock-export-demo", 4, 1),
+        ("wiremock-export-demo", 8, 0),
         ("go-drift-demo", 80, 0),
         ("dlp-demo", 5, 0),
         ("transform-recommendations", 8, 0),

@@ -43,6 +43,8 @@ pub(super) enum Outcome {
     Refused(Diagnostic),
     /// Something about a pair; no entry of its own.
     Noted(Diagnostic),
+    /// Half an entry, whose other half may lie in any other file.
+    Half(Box<Half>),
 }
 
 /// An encoded pair, and what its order depends on.
@@ -136,7 +138,8 @@ fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>) {
     }
 }
 
-/// What a worker makes of a batch.
+/// What comes of entries.
+#[derive(Debug, Default)]
 struct Read {
     outcomes: Vec<Outcome>,
 }
@@ -158,14 +161,75 @@ impl Sink for Read {
     fn noted(&mut self, why: Diagnostic) {
         self.outcomes.push(Outcome::Noted(why));
     }
+
+    fn half(&mut self, half: Half) {
+        self.outcomes.push(Outcome::Half(Box::new(half)));
+    }
+}
+
+/// Brings halves together in the order in which they come, so that it is always the same pairs that wait.
+#[derive(Debug, Default)]
+pub(super) struct Halves {
+    joiner: Joiner,
+}
+
+impl Halves {
+    /// Takes a half out of the file at `path`; returns what came of it, by file.
+    pub(super) fn join(&mut self, half: Half, path: &Arc<str>) -> Vec<(Arc<str>, Outcome)> {
+        let mut joined = Joined { path: Arc::clone(path), outcomes: Vec::new() };
+        self.joiner.join(half, &mut joined);
+        joined.outcomes
+    }
+
+    /// Reports what waits in vain.
+    pub(super) fn finish(self) -> Vec<(Arc<str>, Outcome)> {
+        let mut joined = Joined { path: "".into(), outcomes: Vec::new() };
+        self.joiner.finish(&mut joined);
+        joined.outcomes
+    }
+}
+
+/// What comes of joining.
+struct Joined {
+    path: Arc<str>,
+    outcomes: Vec<(Arc<str>, Outcome)>,
+}
+
+impl Joined {
+    fn take(&mut self, read: impl FnOnce(&mut Read)) {
+        let mut one = Read::default();
+        read(&mut one);
+        self.outcomes.extend(one.outcomes.into_iter().map(|told| (Arc::clone(&self.path), told)));
+    }
+}
+
+impl Sink for Joined {
+    fn pair(&mut self, pair: RrPair) {
+        self.take(|read| read.pair(pair));
+    }
+
+    fn skipped(&mut self, why: Diagnostic) {
+        self.take(|read| read.skipped(why));
+    }
+
+    fn refused(&mut self, why: Diagnostic) {
+        self.take(|read| read.refused(why));
+    }
+
+    fn noted(&mut self, why: Diagnostic) {
+        self.take(|read| read.noted(why));
+    }
+
+    fn unpacked(&mut self, path: &str) {
+        self.path = path.into();
+    }
 }
 
 /// Cuts the files into entries. Ends early, without an error, when nobody takes them any more.
 fn feed(mut pieces: Pieces, workers: Vec<SyncSender<Batch>>) -> Result<(), StoreError> {
     let closed = Arc::new(AtomicBool::new(false));
     let bytes_done = Arc::new(AtomicU64::new(0));
-    let joiner = Joiner::default();
-    let mut dealer = Dealer { joiner, workers, turn: 0, closed: Arc::clone(&closed) };
+    let mut dealer = Dealer { workers, turn: 0, closed: Arc::clone(&closed) };
     let mut next = pieces.next().transpose()?;
     while let Some(first) = next.take() {
         let mut cut = Cut::new(&mut dealer, &first.path, Arc::clone(&bytes_done));
@@ -188,9 +252,6 @@ fn feed(mut pieces: Pieces, workers: Vec<SyncSender<Batch>>) -> Result<(), Store
             }
         }
         reader.finish();
-        if next.is_none() {
-            std::mem::take(&mut cut.dealer.joiner).finish(&mut cut);
-        }
         cut.deal();
     }
     pieces.check_end()
@@ -198,8 +259,6 @@ fn feed(mut pieces: Pieces, workers: Vec<SyncSender<Batch>>) -> Result<(), Store
 
 /// Deals batches to the workers in turn.
 struct Dealer {
-    /// Halves wait here across files.
-    joiner: Joiner,
     workers: Vec<SyncSender<Batch>>,
     turn: usize,
     /// Nobody takes batches any more.
@@ -278,8 +337,7 @@ impl Sink for Cut<'_> {
     }
 
     fn half(&mut self, half: Half) {
-        let mut joiner = std::mem::take(&mut self.dealer.joiner);
-        joiner.join(half, self);
-        self.dealer.joiner = joiner;
+        let size = FINDING + half.size();
+        self.push(Item::Told(Outcome::Half(Box::new(half))), size);
     }
 }

@@ -186,7 +186,7 @@ fn tokens_of_other_recordings_are_found() {
             1,
         ),
         (
-            "wiremock-export-demo",
+            "wiremock-export-demo/recording",
             vec![
                 "opaque: 3 tokens never issued , 3 uses, 0 never used",
                 "HS256: 1 tokens issued at POST banking-gateway/api/users/login body token, 0 uses, 1 never used",

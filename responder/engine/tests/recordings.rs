@@ -9,6 +9,7 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -170,4 +171,56 @@ fn the_recorded_demo_loses_what_belongs_to_people_and_still_answers() {
         compile_treated(stored, &Template::default(), &config, Serve::All, treatment);
     let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
     assert_eq!(replay(&recorded, &serving), (5, 5));
+}
+
+/// What a pair's request is answered.
+fn answer(serving: &Serving, pair: &RrPair) -> Answer {
+    let recorded = pair.request.as_ref().unwrap();
+    let headers = http::HeaderMap::new();
+    let request = Request {
+        method: &recorded.method,
+        host: &recorded.host,
+        path: &recorded.path,
+        query: &recorded.query,
+        headers: &headers,
+        body: &recorded.body,
+    };
+    serving.answer(&request, 1_800_000_000_000_000_000)
+}
+
+/// Header fields with the values of a repeated name joined, which means the same and is how mappings write them.
+fn joined(headers: &http::HeaderMap) -> BTreeMap<String, String> {
+    let values = |name| {
+        let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap());
+        values.collect::<Vec<_>>().join(", ")
+    };
+    headers.keys().map(|name| (name.to_string(), values(name))).collect()
+}
+
+#[test]
+fn mappings_answer_like_the_recording_that_they_were_made_from() {
+    let Some(root) = shared_data() else { return };
+    let folder = root.join("wiremock-export-demo");
+    let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
+    let serving = |pairs: &[RrPair]| {
+        let (compiled, _) = compile(pairs.to_vec(), &Template::default(), &config, Serve::All);
+        Serving::new(Arc::new(compiled), &KeyRing::default())
+    };
+    let pairs = read(&folder.join("recording")).pairs;
+    let mut mappings = Collected::default();
+    let mut reader = FileReader::new("mappings.json", &mut mappings);
+    reader.push(&fs::read(folder.join("mappings.json")).unwrap());
+    reader.finish();
+    assert_eq!((mappings.pairs.len(), mappings.refused.len()), (pairs.len(), 0));
+    let (recorded, stubbed) = (serving(&pairs), serving(&mappings.pairs));
+    for pair in &pairs {
+        let (Answer::Hit(one), Answer::Hit(other)) =
+            (answer(&recorded, pair), answer(&stubbed, pair))
+        else {
+            panic!("a miss: {:?}", pair.location)
+        };
+        assert_eq!(one.status, other.status);
+        assert_eq!(one.body, other.body, "{}", pair.location);
+        assert_eq!(joined(&one.headers), joined(&other.headers), "{}", pair.location);
+    }
 }

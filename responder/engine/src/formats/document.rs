@@ -10,6 +10,7 @@ use crate::{
         openapi, postman,
         reader::tell,
         verdict::Left,
+        wiremock,
     },
     snapshot::RrPair,
 };
@@ -51,6 +52,9 @@ pub(super) fn read_json<S: Sink>(path: &str, line: u32, text: &[u8], sink: &mut 
         stream.push(text, sink, path);
         return stream.finish(sink, path);
     }
+    if tool == Some(Tool::WireMock) {
+        return wiremock::read(Report { sink, path, line }, text);
+    }
     read(Report { sink, path, line }, tool, Node::json(text));
 }
 
@@ -82,14 +86,7 @@ fn read<S: Sink>(mut report: Report<'_, S>, tool: Option<Tool>, document: Result
         Some(Tool::Hoverfly) => hoverfly::read(&mut report, &document),
         Some(Tool::Postman) => postman::read(&mut report, &document),
         Some(Tool::OpenApi) => openapi::read(&mut report, &document),
-        Some(Tool::WireMock) => report.left(
-            Left::refused(
-                "format_unsupported",
-                "",
-                "this is a WireMock mappings file; WireMock mappings are not read yet",
-            )
-            .hint("import it with `proxymock import`, then use the RRPair files that it writes"),
-        ),
-        Some(Tool::Har) | None => report.left(foreign::unknown()),
+        // These two are read from their text, above.
+        Some(Tool::Har | Tool::WireMock) | None => report.left(foreign::unknown()),
     }
 }

@@ -132,10 +132,8 @@ pub(super) fn tool_of(text: &[u8]) -> Option<Tool> {
 fn tool(fields: &Fields<'_>) -> Option<Tool> {
     let has = |name| fields.has(name);
     let within = |name, member| object_has(fields, name, member);
-    if is_array(fields, "mappings")
-        || (within("request", "method")
-            && (within("response", "status") || has("response") || has("persistent")))
-    {
+    let is_object = |name| fields.peek(name).is_some_and(|raw| raw.starts_with('{'));
+    if is_array(fields, "mappings") || (is_object("request") && is_object("response")) {
         Some(Tool::WireMock)
     } else if within("log", "entries") {
         Some(Tool::Har)

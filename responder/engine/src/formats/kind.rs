@@ -1,6 +1,9 @@
 //! What kind of file it is: told by its first bytes, and by its name where they tell nothing.
 
-use crate::formats::message::{self, Start};
+use crate::formats::{
+    body_files::is_body_file,
+    message::{self, Start},
+};
 
 /// So many bytes are looked at, at most.
 const LOOK: usize = 16 * 1024;
@@ -25,6 +28,8 @@ pub(super) enum Kind {
     Yaml,
     /// A zip archive of such files.
     Zip,
+    /// The body of an exchange, and nothing else.
+    BodyFile,
 }
 
 /// What a name says of a file.
@@ -39,6 +44,9 @@ pub(super) struct Named {
 impl Named {
     /// Looks at the extension, and for text at the whole name.
     pub(super) fn of(path: &str) -> Option<Self> {
+        if is_body_file(path) {
+            return Some(Self { kind: Kind::BodyFile, recording: true });
+        }
         let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
         let (_, extension) = name.rsplit_once('.')?;
         let kind = [
@@ -84,6 +92,9 @@ pub(super) fn half_name(path: &str) -> Option<(String, bool)> {
 
 /// The kind of a file that begins so; `None` while more has to be seen.
 pub(super) fn sniff(seen: &[u8], named: Option<Kind>) -> Option<Kind> {
+    if named == Some(Kind::BodyFile) {
+        return named;
+    }
     if seen.starts_with(b"PK\x03\x04") || seen.starts_with(b"PK\x05\x06") {
         return Some(Kind::Zip);
     }

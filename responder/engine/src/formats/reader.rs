@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::formats::{
-    MAX_ENTRY, Sink, archive, document,
+    Half, MAX_ENTRY, Sink, archive, document,
     entry::Entry,
     foreign, goreplay, har,
     kind::{self, Kind, Named},
@@ -47,7 +47,7 @@ impl State {
             Kind::JsonLines => Self::Json(Entries::new(true)),
             Kind::Har => Self::Har(Box::new(har::Stream::new())),
             Kind::GoReplay => Self::GoReplay(Box::default()),
-            Kind::Markdown | Kind::Messages | Kind::Yaml | Kind::Zip => {
+            Kind::Markdown | Kind::Messages | Kind::Yaml | Kind::Zip | Kind::BodyFile => {
                 Self::Whole { kind, text: Vec::new(), oversize: false }
             }
         }
@@ -124,13 +124,22 @@ fn whole<S: Sink>(kind: Kind, mut text: Vec<u8>, sink: &mut S, path: Arc<str>) {
     if kind == Kind::Zip {
         return archive::read(&path, &text, sink);
     }
+    if kind == Kind::BodyFile {
+        return sink.half(Half::body_file(&path, text.into()));
+    }
     if text.starts_with(BYTE_ORDER_MARK) {
         text.drain(..BYTE_ORDER_MARK.len());
     }
     match kind {
         Kind::Messages => messages::read(&path, &text, sink),
         Kind::Yaml => document::read_yaml(&path, &text, sink),
-        Kind::Zip | Kind::Markdown | Kind::Json | Kind::JsonLines | Kind::Har | Kind::GoReplay => {
+        Kind::Zip
+        | Kind::BodyFile
+        | Kind::Markdown
+        | Kind::Json
+        | Kind::JsonLines
+        | Kind::Har
+        | Kind::GoReplay => {
             sink.entry(Entry::markdown(path, text));
         }
     }

@@ -385,7 +385,7 @@ fn every_recording_at_hand_comes_back_from_both_forms() {
     };
     let pairs = read_folder(&data);
     assert!(pairs.len() >= 1164, "{}", pairs.len());
-    for pair in &pairs {
+    for pair in pairs.iter().filter(|pair| pair.stub.is_none()) {
         for target in [Target::JsonLines, Target::Markdown] {
             assert_eq!(round_trip(pair, target), (pair.clone(), vec![]));
         }
