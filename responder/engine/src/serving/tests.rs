@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 mod explain;
 mod per_request;
+mod steps;
 
 use super::Serving;
 use crate::{
