@@ -186,6 +186,7 @@ pub fn compile_treated(
         .iter()
         .cloned()
         .partition::<Vec<_>, _>(|chain| chain.side() == Side::Request);
+    let world = template.world(treatment.redactor().cloned());
     let mut compiled = CompiledSnapshot {
         index: Index::default(),
         stubs: Stubs::default(),
@@ -194,7 +195,7 @@ pub fn compile_treated(
         fills: Vec::new(),
         slots: Vec::new(),
         response_chains,
-        world: template.world(),
+        world,
         learns: template.learns(),
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),

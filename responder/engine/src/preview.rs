@@ -78,7 +78,7 @@ const TO_BE_SIGNED: &str = "to-be-signed-by-a-responder";
 /// Runs a template on a pair. `now` is in nanoseconds since the epoch.
 #[must_use]
 pub fn preview(template: &Template, pair: &RrPair, now: i64) -> Preview {
-    let world = template.world();
+    let world = template.world(None);
     let mut after = pair.clone();
     let mut chains = Vec::new();
     let recorded = Parts::of_recorded(pair);

@@ -25,6 +25,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
+    dlp::Redactor,
     jwt::key::SecretRef,
 };
 
@@ -164,8 +165,9 @@ impl Template {
     }
 
     /// The world that its chains start in.
-    pub(crate) fn world(&self) -> Arc<World> {
-        Arc::new(World::new(Arc::clone(&self.materials), self.variables.clone()))
+    pub(crate) fn world(&self, redactor: Option<Redactor>) -> Arc<World> {
+        let world = World::new(Arc::clone(&self.materials), self.variables.clone());
+        Arc::new(world.redacting(redactor))
     }
 
     pub(crate) fn chains(&self) -> &[Chain] {

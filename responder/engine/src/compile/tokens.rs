@@ -24,7 +24,7 @@ pub(crate) struct Resigned {
 impl Resigned {
     pub(crate) fn by(template: &Template) -> Self {
         let responses = template.chains().iter().filter(|chain| chain.side() == Side::Response);
-        Self { chains: responses.cloned().collect(), world: template.world() }
+        Self { chains: responses.cloned().collect(), world: template.world(None) }
     }
 
     /// The values that are re-signed in the pair's response: tokens, with what stands before them.

@@ -36,6 +36,11 @@ impl Treatment {
         self.redactor.is_none() && !self.stripped
     }
 
+    /// What redacts live requests.
+    pub(crate) fn redactor(&self) -> Option<&Redactor> {
+        self.redactor.as_ref()
+    }
+
     /// Treats a live request.
     pub(crate) fn apply(&self, parts: &mut Parts) {
         if let Some(redactor) = &self.redactor {

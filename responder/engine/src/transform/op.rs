@@ -10,6 +10,7 @@ mod constant;
 mod csv_rows;
 mod dataframe;
 mod date;
+mod dlp;
 mod grpc_field;
 mod gzip;
 mod http_auth;
@@ -140,6 +141,8 @@ pub(crate) const KINDS: &[Kind] = &[
         "rows are added to answers of databases, which are not HTTP; edit the recording instead",
     ),
     kind("delete_sig", &[], signature_edit::parse_delete),
+    kind("dlp_field", &[], dlp::parse_field),
+    kind("dlp_json", &[], dlp::parse_json),
     kind("grpc_field", &[], grpc_field::parse),
     kind("gzip", &[], gzip::parse),
     kind("http_auth", &[], http_auth::parse),

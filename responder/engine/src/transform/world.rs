@@ -18,6 +18,7 @@ use dashmap::DashMap;
 
 use super::{Side, Variable, materials::Materials, replacements::Replacements, tables::Table};
 use crate::{
+    dlp::Redactor,
     jwt::key::{KeyRing, SecretRef},
     signature::Edit,
 };
@@ -34,6 +35,8 @@ const MAX_TABLES: usize = 1_000;
 pub(crate) struct World {
     pub(crate) materials: Arc<Materials>,
     pub(crate) replacements: Replacements,
+    /// Redacts where a chain asks for it.
+    pub(crate) redactor: Redactor,
     variables: DashMap<String, Bytes>,
     tables: DashMap<String, (Bytes, Arc<Table>)>,
     cursors: DashMap<String, AtomicUsize>,
@@ -45,6 +48,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(materials: Arc<Materials>, declared: Vec<Variable>) -> Self {
         Self { materials, declared, ..Self::default() }
+    }
+
+    /// The same with another redactor.
+    pub(crate) fn redacting(self, redactor: Option<Redactor>) -> Self {
+        Self { redactor: redactor.unwrap_or_default(), ..self }
     }
 
     /// A variable's value.
