@@ -1,7 +1,7 @@
 //! Token lineage: which tokens a recording holds, where they are issued and used, and the template that re-signs them.
 //!
 //! An [`Analyzer`] takes pairs one by one, in any order, so that a snapshot need not be in memory as a whole; its [`Analysis`] holds the
-//! [`Report`], and [`suggest`] makes a template of it. [`Check`] then runs that template on the pairs and tells which tokens it would miss.
+//! [`Report`], and [`suggest()`] makes a template of it. [`Check`] then runs that template on the pairs and tells which tokens it would miss.
 //!
 //! No token, JWS signature or body is in any output: tokens go by a short digest.
 

@@ -319,14 +319,20 @@ fn every_place_gets_its_chain() {
 }
 
 #[test]
-fn cookies_are_covered_where_the_engine_can() {
-    let cookie = ("Set-Cookie", format!("sid={}; Path=/; HttpOnly", hs("u")));
-    let pairs = numbered(vec![pair("POST h/x", (&[], String::new()), (&[cookie], String::new()))]);
-    let (template, covered, findings) = suggested(&pairs, "");
-    if covered == 1 {
-        assert_eq!(steps(&template), "http_res_cookie(name=sid) jwt_resign()");
-    } else {
-        assert!(codes(&findings).contains(&"token_not_covered"), "{findings:?}");
+fn cookies_are_covered_whatever_their_coding() {
+    for (value, expected) in [
+        (hs("u"), "http_res_cookie(name=sid) jwt_resign()"),
+        (
+            format!("Bearer%20{}", hs("u")),
+            "http_res_cookie(name=sid) url_decode() jwt_resign() url_encode()",
+        ),
+    ] {
+        let cookie = ("Set-Cookie", format!("sid={value}; Path=/; HttpOnly"));
+        let answer = pair("POST h/x", (&[], String::new()), (&[cookie], String::new()));
+        let (template, covered, findings) = suggested(&numbered(vec![answer]), "");
+        assert_eq!(covered, 1, "{findings:?}");
+        assert_eq!(steps(&template), expected);
+        assert_eq!(codes(&findings), ["secret_needed"]);
     }
 }
 
