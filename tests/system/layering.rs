@@ -13,7 +13,7 @@ use crate::tidy::tracked;
 /// Where wire types may appear, besides tests: a prefix of a path.
 const WIRE: [&str; 8] = [
     "responder/engine/src/snapshot/chunk.rs",
-    "responder/engine/src/snapshot/wire.rs",
+    "responder/engine/src/snapshot/wire",
     "responder/src/fetch.rs",
     "responder/src/subscription",
     "control-plane/src/service",
