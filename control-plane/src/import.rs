@@ -14,6 +14,7 @@ use std::sync::Arc;
 use countersign_engine::{
     diagnostic::{Diagnostic, Diagnostics},
     snapshot::chunk::{Chunk, Cutter},
+    transform::PairFilter,
 };
 
 use self::{
@@ -74,19 +75,28 @@ pub struct Pairs {
     ordinals: Ordinals,
 }
 
-/// Reads an upload. With `keep` unset the pairs are counted and thrown away.
+/// What is wanted of an upload.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// The pairs themselves; otherwise they are counted and thrown away.
+    pub keep: bool,
+    /// Only the pairs that it selects.
+    pub filter: Option<PairFilter>,
+}
+
+/// Reads an upload.
 ///
 /// # Errors
 /// When the upload cannot be read to its end, or pairs cannot be spilled.
 pub fn read(
     pieces: Pieces,
     scratch: Scratch,
-    keep: bool,
+    wanted: &Wanted,
     mut progress: impl FnMut(Progress),
 ) -> Result<(Pairs, Report), ImportError> {
     let mut at = Progress { bytes_total: pieces.bytes_total(), ..Progress::default() };
-    let mut reading = Reading::new(scratch, keep);
-    pipeline::run(pieces, |outcomes| {
+    let mut reading = Reading::new(scratch, wanted);
+    pipeline::run(pieces, wanted.filter.as_ref(), |outcomes| {
         at.bytes_done = outcomes.bytes_done;
         reading.take(outcomes)?;
         at.pairs = reading.report.imported;
@@ -127,20 +137,22 @@ struct Reading {
     keep: bool,
     order: Order,
     sorter: Sorter,
+    filtered: u64,
     report: Report,
     findings: Diagnostics,
     halves: Halves,
 }
 
 impl Reading {
-    fn new(scratch: Scratch, keep: bool) -> Self {
+    fn new(scratch: Scratch, wanted: &Wanted) -> Self {
         Self {
-            keep,
+            keep: wanted.keep,
             order: Order::default(),
             sorter: Sorter::new(scratch),
+            filtered: 0,
             report: Report::default(),
             findings: Diagnostics::default(),
-            halves: Halves::default(),
+            halves: Halves::new(wanted.filter.clone()),
         }
     }
 
@@ -176,6 +188,11 @@ impl Reading {
                     self.sorter.push(&[&pair.encoded.endpoint, &key], &pair.encoded.pair)?;
                 }
             }
+            Outcome::Filtered => {
+                self.filtered += 1;
+                self.report.skipped += 1;
+                self.order.pass(path)?;
+            }
             Outcome::Skipped(why) => {
                 self.report.skipped += why.count.max(1);
                 self.findings.push(why);
@@ -193,14 +210,26 @@ impl Reading {
     fn finish(mut self) -> (Pairs, Report) {
         let (ordinals, left_out) = self.order.finish();
         for (path, Counts { pairs, inbound }) in left_out {
+            // A derived file all of whose pairs are filtered out brought none.
+            if pairs == 0 {
+                continue;
+            }
             self.report.imported -= pairs;
             self.report.inbound -= inbound;
             self.report.skipped += pairs;
             self.findings.push(derived(&path, pairs));
         }
+        if self.filtered > 0 {
+            self.findings.push(filtered(self.filtered));
+        }
         self.report.findings = self.findings.into_vec();
         (Pairs { sorter: self.sorter, ordinals }, self.report)
     }
+}
+
+fn filtered(pairs: u64) -> Diagnostic {
+    let message = "the filter does not select the pair";
+    Diagnostic { count: pairs, ..Diagnostic::info("filtered_out", "", message) }
 }
 
 fn derived(path: &str, pairs: u64) -> Diagnostic {
@@ -251,14 +280,27 @@ mod tests {
         staging.read("s", "u").unwrap().unwrap()
     }
 
+    fn kept() -> Wanted {
+        Wanted { keep: true, filter: None }
+    }
+
     fn chunks_of(files: &[(&str, Vec<u8>)], piece: usize, budget: usize) -> (Vec<Chunk>, Report) {
+        chunks_wanted(files, piece, budget, &kept())
+    }
+
+    fn chunks_wanted(
+        files: &[(&str, Vec<u8>)],
+        piece: usize,
+        budget: usize,
+        wanted: &Wanted,
+    ) -> (Vec<Chunk>, Report) {
         let dir = tempfile::tempdir().unwrap();
         let scratch = Scratch::new(dir.path().join("scratch"), budget);
         scratch.clear().unwrap();
         let mut last = None;
         let pieces = staged(dir.path(), files, piece);
         let (pairs, report) =
-            read(pieces, scratch, true, |progress| last = Some(progress)).unwrap();
+            read(pieces, scratch, wanted, |progress| last = Some(progress)).unwrap();
         let last = last.unwrap();
         assert_eq!(last.bytes_done, last.bytes_total);
         assert!(
@@ -329,6 +371,38 @@ mod tests {
     }
 
     #[test]
+    fn what_the_filter_does_not_select_is_skipped_and_counted() {
+        let lines: Vec<String> =
+            (0..50).map(|n| pair("2024-01-01T00:00:00Z", &format!("/{}", n % 5))).collect();
+        let raw = lines.join("\n").into_bytes();
+        let files = [("s/raw.jsonl", raw.clone()), ("s/reaction.jsonl", raw)];
+        for (query, imported) in
+            [(r#"location IS "/3""#, 10), ("", 50), (r#"command IS "POST""#, 0)]
+        {
+            let filter = PairFilter::parse(query).0;
+            let wanted = Wanted { keep: true, filter };
+            let (chunks, report) = chunks_wanted(&files, 777, 1 << 20, &wanted);
+            let kept: u64 = chunks.iter().map(|chunk| chunk.pairs).sum();
+            assert_eq!(
+                (kept, report.imported, report.skipped),
+                (imported, imported, 100 - imported)
+            );
+            assert_eq!(report.inbound + report.refused, 0);
+            let filtered: Vec<u64> = report
+                .findings
+                .iter()
+                .filter(|found| found.code == "filtered_out")
+                .map(|found| found.count)
+                .collect();
+            let derived = report.findings.iter().find(|found| found.code == "derived_file");
+            assert_eq!(derived.map_or(0, |found| found.count), imported);
+            // One finding, whatever its count.
+            let expected = if imported == 50 { vec![] } else { vec![100 - 2 * imported] };
+            assert_eq!(filtered, expected);
+        }
+    }
+
+    #[test]
     fn halves_are_joined_across_files() {
         let request = b"GET /half HTTP/1.1\r\nHost: demo\r\n\r\n".to_vec();
         let response = b"HTTP/1.1 200 OK\r\n\r\nok".to_vec();
@@ -387,7 +461,7 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let pieces = staging.read("s", "u").unwrap().unwrap();
         let scratch = Scratch::new(dir.path().join("scratch"), 0);
-        let error = read(pieces, scratch, true, |_| {}).unwrap_err();
+        let error = read(pieces, scratch, &kept(), |_| {}).unwrap_err();
         assert!(error.to_string().contains("damaged"), "{error}");
     }
 
@@ -397,7 +471,7 @@ mod tests {
         let lines: Vec<String> = (0..5000).map(|n| pair("", &format!("/{n}"))).collect();
         let pieces = staged(dir.path(), &[("a.jsonl", lines.join("\n").into_bytes())], 100_000);
         let nowhere = Scratch::new(dir.path().join("nowhere"), 1000);
-        let error = read(pieces, nowhere, true, |_| {}).unwrap_err();
+        let error = read(pieces, nowhere, &kept(), |_| {}).unwrap_err();
         assert!(error.to_string().contains("nowhere"), "{error}");
     }
 
@@ -407,7 +481,7 @@ mod tests {
         let lines: Vec<String> = (0..500).map(|n| pair("", &format!("/{n}"))).collect();
         let pieces = staged(dir.path(), &[("a.jsonl", lines.join("\n").into_bytes())], 100_000);
         let nowhere = Scratch::new(dir.path().join("nowhere"), 1000);
-        assert_eq!(read(pieces, nowhere, false, |_| {}).unwrap().1.imported, 500);
+        assert_eq!(read(pieces, nowhere, &Wanted::default(), |_| {}).unwrap().1.imported, 500);
     }
 
     /// What an import is, without any regard to memory: all pairs in recorded order, numbered, then by endpoint.

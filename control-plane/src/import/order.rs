@@ -70,6 +70,11 @@ impl Order {
         Ok(key)
     }
 
+    /// Takes note of a file one of whose pairs is not kept.
+    pub(super) fn pass(&mut self, path: &Arc<str>) -> Result<(), Full> {
+        self.file(path).map(drop).ok_or(Full)
+    }
+
     fn file(&mut self, path: &Arc<str>) -> Option<u32> {
         if self.files.get(index(self.last)).is_some_and(|file| file.path == *path) {
             return Some(self.last);

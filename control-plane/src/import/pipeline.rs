@@ -20,6 +20,7 @@ use countersign_engine::{
         Direction, RrPair,
         chunk::{self, Encoded},
     },
+    transform::PairFilter,
 };
 
 use super::staging::Pieces;
@@ -37,6 +38,8 @@ const MOST_WORKERS: usize = 8;
 pub(super) enum Outcome {
     /// A pair, encoded.
     Pair(Pair),
+    /// A pair that the filter does not select.
+    Filtered,
     /// Passed over on purpose.
     Skipped(Diagnostic),
     /// Could not be read.
@@ -87,6 +90,7 @@ enum Item {
 /// The first error of `take`, or why the upload cannot be read to its end.
 pub(super) fn run<E: From<StoreError>>(
     pieces: Pieces,
+    filter: Option<&PairFilter>,
     mut take: impl FnMut(Outcomes) -> Result<(), E>,
 ) -> Result<(), E> {
     let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_WORKERS);
@@ -97,7 +101,9 @@ pub(super) fn run<E: From<StoreError>>(
             let (outcomes, output) = sync_channel(QUEUE);
             inputs.push(input);
             outputs.push(output);
-            scope.spawn(move || work(&batches, &outcomes));
+            // Each worker has its own, because a regular expression that is shared is waited for.
+            let filter = filter.cloned();
+            scope.spawn(move || work(&batches, &outcomes, filter.as_ref()));
         }
         let feeder = scope.spawn(move || feed(pieces, inputs));
         collect(outputs, &mut take)?;
@@ -121,9 +127,9 @@ fn collect<E>(
     Ok(())
 }
 
-fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>) {
+fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>, filter: Option<&PairFilter>) {
     for Batch { path, items, bytes_done } in batches {
-        let mut read = Read { outcomes: Vec::with_capacity(items.len()) };
+        let mut read = Read { filter, outcomes: Vec::with_capacity(items.len()) };
         for item in items {
             match item {
                 Item::Entry(entry) => entry.read(&mut read),
@@ -131,7 +137,7 @@ fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>) {
                 Item::Told(outcome) => read.outcomes.push(outcome),
             }
         }
-        let Read { outcomes: read } = read;
+        let Read { outcomes: read, .. } = read;
         if outcomes.send(Outcomes { path, outcomes: read, bytes_done }).is_err() {
             return;
         }
@@ -140,12 +146,17 @@ fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>) {
 
 /// What comes of entries.
 #[derive(Debug, Default)]
-struct Read {
+struct Read<'f> {
+    filter: Option<&'f PairFilter>,
     outcomes: Vec<Outcome>,
 }
 
-impl Sink for Read {
+impl Sink for Read<'_> {
     fn pair(&mut self, pair: RrPair) {
+        if self.filter.is_some_and(|filter| !filter.selects(&pair)) {
+            self.outcomes.push(Outcome::Filtered);
+            return;
+        }
         let (ts, inbound) = (pair.ts, pair.direction == Direction::In);
         self.outcomes.push(Outcome::Pair(Pair { ts, inbound, encoded: chunk::encode(pair) }));
     }
@@ -171,39 +182,48 @@ impl Sink for Read {
 #[derive(Debug, Default)]
 pub(super) struct Halves {
     joiner: Joiner,
+    filter: Option<PairFilter>,
 }
 
 impl Halves {
+    /// Halves whose pairs have to pass a filter.
+    pub(super) fn new(filter: Option<PairFilter>) -> Self {
+        Self { joiner: Joiner::default(), filter }
+    }
+
     /// Takes a half out of the file at `path`; returns what came of it, by file.
     pub(super) fn join(&mut self, half: Half, path: &Arc<str>) -> Vec<(Arc<str>, Outcome)> {
-        let mut joined = Joined { path: Arc::clone(path), outcomes: Vec::new() };
+        let filter = self.filter.as_ref();
+        let mut joined = Joined { path: Arc::clone(path), filter, outcomes: Vec::new() };
         self.joiner.join(half, &mut joined);
         joined.outcomes
     }
 
     /// Reports what waits in vain.
     pub(super) fn finish(self) -> Vec<(Arc<str>, Outcome)> {
-        let mut joined = Joined { path: "".into(), outcomes: Vec::new() };
+        let filter = self.filter.as_ref();
+        let mut joined = Joined { path: "".into(), filter, outcomes: Vec::new() };
         self.joiner.finish(&mut joined);
         joined.outcomes
     }
 }
 
 /// What comes of joining.
-struct Joined {
+struct Joined<'f> {
     path: Arc<str>,
+    filter: Option<&'f PairFilter>,
     outcomes: Vec<(Arc<str>, Outcome)>,
 }
 
-impl Joined {
-    fn take(&mut self, read: impl FnOnce(&mut Read)) {
-        let mut one = Read::default();
+impl Joined<'_> {
+    fn take(&mut self, read: impl FnOnce(&mut Read<'_>)) {
+        let mut one = Read { filter: self.filter, outcomes: Vec::new() };
         read(&mut one);
         self.outcomes.extend(one.outcomes.into_iter().map(|told| (Arc::clone(&self.path), told)));
     }
 }
 
-impl Sink for Joined {
+impl Sink for Joined<'_> {
     fn pair(&mut self, pair: RrPair) {
         self.take(|read| read.pair(pair));
     }

@@ -227,8 +227,8 @@ async fn strict_keeps_nothing_and_lenient_reports() {
     let request = CommitSnapshotRequest {
         name: name.clone(),
         upload_id: "u".into(),
-        strict: false,
         validate_only: true,
+        ..CommitSnapshotRequest::default()
     };
     let mut events = server.snapshots().commit_snapshot(request).await.unwrap().into_inner();
     let (mut progressed, mut dry) = (false, None);
@@ -246,6 +246,48 @@ async fn strict_keeps_nothing_and_lenient_reports() {
     );
     let snapshot = server.commit(&name, "u", false).await.unwrap();
     assert_eq!((snapshot.pair_count, snapshot.report.unwrap().refused), (2, 1));
+}
+
+#[tokio::test]
+async fn a_filter_selects_pairs_and_is_checked_first() {
+    let server = server().await;
+    let name = server.create_snapshot("s").await.name;
+    let files = [("a.jsonl", pair("OUT", "/a") + "\n" + &pair("OUT", "/b"))];
+    server.upload(&name, "u", pieces(&files)).await.unwrap();
+    let commit = |filter: &str| {
+        let filter = filter.to_owned();
+        let request = CommitSnapshotRequest {
+            name: name.clone(),
+            upload_id: "u".into(),
+            filter,
+            ..CommitSnapshotRequest::default()
+        };
+        let mut client = server.snapshots();
+        async move {
+            let mut events = client.commit_snapshot(request).await?.into_inner();
+            let mut last = None;
+            while let Some(message) = events.message().await? {
+                last = message.event;
+            }
+            Ok::<_, tonic::Status>(last)
+        }
+    };
+    let refused = assert_refused(
+        commit(r#"(locatoin IS "/a")"#).await,
+        Code::InvalidArgument,
+        "INVALID_FILTER",
+    );
+    let violations = refused.get_error_details().bad_request().unwrap().field_violations.clone();
+    assert!(violations[0].description.contains("character 2"), "{violations:?}");
+    assert_refused(commit(r#"location IS "/c""#).await, Code::FailedPrecondition, "NO_PAIRS");
+    let Some(Event::Snapshot(snapshot)) =
+        commit(r#"{"filters":[{"include":false,"detectedLocation":"/a"}]}"#).await.unwrap()
+    else {
+        panic!("no snapshot");
+    };
+    let report = snapshot.report.unwrap();
+    assert_eq!((snapshot.pair_count, report.skipped), (1, 1));
+    assert_eq!((report.findings[0].code.as_str(), report.findings[0].count), ("filtered_out", 1));
 }
 
 #[tokio::test]

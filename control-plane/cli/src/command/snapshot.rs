@@ -65,6 +65,7 @@ Examples:
   countersign snapshot import raw.jsonl more/*.md
   countersign snapshot import ./recording --strict           # all of it or nothing
   countersign snapshot import ./recording --validate-only    # only say what would be imported
+  countersign snapshot import ./recording --filter '(command IS \"POST\")'
 
 A dropped connection is taken up again where it broke. Hidden directories and directories called
 `secrets` are left out.")]
@@ -84,6 +85,10 @@ pub(crate) struct ImportArgs {
     /// Read and report, but keep nothing
     #[arg(long)]
     validate_only: bool,
+
+    /// Keep only the pairs that this filter selects: a query, or filters as JSON; see docs/filters.md
+    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
+    filter: String,
 }
 
 /// Runs a command.
@@ -120,6 +125,7 @@ async fn import(args: ImportArgs, client: &Client, out: &Output) -> Result<(), F
         id: args.id.or(derived).unwrap_or_default(),
         strict: args.strict,
         validate_only: args.validate_only,
+        filter: args.filter,
     };
     let snapshot = import.run(client, out).await?;
     report(&snapshot, out);

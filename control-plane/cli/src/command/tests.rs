@@ -92,6 +92,7 @@ async fn import(
         id: id.into(),
         strict: flags.0,
         validate_only: flags.1,
+        filter: String::new(),
     };
     Ok(import.run(client, &out()).await?.pair_count)
 }
@@ -115,6 +116,32 @@ async fn an_import_keeps_all_or_leaves_nothing() {
         let again = import(&client, &root, "a", (false, false)).await.unwrap_err();
         assert_eq!(again.exit_code(), 2);
         assert_eq!(snapshot::list(&client).await?.len(), 1, "the first is still there");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_import_keeps_what_its_filter_selects() {
+    let files = [("1.md", pair("one", "OUT")), ("2.md", pair("two", "IN"))];
+    let (planes, root) = planes(&files).await;
+    let client = planes.client.clone();
+    run(planes, async move {
+        let import = |filter: &str| Import {
+            recordings: &[],
+            id: "f".into(),
+            strict: false,
+            validate_only: false,
+            filter: filter.into(),
+        };
+        let recordings = [root.path().join("recording")];
+        let wrong = Import { recordings: &recordings, ..import("direction IS \"UP\"") };
+        let wrong = wrong.run(&client, &out()).await.unwrap_err();
+        assert_eq!(wrong.exit_code(), 2);
+        assert!(wrong.render().contains("character 14"), "{}", wrong.render());
+        let right = Import { recordings: &recordings, ..import("direction IS \"IN\"") };
+        let kept = right.run(&client, &out()).await?;
+        assert_eq!((kept.pair_count, kept.in_count, kept.report.unwrap().skipped), (1, 1, 1));
         Ok(())
     })
     .await;

@@ -6,7 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_engine::snapshot::{chunk::Chunk, digest::Digest, wire::encode_digest};
+use countersign_engine::{
+    diagnostic::Diagnostic,
+    snapshot::{chunk::Chunk, digest::Digest, wire::encode_digest},
+    transform::PairFilter,
+};
 use countersign_proto::control::v1::{
     CommitProgress, CommitSnapshotRequest, CommitSnapshotResponse, Snapshot, SnapshotState,
     commit_snapshot_response::Event,
@@ -18,7 +22,7 @@ use tonic::Status;
 use super::with_record;
 use crate::{
     content::Manifest,
-    import::{self, ImportError, Pairs, Progress, Report},
+    import::{self, ImportError, Pairs, Progress, Report, Wanted},
     service::{
         Plane, Problem,
         name::Name,
@@ -46,6 +50,7 @@ async fn commit(
     events: &Events,
 ) -> Result<Snapshot, Problem> {
     let name = Name::parse(Kind::Snapshot, "name", &request.name)?;
+    let (wanted, remarks) = wanted(&request)?;
     let _turn = plane.uploads.take_over(&name.full).await;
     let record = plane.get(Kind::Snapshot, &name.full).await?;
     let known: StoredSnapshot = stored(&record)?;
@@ -62,7 +67,8 @@ async fn commit(
     }
     let _permit = plane.heavy().await?;
     let told = Told::new(events.clone());
-    let (pairs, report, told) = read(plane, &name, &request, told).await?;
+    let (pairs, mut report, told) = read(plane, &name, &request, wanted, told).await?;
+    report.findings.splice(..0, remarks);
     judge(&request, &report)?;
     let snapshot = Snapshot {
         pair_count: report.imported,
@@ -84,18 +90,32 @@ async fn commit(
         .await
 }
 
+/// What the request wants of the upload, and what is to be said of its filter.
+fn wanted(request: &CommitSnapshotRequest) -> Result<(Wanted, Vec<Diagnostic>), Problem> {
+    let keep = !request.validate_only;
+    if request.filter.is_empty() {
+        return Ok((Wanted { keep, filter: None }, Vec::new()));
+    }
+    let (filter, found) = PairFilter::parse(&request.filter);
+    let findings = found.into_vec();
+    match filter {
+        Some(filter) => Ok((Wanted { keep, filter: Some(filter) }, findings)),
+        None => Err(Problem::Document { what: "the filter", reason: "INVALID_FILTER", findings }),
+    }
+}
+
 async fn read(
     plane: &Plane,
     name: &Name,
     request: &CommitSnapshotRequest,
+    wanted: Wanted,
     mut told: Told,
 ) -> Result<(Pairs, Report, Told), Problem> {
     let (staging, scratch) = (plane.staging.clone(), plane.scratch.clone());
     let (full, upload_id) = (name.full.clone(), request.upload_id.clone());
-    let keep = !request.validate_only;
     let read = store::blocking(move || {
         let Some(pieces) = staging.read(&full, &upload_id)? else { return Ok(None) };
-        let (pairs, report) = import::read(pieces, scratch, keep, |at| told.reading(at))?;
+        let (pairs, report) = import::read(pieces, scratch, &wanted, |at| told.reading(at))?;
         Ok::<_, ImportError>(Some((pairs, report, told)))
     });
     read.await??.ok_or_else(|| Problem::State {

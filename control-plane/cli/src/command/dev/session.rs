@@ -172,6 +172,7 @@ impl Session {
             id: format!("{PREFIX}{}-{}", self.run, self.imports),
             strict: false,
             validate_only: false,
+            filter: String::new(),
         };
         let snapshot = import.run(&self.client, out).await?;
         report(&snapshot, out);

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use countersign_engine::transform::PairFilter;
 use countersign_proto::control::v1::{
     CommitSnapshotRequest, CreateSnapshotRequest, Snapshot, SnapshotState,
     commit_snapshot_response::Event,
@@ -28,11 +29,14 @@ pub(crate) struct Import<'a> {
     pub(crate) strict: bool,
     /// Keeps nothing.
     pub(crate) validate_only: bool,
+    /// Keeps only the pairs that it selects; empty keeps all.
+    pub(crate) filter: String,
 }
 
 impl Import<'_> {
     /// Imports; returns the snapshot with its report.
     pub(crate) async fn run(&self, client: &Client, out: &Output) -> Result<Snapshot, Failure> {
+        self.check_filter()?;
         let plan = Arc::new(Plan::new(recording::walk(self.recordings)?));
         let name = self.create(client).await?;
         let upload = Upload {
@@ -48,6 +52,18 @@ impl Import<'_> {
             drop(super::delete(client, &name).await);
         }
         imported
+    }
+
+    /// A mistake in the filter is told before anything is uploaded.
+    fn check_filter(&self) -> Result<(), Failure> {
+        let (filter, found) = PairFilter::parse(&self.filter);
+        match filter {
+            Some(_) => Ok(()),
+            None => Err(Failure::Refused {
+                what: "cannot read the filter".to_owned(),
+                findings: found.as_slice().iter().map(ToString::to_string).collect(),
+            }),
+        }
     }
 
     /// Creates the snapshot, or takes up one whose import never ended.
@@ -130,6 +146,7 @@ impl Import<'_> {
             upload_id: upload.id.clone(),
             strict: self.strict,
             validate_only: self.validate_only,
+            filter: self.filter.clone(),
         };
         let mut events = client.snapshots().commit_snapshot(request).await?.into_inner();
         let mut storing: Option<ProgressBar> = None;
