@@ -1,3 +1,5 @@
+//! Placeholders: every form, what stays, what is refused.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
