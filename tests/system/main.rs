@@ -13,4 +13,5 @@ mod lineage;
 mod operations;
 mod recordings;
 mod sessions;
+mod stubs;
 mod tidy;
