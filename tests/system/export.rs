@@ -71,6 +71,26 @@ async fn what_is_exported_is_the_same_when_it_is_imported_again() {
 }
 
 #[tokio::test]
+async fn what_other_formats_cannot_hold_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let plane = plane(&dir.path().join("data")).await;
+    let recorded = dir.path().join("raw.jsonl");
+    fs::write(&recorded, LINES).unwrap();
+    plane.import(&recorded, "recorded");
+
+    let har = dir.path().join("export.har");
+    let report = plane.export("recorded", "har", &har);
+    assert_eq!(report["findings"][0]["code"], "not_representable", "{report}");
+    plane.import(&har, "har");
+    let mappings = dir.path().join("mappings.json");
+    plane.export("recorded", "wiremock", &mappings);
+    let mappings: Value = serde_json::from_str(&fs::read_to_string(mappings).unwrap()).unwrap();
+    let mappings = mappings["mappings"].as_array().unwrap();
+    let states: Vec<_> = mappings.iter().map(|m| m["newScenarioState"].as_str()).collect();
+    assert_eq!(states, [None, Some("2"), Some("Started")]);
+}
+
+#[tokio::test]
 async fn nothing_is_overwritten_unasked_and_nothing_is_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let plane = plane(&dir.path().join("data")).await;

@@ -5,7 +5,7 @@
 //! sight (a token inside base64, say) runs per request instead.
 
 mod draft;
-mod headers;
+pub(crate) mod headers;
 mod plan;
 mod tokens;
 mod ways;

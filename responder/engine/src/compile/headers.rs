@@ -26,7 +26,7 @@ const NOT_SERVED: [&str; 11] = [
 
 /// Makes header and body agree on the content coding. Recorders store bodies decompressed under headers that still announce a coding, so
 /// the body's own bytes decide. `edited` says that chains will look into the body, which must be plain then.
-pub(super) fn settle_encoding(response: &mut HttpResponse, pair: &RrPair, edited: bool) {
+pub(crate) fn settle_encoding(response: &mut HttpResponse, pair: &RrPair, edited: bool) {
     let Some(coding) = header(&response.headers, "content-encoding").cloned() else { return };
     let gzip = coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip");
     let decoded = pair.tags.get("decoded").is_some_and(|tag| tag == "true");

@@ -3,10 +3,13 @@
 //! A [`Writer`] takes one pair at a time and keeps none, so that memory is bounded by the largest pair. What a target cannot hold is
 //! counted and told at the end: nothing is lost without a word.
 
+mod har;
 mod jsonl;
 mod loss;
 mod markdown;
 mod names;
+mod object;
+mod wiremock;
 
 pub use loss::{CODE, Losses};
 
@@ -14,7 +17,7 @@ use crate::{
     diagnostic::Diagnostic,
     formats::{
         MAX_ENTRY, rrpair_json,
-        write::{loss::Loss, names::Names},
+        write::{har::Entries, loss::Loss, names::Names, wiremock::Mappings},
     },
     snapshot::RrPair,
 };
@@ -26,6 +29,10 @@ pub enum Target {
     JsonLines,
     /// RRPair markdown, one file per pair.
     Markdown,
+    /// WireMock mappings, one document. The pairs have to be surveyed first.
+    WireMock,
+    /// HAR 1.2, one document.
+    Har,
 }
 
 impl Target {
@@ -33,6 +40,12 @@ impl Target {
     #[must_use]
     pub fn is_directory(self) -> bool {
         self == Self::Markdown
+    }
+
+    /// Whether all pairs have to be surveyed before the first is written.
+    #[must_use]
+    pub fn needs_survey(self) -> bool {
+        self == Self::WireMock
     }
 }
 
@@ -49,42 +62,72 @@ pub struct Piece {
 /// Writes pairs, in recorded order.
 #[derive(Debug)]
 pub struct Writer {
-    target: Target,
+    form: Form,
     losses: Losses,
-    names: Names,
+}
+
+/// What is known of the output so far.
+#[derive(Debug)]
+enum Form {
+    JsonLines,
+    Markdown(Names),
+    WireMock(Mappings),
+    Har(Entries),
 }
 
 impl Writer {
     /// A writer that has written nothing yet.
     #[must_use]
     pub fn new(target: Target) -> Self {
-        Self { target, losses: Losses::default(), names: Names::default() }
+        let form = match target {
+            Target::JsonLines => Form::JsonLines,
+            Target::Markdown => Form::Markdown(Names::default()),
+            Target::WireMock => Form::WireMock(Mappings::default()),
+            Target::Har => Form::Har(Entries::default()),
+        };
+        Self { form, losses: Losses::default() }
+    }
+
+    /// Takes note of a pair that will be written. Needed where [`Target::needs_survey`] says so.
+    pub fn survey(&mut self, pair: &RrPair) {
+        if let Form::WireMock(mappings) = &mut self.form {
+            mappings.survey(pair);
+        }
     }
 
     /// Writes one pair.
     pub fn pair(&mut self, pair: &RrPair) -> Piece {
-        match self.target {
-            Target::JsonLines => {
+        let mut path = String::new();
+        let mut lost = Vec::new();
+        let text = match &mut self.form {
+            Form::JsonLines => {
                 let line = jsonl::line(pair, jsonl::Extent::ALL);
-                for loss in check_line(pair, &line) {
-                    self.losses.note(loss);
-                }
-                Piece { path: String::new(), bytes: (line + "\n").into_bytes() }
+                lost = check_line(pair, &line);
+                line + "\n"
             }
-            Target::Markdown => {
-                let (text, lost) = markdown::file(pair);
-                for loss in lost {
-                    self.losses.note(loss);
-                }
-                Piece { path: self.names.next(pair), bytes: text.into_bytes() }
+            Form::Markdown(names) => {
+                path = names.next(pair);
+                let (text, found) = markdown::file(pair);
+                lost = found;
+                text
             }
-        }
+            Form::WireMock(mappings) => mappings.mapping(pair, &mut lost),
+            Form::Har(entries) => entries.entry(pair, &mut lost),
+        };
+        self.losses.of_pair(lost);
+        Piece { path, bytes: text.into_bytes() }
     }
 
     /// The last piece of a single file, and the findings: one per kind of loss, with the number of pairs.
     #[must_use]
     pub fn finish(self) -> (Piece, Vec<Diagnostic>) {
-        (Piece::default(), self.losses.into_findings())
+        let end = match &self.form {
+            Form::JsonLines | Form::Markdown(_) => String::new(),
+            Form::WireMock(mappings) => mappings.end().to_owned(),
+            Form::Har(entries) => entries.end(),
+        };
+        let end = Piece { path: String::new(), bytes: end.into_bytes() };
+        (end, self.losses.into_findings())
     }
 }
 

@@ -61,6 +61,10 @@ enum ExportFormat {
     Jsonl,
     /// `RRPair` markdown, one file per pair
     Markdown,
+    /// `WireMock` mappings
+    Wiremock,
+    /// HAR 1.2
+    Har,
 }
 
 impl ExportFormat {
@@ -68,6 +72,8 @@ impl ExportFormat {
         match self {
             Self::Jsonl => Target::JsonLines,
             Self::Markdown => Target::Markdown,
+            Self::Wiremock => Target::WireMock,
+            Self::Har => Target::Har,
         }
     }
 }
@@ -77,10 +83,11 @@ pub(super) async fn run(args: ExportArgs, client: &Client, out: &Output) -> Resu
     let target = args.format.target();
     let to = Destination::open(&args.out, target.is_directory(), args.force)?;
     let snapshot = super::get(client, &args.id).await?;
-    let bar = out.counter("exporting", snapshot.pair_count);
+    let passes = if target.needs_survey() { 2 } else { 1 };
+    let bar = out.counter("exporting", snapshot.pair_count.saturating_mul(passes));
     let export = Export { client, snapshot: &snapshot, id: &args.id, bar: &bar };
     let written = tokio::select! {
-        written = export.write(Writer::new(target), to) => written,
+        written = export.write(target, to) => written,
         // The temporary files go when they are dropped, which a signal alone would not do.
         _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted; nothing was written")),
     };
@@ -98,11 +105,15 @@ struct Export<'a> {
 
 impl Export<'_> {
     /// Writes everything and returns what the format cannot hold.
-    async fn write(
-        &self,
-        mut writer: Writer,
-        mut to: Destination,
-    ) -> Result<Vec<Diagnostic>, Failure> {
+    async fn write(&self, target: Target, mut to: Destination) -> Result<Vec<Diagnostic>, Failure> {
+        let mut writer = Writer::new(target);
+        if target.needs_survey() {
+            self.each(|pair| {
+                writer.survey(&pair);
+                Ok(())
+            })
+            .await?;
+        }
         self.each(|pair| to.write(&writer.pair(&pair))).await?;
         let (end, found) = writer.finish();
         to.write(&end)?;
@@ -122,11 +133,11 @@ impl Export<'_> {
         let mut messages = read.map_err(fail())?.into_inner();
         let mut pairs = 0;
         while let Some(message) = messages.message().await.map_err(fail())? {
+            self.bar.inc(u64::try_from(message.records.len()).unwrap_or_default());
             for pair in message.records {
                 pairs += 1;
                 take(wire::decode_pair(pair).map_err(|source| Failure::chain(&source))?)?;
             }
-            self.bar.set_position(pairs);
         }
         if pairs == self.snapshot.pair_count {
             return Ok(());

@@ -4,11 +4,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::value::RawValue;
-
 use crate::{
-    formats::{fields::quoted, time},
+    formats::{
+        fields::quoted,
+        time,
+        write::object::{Members, base64, members, object, raw, text},
+    },
     snapshot::{Direction, Header, HttpRequest, HttpResponse, RrPair},
 };
 
@@ -78,9 +79,6 @@ impl Extent {
     pub(super) const ALL: Self =
         Self { request: Parts::ALL, response: Parts::ALL, embedded: false };
 }
-
-/// Members of an object by name, as JSON.
-type Members<'a> = BTreeMap<String, Cow<'a, str>>;
 
 /// The pair on one line, without the line break.
 pub(super) fn line(pair: &RrPair, extent: Extent) -> String {
@@ -184,45 +182,6 @@ pub(super) fn path_and_query(request: &HttpRequest) -> Cow<'_, str> {
     } else {
         format!("{}?{}", request.path, request.query).into()
     }
-}
-
-/// What reading did not model; nothing where that is no object.
-fn members(json: Option<&str>) -> Members<'_> {
-    let members: BTreeMap<String, &RawValue> =
-        json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    members.into_iter().map(|(name, value)| (name, Cow::Borrowed(value.get()))).collect()
-}
-
-fn raw<'a>(into: &mut Members<'a>, name: &str, json: impl Into<Cow<'a, str>>) {
-    into.insert(name.to_owned(), json.into());
-}
-
-fn text(into: &mut Members<'_>, name: &str, text: &str) {
-    if !text.is_empty() {
-        raw(into, name, quoted(text));
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    format!("\"{}\"", STANDARD.encode(bytes))
-}
-
-/// An object: first the members that `order` lists, then the others by name.
-fn object(mut members: Members<'_>, order: &[&str]) -> String {
-    let listed: Vec<_> =
-        order.iter().filter_map(|name| Some((*name, members.remove(*name)?))).collect();
-    let others = members.iter().map(|(name, json)| (name.as_str(), json));
-    let mut out = String::from("{");
-    for (name, json) in listed.iter().map(|(name, json)| (*name, json)).chain(others) {
-        if out.len() > 1 {
-            out.push(',');
-        }
-        out.push_str(&quoted(name));
-        out.push(':');
-        out.push_str(json);
-    }
-    out.push('}');
-    out
 }
 
 #[cfg(test)]

@@ -40,9 +40,13 @@ impl Loss {
 }
 
 impl Losses {
-    /// Counts a loss of one pair.
-    pub(super) fn note(&mut self, loss: Loss) {
-        self.found.entry((loss.path, loss.message)).or_insert((loss.severity, 0)).1 += 1;
+    /// Counts the losses of one pair, each kind once.
+    pub(super) fn of_pair(&mut self, mut lost: Vec<Loss>) {
+        lost.sort_by_key(|loss| (loss.path, loss.message));
+        lost.dedup();
+        for loss in lost {
+            self.found.entry((loss.path, loss.message)).or_insert((loss.severity, 0)).1 += 1;
+        }
     }
 
     /// The findings: warnings first, then by field.
@@ -144,8 +148,8 @@ mod tests {
     fn kinds_are_counted_and_warnings_come_first() {
         let mut losses = Losses::default();
         for _ in 0..3 {
-            losses.note(Loss::info("a", "x"));
-            losses.note(Loss::warning("b", "y"));
+            let (a, b) = (Loss::info("a", "x"), Loss::warning("b", "y"));
+            losses.of_pair(vec![a, b, a]);
         }
         let found: Vec<_> =
             losses.into_findings().into_iter().map(|d| (d.severity, d.path, d.count)).collect();

@@ -198,6 +198,25 @@ fn readable(pair: &RrPair) -> Option<RrPair> {
     read("a.jsonl", line.as_bytes()).pairs.pop()
 }
 
+/// What a HAR holds of a pair.
+fn exchange(pair: &RrPair) -> RrPair {
+    let mut response = pair.response.clone();
+    response.body = Bytes::from(crate::body::unfolded(&response.body).into_owned());
+    let reason = response.status_message.clone();
+    let code = response.status.to_string();
+    let reason = reason.strip_prefix(&code).unwrap_or(&reason).trim();
+    response.status_message =
+        if reason.is_empty() { String::new() } else { format!("{code} {reason}") };
+    RrPair {
+        ts: Some(pair.ts.unwrap_or_default()),
+        duration: pair.duration,
+        l7protocol: pair.l7protocol.clone(),
+        request: pair.request.clone(),
+        response,
+        ..RrPair::default()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
@@ -217,6 +236,25 @@ proptest! {
         let (back, found) = round_trip(&pair, Target::JsonLines);
         let told = found.iter().any(|finding| finding.severity == Severity::Warning);
         prop_assert_eq!(sorted(back) != sorted(pair), told);
+    }
+
+    #[test]
+    fn a_har_holds_every_exchange(pair in pair()) {
+        let pair = readable(&pair);
+        prop_assume!(pair.as_ref().is_some_and(|pair| pair.request.is_some()));
+        let pair = pair.unwrap();
+        let mut writer = Writer::new(Target::Har);
+        let mut text = writer.pair(&pair).bytes;
+        let (end, found) = writer.finish();
+        text.extend(end.bytes);
+        serde_json::from_slice::<serde::de::IgnoredAny>(&text).unwrap();
+        let odd = |finding: &Diagnostic| finding.severity == Severity::Warning && finding.path != "direction";
+        if found.iter().any(odd) {
+            // A host or a target that no URL can hold, for example.
+            return Ok(());
+        }
+        let back = read("a.har", &text).pairs.pop().unwrap();
+        prop_assert_eq!(exchange(&back), exchange(&pair));
     }
 
     #[test]
@@ -418,4 +456,52 @@ fn files_look_as_recorders_write_them() {
         compared += 1;
     }
     assert!(compared >= 1164, "{compared}");
+}
+
+/// The recording at hand as one HAR, read again: what is lost is told, and it is nothing that a request depends on.
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
+fn every_recording_at_hand_comes_back_from_a_har() {
+    let Some(data) = shared_data() else {
+        eprintln!(
+            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
+        );
+        return;
+    };
+    let pairs = read_folder(&data);
+    let mut writer = Writer::new(Target::Har);
+    let mut text: Vec<u8> = pairs.iter().flat_map(|pair| writer.pair(pair).bytes).collect();
+    let (end, found) = writer.finish();
+    text.extend(end.bytes);
+    let found: Vec<_> = found.iter().map(|d| (d.severity, d.path.as_str())).collect();
+    let expected = [
+        (Severity::Warning, "direction"),
+        (Severity::Info, "(metadata)"),
+        (Severity::Info, "signature"),
+    ];
+    assert_eq!(found, expected);
+    let back = read("a.har", &text).pairs;
+    assert_eq!(back.len(), pairs.len());
+    for (back, pair) in back.iter().zip(&pairs) {
+        assert_eq!(exchange(back), exchange(pair));
+    }
+}
+
+#[test]
+fn a_har_is_a_har() {
+    let pair = read("a.md", MARKDOWN.as_bytes()).pairs.pop().unwrap();
+    let mut writer = Writer::new(Target::Har);
+    let mut text = String::from_utf8(writer.pair(&pair).bytes).unwrap();
+    text.push_str(&String::from_utf8(writer.finish().0.bytes).unwrap());
+    let (begin, entry) = text.split_once("\n").unwrap();
+    assert!(
+        begin.starts_with(r#"{"log":{"version":"1.2","creator":{"name":"countersign","version":""#)
+    );
+    let expected = r#"{"startedDateTime":"2025-11-25T18:06:30.70356Z","time":222.5,"request":{"method":"POST","url":"https://api.test/login?next=/a","httpVersion":"HTTP/2.0","cookies":[],"headers":[{"name":"Accept","value":"gzip;q=1.0, deflate;q=0.6"},{"name":"Accept","value":"x\\y"},{"name":"Content-Type","value":"application/x-www-form-urlencoded"},{"name":"Host","value":"api.test"}],"queryString":[{"name":"next","value":"/a"}],"postData":{"mimeType":"application/x-www-form-urlencoded","text":"grant_type=password&scope=a+b"},"headersSize":-1,"bodySize":29},"response":{"status":201,"statusText":"Created","httpVersion":"HTTP/2.0","cookies":[],"headers":[{"name":"Content-Type","value":"application/json"},{"name":"Trailer","value":"X-Sum"}],"content":{"size":37,"mimeType":"application/json","text":"{\"access_token\":\"t\",\"expires_in\":900}"},"redirectURL":"","headersSize":-1,"bodySize":37},"cache":{},"timings":{"send":0,"wait":222.5,"receive":0}}
+]}}
+"#;
+    assert_eq!(entry, expected);
+    let mut empty = String::from_utf8(Writer::new(Target::Har).finish().0.bytes).unwrap();
+    empty.retain(|c| c != '\n');
+    assert!(empty.ends_with("\"entries\":[]}}"), "{empty}");
 }
