@@ -1,6 +1,6 @@
 //! Round trips: what is written is read again, for arbitrary pairs and for the recordings at hand.
 
-use std::path::{Path, PathBuf};
+mod recordings;
 
 use bytes::Bytes;
 use proptest::{collection, option, prelude::*, sample::select};
@@ -382,108 +382,6 @@ fn a_header_value_that_is_no_text_is_told() {
         let found: Vec<_> = found.iter().map(|d| (d.code, d.path.as_str(), d.count)).collect();
         assert_eq!(found, [(CODE, "http.res.headers", 1)], "{target:?}");
         assert_eq!(back.response.body, pair.response.body);
-    }
-}
-
-/// Recorded third-party traffic that lies beside the repository on some machines.
-fn shared_data() -> Option<PathBuf> {
-    let given = std::env::var_os("COUNTERSIGN_SHARED_DATA").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    given.into_iter().chain([beside]).find(|dir| dir.is_dir())
-}
-
-fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            walk(&path, files);
-        } else if path.extension().is_some_and(|e| e == "md" || e == "json" || e == "jsonl") {
-            files.push(path);
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the recorded data are files")]
-fn read_folder(dir: &Path) -> Vec<RrPair> {
-    let mut files = Vec::new();
-    walk(dir, &mut files);
-    let pairs =
-        files.iter().map(|file| read(&file.to_string_lossy(), &std::fs::read(file).unwrap()).pairs);
-    pairs.flatten().collect()
-}
-
-#[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
-fn every_recording_at_hand_comes_back_from_both_forms() {
-    let Some(data) = shared_data() else {
-        eprintln!(
-            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-        );
-        return;
-    };
-    let pairs = read_folder(&data);
-    assert!(pairs.len() >= 1164, "{}", pairs.len());
-    for pair in pairs.iter().filter(|pair| pair.stub.is_none()) {
-        for target in [Target::JsonLines, Target::Markdown] {
-            assert_eq!(round_trip(pair, target), (pair.clone(), vec![]));
-        }
-    }
-}
-/// The visible sections without blank lines: a line break at the end of a JSON body is shown by recorders and does not survive reading.
-fn visible(text: &str) -> Vec<&str> {
-    let visible = text.split("### INTERNAL").next().unwrap();
-    visible.lines().filter(|line| !line.is_empty()).collect()
-}
-
-#[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
-fn files_look_as_recorders_write_them() {
-    let Some(data) = shared_data() else {
-        eprintln!(
-            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-        );
-        return;
-    };
-    let mut files = Vec::new();
-    walk(&data, &mut files);
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
-    let mut compared = 0;
-    for file in files {
-        let recorded = std::fs::read_to_string(&file).unwrap();
-        let Some(pair) = read("a.md", recorded.as_bytes()).pairs.pop() else { continue };
-        let written = String::from_utf8(Writer::new(Target::Markdown).pair(&pair).bytes).unwrap();
-        assert_eq!(visible(&written), visible(&recorded), "{}", file.display());
-        compared += 1;
-    }
-    assert!(compared >= 1164, "{compared}");
-}
-
-/// The recording at hand as one HAR, read again: what is lost is told, and it is nothing that a request depends on.
-#[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
-fn every_recording_at_hand_comes_back_from_a_har() {
-    let Some(data) = shared_data() else {
-        eprintln!(
-            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-        );
-        return;
-    };
-    let pairs = read_folder(&data);
-    let mut writer = Writer::new(Target::Har);
-    let mut text: Vec<u8> = pairs.iter().flat_map(|pair| writer.pair(pair).bytes).collect();
-    let (end, found) = writer.finish();
-    text.extend(end.bytes);
-    let found: Vec<_> = found.iter().map(|d| (d.severity, d.path.as_str())).collect();
-    let expected = [
-        (Severity::Warning, "direction"),
-        (Severity::Info, "(metadata)"),
-        (Severity::Info, "signature"),
-    ];
-    assert_eq!(found, expected);
-    let back = read("a.har", &text).pairs;
-    assert_eq!(back.len(), pairs.len());
-    for (back, pair) in back.iter().zip(&pairs) {
-        assert_eq!(exchange(back), exchange(pair));
     }
 }
 
