@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use proptest::prelude::*;
+mod dates;
+mod windows;
 
 use super::*;
 use crate::{
@@ -378,69 +379,6 @@ fn gzip_is_opened_and_closed() {
     assert_eq!(apply(&ops, &bomb, &mut Marks::default()).unwrap_err().code, "not_gzip");
 }
 
-/// 2023-11-14T22:13:20Z, the time of [`Lab::scope`].
-const NOW: i64 = 1_700_000_000;
-
-fn dated(config: &str, value: &str, recorded_at: i64) -> Result<String, &'static str> {
-    let lab = Lab::new();
-    let mut scope = lab.scope();
-    scope.recorded_at = Some(recorded_at * 1_000_000_000);
-    let ops = chain(BODY, &step("date", config)).ops;
-    apply(&ops, value.as_bytes(), &mut Marks::new(scope))
-        .map(|out| String::from_utf8(out).unwrap())
-        .map_err(|why| why.code)
-}
-
-#[test]
-fn date_keeps_its_age() {
-    let recorded = NOW - 86_400 * 10;
-    for (config, value, moved) in [
-        ("", "2023-11-04T22:13:19Z", "2023-11-14T22:13:19Z"),
-        ("", "2023-11-05T00:13:20.250+02:00", "2023-11-15T00:13:20.250+02:00"),
-        ("", "1699136000", "1700000000"),
-        (r#""layout":"epoch_ms""#, "1699136000123", "1700000000123"),
-        (r#""layout":"epoch""#, "1699136060", "1700000060"),
-        (r#""layout":"auto","precision":"24h""#, "2023-11-01", "2023-11-10"),
-        (r#""layout":"2006-01-02""#, "2023-11-01", "2023-11-11"),
-        (r#""layout":"02 Jan 06 15:04""#, "04 Nov 23 22:13", "14 Nov 23 22:13"),
-        ("", "{speedscale_date(24h0m0s)}", "2023-11-13T22:13:20Z"),
-        (r#""layout":"epoch""#, "{speedscale_date(-1m0s)}", "1700000060"),
-        (r#""offset":"1d""#, "2023-11-04", "2023-11-05"),
-        (r#""offset":"-1h30m","layout":"epoch""#, "1699136000", "1699130600"),
-        (r#""offset":"0s","precision":"1h""#, "2023-11-04T22:40:00Z", "2023-11-04T23:00:00Z"),
-    ] {
-        assert_eq!(dated(config, value, recorded).unwrap(), moved, "{config} {value}");
-    }
-    for (config, value) in [
-        ("", "soon"),
-        (r#""layout":"epoch""#, "2023-11-04"),
-        (r#""layout":"2006-01-02""#, "1699136000"),
-        (r#""offset":"290000h""#, "2262-04-11T00:00:00Z"),
-        ("", ""),
-    ] {
-        assert_eq!(dated(config, value, recorded), Err("not_a_date"), "{config} {value}");
-    }
-    assert_eq!(refused("date", r#""layout":"YYYY-MM-DD""#), ["bad_layout"]);
-    assert_eq!(refused("date", r#""offset":"one day""#), ["wrong_type"]);
-}
-
-#[test]
-fn dates_of_equal_age_are_equal_on_requests() {
-    let world = Arc::new(World::default());
-    let ops = chain(r#"{"type":"req_body"}"#, &step("date", r#""precision":"1m""#)).ops;
-    let run = |scope, value: &str| apply(&ops, value.as_bytes(), &mut Marks::new(scope)).unwrap();
-    let recorded = Scope::recorded(&world, Side::Request, Some(NOW * 1_000_000_000));
-    let live = Scope::live(&world, Side::Request, (NOW + 3600) * 1_000_000_000);
-    let placeholder = run(recorded, "2023-11-14T22:00:20Z");
-    assert_eq!(placeholder, b"{speedscale_date(13m0s)}");
-    assert_eq!(run(live, "2023-11-14T23:00:13Z"), placeholder);
-    let unknown = Scope::recorded(&world, Side::Request, None);
-    assert_eq!(
-        apply(&ops, b"2023-11-14", &mut Marks::new(unknown)).unwrap_err().code,
-        "no_recorded_time"
-    );
-}
-
 #[test]
 fn what_does_not_work_here_is_named() {
     for kind in ["map_load", "map_store", "http_match_request_body", "db_add_row"] {
@@ -508,67 +446,4 @@ fn every_documented_step_is_known() {
         assert!(known.contains(name), "{name}");
     }
     assert!(KINDS.is_sorted_by_key(|kind| kind.name));
-}
-
-/// Random configs of every step that takes a part out and puts it back.
-fn window() -> impl Strategy<Value = String> {
-    let path = "[a-c](\\.[a-c0]){0,2}|#|#\\.a|a\\.#\\(b==1\\)|\\$\\.[a-c]|\\$\\.\\.[a-c]|[a-c]\\*";
-    prop_oneof![
-        path.prop_map(|path| step("json_path", &format!(r#""path":"{path}""#))),
-        ("[a-c]", any::<bool>(), 0..3_usize).prop_map(|(name, anywhere, up)| step(
-            "json_selector",
-            &format!(r#""match":"{name}","recursive":"{anywhere}","levelsUp":"{up}""#)
-        )),
-        "//[a-c]|/a/b|//@a|//text\\(\\)"
-            .prop_map(|path| step("xml_path", &format!(r#""path":"{path}""#))),
-        ("[a-c.]{1,3}", 0..2_usize).prop_map(|(pattern, group)| step(
-            "regex",
-            &format!(r#""pattern":"{pattern}","captureGroup":"{group}""#)
-        )),
-        ("[a-c,.]", 0..3_usize).prop_map(|(separator, index)| step(
-            "split",
-            &format!(r#""separator":"{separator}","index":"{index}""#)
-        )),
-        any::<bool>().prop_map(|pad| step("base64", &format!(r#""pad":"{pad}""#))),
-        Just(step("gzip", "")),
-        "[a-c]".prop_map(|claim| step("jwt_claim", &format!(r#""claim":"{claim}""#))),
-        "[1-3]".prop_map(|field| step("grpc_field", &format!(r#""field":"{field}""#))),
-    ]
-}
-
-fn value() -> impl Strategy<Value = Vec<u8>> {
-    let json = r#"(\{"a":|\{ "b" : |\[|1\.50|"x\\u0041"|"[a-c,.=]{0,6}"|null|\}|\]|,| ){1,12}"#;
-    let sound = prop::sample::select(vec![
-        r#" {"a":{"b":"x\u00e9\/","a":1.50e3},"b":[1,{"a":"YWJj"}],"a":"twice","1:LEN":"f"} "#
-            .to_owned(),
-        r#"[{"a":"e30"},{"a":"1,2,3"}]"#.to_owned(),
-        "<a><b a='x&#65;'>t &amp; u</b><c/></a>".to_owned(),
-        format!("Bearer {}", token(r#"{"a":1.0, "b":"c,\u0064"}"#)),
-    ]);
-    prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..60),
-        json.prop_map(String::into_bytes),
-        sound.clone().prop_map(String::into_bytes),
-        sound.prop_map(|text| body::fold(text.as_bytes()).unwrap()),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn forward_and_back_changes_nothing(windows in prop::collection::vec(window(), 1..4), value in value()) {
-        let Chain { ops, .. } = chain(BODY, &windows.join(","));
-        if let Ok(out) = apply(&ops, &value, &mut Marks::default()) {
-            prop_assert_eq!(out, value, "{}", windows.join(","));
-        }
-    }
-
-    #[test]
-    fn bytes_outside_the_window_stay(name in "[a-c]", new in "[a-z\"\\\\é]{0,6}", space in " {0,3}") {
-        let (head, tail) = (format!("{{{space}\"{name}\"{space}:"), format!("{space},\"n\":1.50,\"n\":[ ],\"u\":\"\\u0041\\/\"}}"));
-        let doc = format!("{head}\"old\"{tail}");
-        let new_text = serde_json::to_string(&new).unwrap();
-        let steps = [step("json_path", &format!(r#""path":"{name}""#)), step("constant", &format!(r#""new":{new_text}"#))];
-        let out = made(&steps, &doc).unwrap();
-        prop_assert_eq!(out, format!("{head}{new_text}{tail}"));
-    }
 }
