@@ -4,6 +4,7 @@
 mod algorithms;
 mod bad_input;
 mod dev;
+mod embedded;
 mod export;
 mod faults;
 mod findings;

@@ -6,6 +6,7 @@ mod args;
 mod command;
 mod connect;
 mod destination;
+mod embedded;
 mod failure;
 mod output;
 mod planes;

@@ -58,6 +58,7 @@ impl View for Snapshot {
             "outCount": self.out_count,
             "manifest": digest(self.manifest.as_ref()),
             "report": report,
+            "transform": self.transform,
             "createTime": time(self.create_time),
             "updateTime": time(self.update_time),
         })

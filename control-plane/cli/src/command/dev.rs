@@ -18,6 +18,7 @@ use self::{
 use super::temporary;
 use crate::{
     args::{Global, Serve},
+    embedded::Embedded,
     failure::Failure,
     output::{Output, Style},
     planes::{Addresses, Planes, Settings},
@@ -92,7 +93,9 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
     let secret_dir = match args.secret_dir.or(found) {
         Some(chosen) => chosen,
         // Nothing is signed, so that a missing directory is nothing to warn about.
-        None if args.transform.is_none() => temporary.path().to_owned(),
+        None if args.transform.is_none() && !Embedded::find(&args.recordings).is_template() => {
+            temporary.path().to_owned()
+        }
         None => PathBuf::from(DEFAULT_SECRET_DIR),
     };
     let planes = Planes::start(Settings {

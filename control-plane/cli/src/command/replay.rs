@@ -74,7 +74,7 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "ID")]
     snapshot: Option<String>,
 
-    /// The transform to serve it with when the replay is new
+    /// The transform to serve it with when the replay is new; the one that the recording came with by default
     #[arg(long, value_name = "ID")]
     transform: Option<String>,
 
@@ -162,10 +162,30 @@ async fn create_if_new(args: StartArgs, client: &Client, out: &Output) -> Result
             Ok(name)
         }
         Err(failure) if failure.is(Code::NotFound) => {
+            let wanted = with_embedded(client, wanted, out).await?;
             create(client, &replay_id, wanted).await?;
             out.note(&format!("created the replay {replay_id}"));
             Ok(name)
         }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Without a transform of the user's choice, the one that the recording came with is used.
+async fn with_embedded(client: &Client, wanted: Replay, out: &Output) -> Result<Replay, Failure> {
+    if !wanted.transform.is_empty() {
+        return Ok(wanted);
+    }
+    match super::snapshot::get(client, &wanted.snapshot).await {
+        Ok(snapshot) => {
+            if !snapshot.transform.is_empty() {
+                let transform = id(&snapshot.transform);
+                out.note(&format!("with the transform {transform} that the recording came with"));
+            }
+            Ok(Replay { transform: snapshot.transform, ..wanted })
+        }
+        // Whoever creates the replay says so better.
+        Err(failure) if failure.is(Code::NotFound) => Ok(wanted),
         Err(failure) => Err(failure),
     }
 }

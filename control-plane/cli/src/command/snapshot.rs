@@ -68,7 +68,9 @@ Examples:
   countersign snapshot import ./recording --filter '(command IS \"POST\")'
 
 A dropped connection is taken up again where it broke. Hidden directories and directories called
-`secrets` are left out.")]
+`secrets` are left out. The template in the metadata of a snapshot (<id>.json beside or in its
+folder, .metadata/snapshot.json in or above it) and in active blueprints is stored as the transform
+<id>-embedded, which replays of the snapshot are then created with.")]
 pub(crate) struct ImportArgs {
     /// Files or directories of RRPairs (.md, .json, .jsonl)
     #[arg(required = true, value_name = "RECORDING")]
@@ -120,9 +122,11 @@ pub(crate) async fn run(
 
 async fn import(args: ImportArgs, client: &Client, out: &Output) -> Result<(), Failure> {
     let derived = args.recordings.first().map(|first| recording::derive_id(first));
+    let id = args.id.or(derived).unwrap_or_default();
     let import = Import {
         recordings: &args.recordings,
-        id: args.id.or(derived).unwrap_or_default(),
+        transform_id: Some(embedded_id(&id)),
+        id,
         strict: args.strict,
         validate_only: args.validate_only,
         filter: args.filter,
@@ -136,6 +140,13 @@ async fn import(args: ImportArgs, client: &Client, out: &Output) -> Result<(), F
         out.one(&snapshot);
     }
     Ok(())
+}
+
+/// What the template that a recording brings along is called.
+fn embedded_id(snapshot: &str) -> String {
+    const SUFFIX: &str = "-embedded";
+    let kept: String = snapshot.chars().take(63 - SUFFIX.len()).collect();
+    format!("{kept}{SUFFIX}")
 }
 
 /// A snapshot.

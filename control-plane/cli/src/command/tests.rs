@@ -90,6 +90,7 @@ async fn import(
     let import = Import {
         recordings: &[root.path().join("recording")],
         id: id.into(),
+        transform_id: None,
         strict: flags.0,
         validate_only: flags.1,
         filter: String::new(),
@@ -130,6 +131,7 @@ async fn an_import_keeps_what_its_filter_selects() {
         let import = |filter: &str| Import {
             recordings: &[],
             id: "f".into(),
+            transform_id: None,
             strict: false,
             validate_only: false,
             filter: filter.into(),

@@ -65,6 +65,13 @@ async fn commit(
         );
         return Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.full, message });
     }
+    let transform = match &*request.default_transform {
+        "" => String::new(),
+        given => {
+            let given = Name::parse(Kind::Transform, "default_transform", given)?;
+            plane.get(Kind::Transform, &given.full).await?.name
+        }
+    };
     let _permit = plane.heavy().await?;
     let told = Told::new(events.clone());
     let (pairs, mut report, told) = read(plane, &name, &request, wanted, told).await?;
@@ -75,6 +82,7 @@ async fn commit(
         in_count: report.inbound,
         out_count: report.imported.saturating_sub(report.inbound),
         report: Some(wire::encode_report(&report)),
+        transform,
         ..draft
     };
     if request.validate_only {

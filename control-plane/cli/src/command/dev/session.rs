@@ -169,6 +169,8 @@ impl Session {
         self.imports += 1;
         let import = Import {
             recordings: &self.inputs.recordings,
+            // A template that the user names is served instead of the recording's own.
+            transform_id: self.inputs.transform.is_none().then(|| self.own("embedded")),
             id: format!("{PREFIX}{}-{}", self.run, self.imports),
             strict: false,
             validate_only: false,
@@ -222,7 +224,10 @@ impl Session {
         };
         let replay = Replay {
             snapshot: snapshot.name.clone(),
-            transform: own(Collection::Transforms, &self.inputs.transform, "transform"),
+            transform: match &self.inputs.transform {
+                None => snapshot.transform.clone(),
+                given => own(Collection::Transforms, given, "transform"),
+            },
             test_config: own(Collection::TestConfigs, &self.inputs.test_config, "test-config"),
             serve: serve.into(),
             ..Replay::default()

@@ -11,7 +11,9 @@ use indicatif::{HumanCount, ProgressBar};
 use tonic::{Code, Status};
 
 use crate::{
+    command::transform,
     connect::{Client, Collection},
+    embedded::{Embedded, Source},
     failure::Failure,
     output::Output,
     recording,
@@ -25,6 +27,8 @@ pub(crate) struct Import<'a> {
     pub(crate) recordings: &'a [PathBuf],
     /// The snapshot's id.
     pub(crate) id: String,
+    /// What the template that the recordings bring along is stored as; `None` leaves it aside.
+    pub(crate) transform_id: Option<String>,
     /// Refuses everything when an entry cannot be read.
     pub(crate) strict: bool,
     /// Keeps nothing.
@@ -37,7 +41,17 @@ impl Import<'_> {
     /// Imports; returns the snapshot with its report.
     pub(crate) async fn run(&self, client: &Client, out: &Output) -> Result<Snapshot, Failure> {
         self.check_filter()?;
-        let plan = Arc::new(Plan::new(recording::walk(self.recordings)?));
+        let mut files = recording::walk(self.recordings)?;
+        let embedded = match self.transform_id {
+            Some(_) => Embedded::find(self.recordings),
+            None => Embedded::default(),
+        };
+        // A file that is named or the only one is looked at in any case, so that it is not left out without a word.
+        let traffic = files.iter().filter(|file| !embedded.is_source(&file.path)).count();
+        if traffic > 0 {
+            files.retain(|file| !embedded.is_source(&file.path));
+        }
+        let plan = Arc::new(Plan::new(files));
         let name = self.create(client).await?;
         let upload = Upload {
             client: client.snapshots(),
@@ -46,7 +60,7 @@ impl Import<'_> {
             plan,
             patience: Patience::default(),
         };
-        let imported = self.upload_and_commit(client, upload, out).await;
+        let imported = self.upload_and_commit(client, upload, &embedded, out).await;
         if self.validate_only || imported.is_err() {
             // When even this fails, the first failure is the one to tell.
             drop(super::delete(client, &name).await);
@@ -95,6 +109,7 @@ impl Import<'_> {
         &self,
         client: &Client,
         mut upload: Upload,
+        embedded: &Embedded,
         out: &Output,
     ) -> Result<Snapshot, Failure> {
         let bar = out.bar("uploading", upload.plan.bytes());
@@ -107,19 +122,73 @@ impl Import<'_> {
         let sent = sent.await;
         bar.finish_and_clear();
         sent?;
-        self.commit(client, &upload, out).await
+        let transform = self.embed(client, embedded, out).await;
+        let request = CommitSnapshotRequest {
+            name: client.name(Collection::Snapshots, &upload.snapshot),
+            upload_id: upload.id.clone(),
+            strict: self.strict,
+            validate_only: self.validate_only,
+            default_transform: transform,
+            filter: self.choose_filter(embedded, out),
+        };
+        self.commit(client, &upload, request, out).await
+    }
+
+    /// The filter of the metadata counts when the user gives none.
+    fn choose_filter(&self, embedded: &Embedded, out: &Output) -> String {
+        match &embedded.filter {
+            Some((path, filter)) if self.filter.is_empty() => {
+                let path = path.display();
+                out.note(&format!("note: only pairs are kept that the filter of {path} selects"));
+                filter.clone()
+            }
+            _ => self.filter.clone(),
+        }
+    }
+
+    /// Stores the template that the recordings bring along, and tells what it is made of; returns its name, or nothing when there is none
+    /// or it cannot be used.
+    async fn embed(&self, client: &Client, embedded: &Embedded, out: &Output) -> String {
+        for note in &embedded.notes {
+            out.note(&format!("note: {note}"));
+        }
+        let text = self.transform_id.as_ref().and_then(|id| Some((id, embedded.text(id)?)));
+        let Some((id, text)) = text else { return String::new() };
+        let doing = format!("store the template of the recording as {id}");
+        let own = Some(id.clone());
+        match transform::put(client, &text, own, self.validate_only, &doing).await {
+            Ok(stored) => {
+                out.findings(&stored.diagnostics);
+                for Source { path, blueprint, chains } in &embedded.sources {
+                    let what = if *blueprint { "blueprint" } else { "metadata" };
+                    let path = path.display();
+                    out.note(&format!(
+                        "note: {chains} chains of the {what} {path} are applied (transform {id})"
+                    ));
+                }
+                if self.validate_only { String::new() } else { stored.name }
+            }
+            Err(failure) => {
+                out.note(&format!(
+                    "note: the recording's own template is not applied: {}",
+                    failure.render()
+                ));
+                String::new()
+            }
+        }
     }
 
     async fn commit(
         &self,
         client: &Client,
         upload: &Upload,
+        request: CommitSnapshotRequest,
         out: &Output,
     ) -> Result<Snapshot, Failure> {
         let bar = out.bar("reading", upload.plan.bytes());
         let mut attempt = 0;
         let committed = loop {
-            let status = match self.try_commit(client, upload, &bar, out).await {
+            let status = match try_commit(client, request.clone(), &bar, out).await {
                 Ok(snapshot) => break Ok(snapshot),
                 Err(status) => status,
             };
@@ -133,46 +202,38 @@ impl Import<'_> {
         bar.finish_and_clear();
         committed
     }
+}
 
-    async fn try_commit(
-        &self,
-        client: &Client,
-        upload: &Upload,
-        bar: &ProgressBar,
-        out: &Output,
-    ) -> Result<Snapshot, Status> {
-        let request = CommitSnapshotRequest {
-            name: client.name(Collection::Snapshots, &upload.snapshot),
-            upload_id: upload.id.clone(),
-            strict: self.strict,
-            validate_only: self.validate_only,
-            filter: self.filter.clone(),
-        };
-        let mut events = client.snapshots().commit_snapshot(request).await?.into_inner();
-        let mut storing: Option<ProgressBar> = None;
-        while let Some(message) = events.message().await? {
-            match message.event {
-                Some(Event::Progress(progress)) if progress.pairs_stored == 0 => {
-                    bar.set_length(progress.bytes_total);
-                    bar.set_position(progress.bytes_done);
-                    bar.set_message(format!("reading {} pairs", HumanCount(progress.pairs)));
-                }
-                Some(Event::Progress(progress)) => {
-                    let storing = storing.get_or_insert_with(|| {
-                        bar.finish_and_clear();
-                        out.counter("storing", progress.pairs)
-                    });
-                    storing.set_position(progress.pairs_stored);
-                }
-                Some(Event::Snapshot(snapshot)) => {
-                    storing.inspect(ProgressBar::finish_and_clear);
-                    return Ok(snapshot);
-                }
-                None => {}
+async fn try_commit(
+    client: &Client,
+    request: CommitSnapshotRequest,
+    bar: &ProgressBar,
+    out: &Output,
+) -> Result<Snapshot, Status> {
+    let mut events = client.snapshots().commit_snapshot(request).await?.into_inner();
+    let mut storing: Option<ProgressBar> = None;
+    while let Some(message) = events.message().await? {
+        match message.event {
+            Some(Event::Progress(progress)) if progress.pairs_stored == 0 => {
+                bar.set_length(progress.bytes_total);
+                bar.set_position(progress.bytes_done);
+                bar.set_message(format!("reading {} pairs", HumanCount(progress.pairs)));
             }
+            Some(Event::Progress(progress)) => {
+                let storing = storing.get_or_insert_with(|| {
+                    bar.finish_and_clear();
+                    out.counter("storing", progress.pairs)
+                });
+                storing.set_position(progress.pairs_stored);
+            }
+            Some(Event::Snapshot(snapshot)) => {
+                storing.inspect(ProgressBar::finish_and_clear);
+                return Ok(snapshot);
+            }
+            None => {}
         }
-        Err(Status::unavailable("the commit ended without an answer"))
     }
+    Err(Status::unavailable("the commit ended without an answer"))
 }
 
 /// Tells what an import skipped and refused.
