@@ -1,11 +1,18 @@
 //! Users' documents before they are stored or announced, judged by the engine that will run them.
 
+use std::sync::Arc;
+
 use countersign_engine::{
     compile::compile,
-    diagnostic::Diagnostic,
-    snapshot::{RrPair, Serve},
+    diagnostic::{Diagnostic, Diagnostics},
+    snapshot::{RrPair, Serve, digest::Digest},
     test_config::TestConfig,
     transform::Template,
+};
+
+use crate::{
+    content::{self, ContentError},
+    store::{self, BlobStore},
 };
 
 /// A template, and everything that was found in it.
@@ -34,14 +41,44 @@ pub(crate) fn template(json: &str) -> Checked {
     Checked { template, findings }
 }
 
-/// Compiles recorded pairs with a template, as a responder will.
-pub(crate) fn compiles(
-    pairs: Vec<RrPair>,
-    template: &Template,
-    config: &TestConfig,
+/// So many pairs are compiled together, at least; a large snapshot is never in memory as a whole.
+const TOGETHER: usize = 20_000;
+
+/// Compiles a snapshot with a template, as a responder will, and returns the findings. What was compiled is thrown away.
+///
+/// Pairs of a large snapshot come by endpoint, some at a time, so that findings that depend on what lies further apart are the responder's
+/// to make.
+pub(crate) async fn compiles(
+    blobs: &dyn BlobStore,
+    manifest: Digest,
+    template: &Arc<Template>,
+    config: TestConfig,
     serve: Serve,
-) -> Vec<Diagnostic> {
-    compile(pairs, template, config, serve).1.into_vec()
+) -> Result<Vec<Diagnostic>, ContentError> {
+    let config = Arc::new(config);
+    let mut chunks = content::manifest(blobs, manifest).await?.chunks.into_iter().peekable();
+    let mut found = Diagnostics::default();
+    let mut pairs: Vec<RrPair> = Vec::new();
+    loop {
+        if let Some((digest, _)) = chunks.next() {
+            let chunk = content::chunk(blobs, digest).await?;
+            pairs.extend(chunk.into_iter().filter(|pair| serve.includes(pair.direction)));
+        }
+        let last = chunks.peek().is_none();
+        if last || pairs.len() >= TOGETHER {
+            let (pairs, template, config) =
+                (std::mem::take(&mut pairs), Arc::clone(template), Arc::clone(&config));
+            let compiled = store::blocking(move || compile(pairs, &template, &config, serve).1);
+            for finding in compiled.await?.into_vec() {
+                if !found.as_slice().contains(&finding) {
+                    found.push(finding);
+                }
+            }
+        }
+        if last {
+            return Ok(found.into_vec());
+        }
+    }
 }
 
 /// Reads the built-in test config.

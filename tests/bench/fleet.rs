@@ -120,11 +120,31 @@ impl Server {
         arguments: impl IntoIterator<Item = S>,
         listener: &str,
     ) -> anyhow::Result<Self> {
-        let mut child = pinned(core, program)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+        Self::spawn(pinned(core, program), arguments, listener)
+    }
+
+    /// A server that may use every core.
+    pub(crate) fn free<S: AsRef<OsStr>>(
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+        listener: &str,
+    ) -> anyhow::Result<Self> {
+        Self::spawn(Command::new(program), arguments, listener)
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn spawn<S: AsRef<OsStr>>(
+        mut command: Command,
+        arguments: impl IntoIterator<Item = S>,
+        listener: &str,
+    ) -> anyhow::Result<Self> {
+        let program = command.get_program().to_owned();
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut out = BufReader::new(child.stdout.take().context("piped")?);
         let wanted = format!("{listener} listening on http://");
         let mut line = String::new();
@@ -134,7 +154,7 @@ impl Server {
             }
             line.clear();
         }
-        anyhow::bail!("{} ended before it listened", program.display())
+        anyhow::bail!("{} ended before it listened", Path::new(&program).display())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Re-signed responses per second, as a ratio to a bare hyper server that sends the same bytes.
+//! Re-signed responses per second, as a ratio to a bare hyper server that sends the same bytes; and pairs imported per second.
 //!
 //! Machines are shared and noisy, so a figure means something only beside a baseline of the same run: rounds of both servers alternate, and
 //! medians are compared. The server has one core, the load another.
@@ -6,7 +6,9 @@
 
 mod bare;
 mod fleet;
+mod import;
 mod load;
+mod pairs;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -32,10 +34,20 @@ struct Args {
     /// Keep-alive connections.
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Measures the import of so many generated pairs instead.
+    #[arg(long, value_name = "PAIRS")]
+    import: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Writes generated pairs as JSON lines, always the same.
+    Pairs {
+        /// How many.
+        count: usize,
+        /// Where to.
+        file: std::path::PathBuf,
+    },
     /// Serves a file's bytes with nothing but hyper (used by the bench itself).
     #[command(hide = true)]
     Bare {
@@ -67,15 +79,22 @@ fn main() -> anyhow::Result<()> {
             println!("{}", load::run(&plan)?.to_line());
             Ok(())
         }
-        None => compare(&args),
+        Some(Command::Pairs { count, file }) => {
+            let file = std::fs::File::create(file)?;
+            Ok(pairs::write(*count, &mut std::io::BufWriter::new(file))?)
+        }
+        None => match args.import {
+            Some(count) => {
+                refuse_debug()?;
+                import::run(count)
+            }
+            None => compare(&args),
+        },
     }
 }
 
 fn compare(args: &Args) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        !cfg!(debug_assertions),
-        "measure optimised code: cargo run --release -p countersign-tests --bin bench"
-    );
+    refuse_debug()?;
     let fleet = Fleet::start(args.tokens)?;
     println!("| algorithm | bare hyper /s | p99 | re-signed /s | p99 | ratio |");
     println!("|---|---|---|---|---|---|");
@@ -94,6 +113,14 @@ fn compare(args: &Args) -> anyhow::Result<()> {
             base.per_second, base.p99_ms, ours.per_second, ours.p99_ms
         );
     }
+    Ok(())
+}
+
+fn refuse_debug() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !cfg!(debug_assertions),
+        "measure optimised code: cargo run --release -p countersign-tests --bin bench"
+    );
     Ok(())
 }
 

@@ -29,8 +29,7 @@ use super::{
     page, snapshot, wire,
 };
 use crate::{
-    content,
-    store::{self, Expect, Kind, ListQuery, Record, Txn},
+    store::{Expect, Kind, ListQuery, Record, Txn},
     validate::{self, Checked},
 };
 
@@ -206,10 +205,9 @@ impl Transforms {
                 findings,
             })?;
             let _turn = self.plane.heavy().await?;
-            let pairs = content::pairs(&*self.plane.blobs, manifest).await?;
+            let (blobs, template) = (&*self.plane.blobs, Arc::new(template));
             let compiled =
-                store::blocking(move || validate::compiles(pairs, &template, &config, Serve::All))
-                    .await?;
+                validate::compiles(blobs, manifest, &template, config, Serve::All).await?;
             for found in compiled {
                 if !findings.contains(&found) {
                     findings.push(found);

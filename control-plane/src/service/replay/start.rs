@@ -1,5 +1,7 @@
 //! `StartReplay`: compile as a responder will, store the bundle, announce it.
 
+use std::sync::Arc;
+
 use countersign_engine::{
     diagnostic::{Diagnostic, has_errors},
     snapshot::{
@@ -18,7 +20,7 @@ use prost::Message as _;
 
 use super::Parts;
 use crate::{
-    content::{self, Bundle},
+    content::Bundle,
     publish::Assignment,
     service::{
         Plane, Problem,
@@ -26,7 +28,7 @@ use crate::{
         snapshot::{self, put_blob},
         stored, test_config, wire,
     },
-    store::{self, Expect, Kind, Record, Txn, now},
+    store::{Expect, Kind, Record, Txn, now},
     validate::{self, Checked},
 };
 
@@ -107,19 +109,15 @@ async fn check(
     transform: Option<&Transform>,
     config: &TestConfig,
     serve: Serve,
-) -> Result<(Template, Vec<Diagnostic>), Problem> {
+) -> Result<(Arc<Template>, Vec<Diagnostic>), Problem> {
     let Checked { template, mut findings } = match transform {
         Some(transform) => validate::template(&transform.template_json),
         None => Checked { template: Template::default(), findings: Vec::new() },
     };
     let config = test_config::accept(&config.config_json)?;
     let _turn = plane.heavy().await?;
-    let pairs = content::pairs(&*plane.blobs, manifest).await?;
-    let (template, compiled) = store::blocking(move || {
-        let compiled = validate::compiles(pairs, &template, &config, serve);
-        (template, compiled)
-    })
-    .await?;
+    let template = Arc::new(template);
+    let compiled = validate::compiles(&*plane.blobs, manifest, &template, config, serve).await?;
     for found in compiled {
         if !findings.contains(&found) {
             findings.push(found);

@@ -1,0 +1,78 @@
+//! Pairs imported per second, end to end: from a file to a committed snapshot of a real control plane, and the memory that it took.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::BufWriter,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use harness::binaries;
+
+use crate::{fleet::Server, pairs};
+
+/// Imports `count` generated pairs.
+pub(crate) fn run(count: usize) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(
+        env::var_os("COUNTERSIGN_BENCH_DIR").map_or_else(env::temp_dir, Into::into),
+    )?;
+    let recording = dir.path().join("recording.jsonl");
+    pairs::write(count, &mut BufWriter::with_capacity(1 << 20, File::create(&recording)?))?;
+    // What is still to be written of the recording is not the import's to wait for.
+    File::open(&recording)?.sync_all()?;
+    let bytes = fs::metadata(&recording)?.len();
+    let plane = Server::free(
+        &binaries::path("countersign-control-plane"),
+        ["--listen", "127.0.0.1:0", "--data-dir", &dir.path().join("data").to_string_lossy()],
+        "grpc",
+    )?;
+    let begin = Instant::now();
+    let mut command = Command::new(binaries::path("countersign"));
+    command.args(["--server", &format!("http://{}", plane.address), "snapshot", "import"]);
+    command.arg(&recording).args(["--id", "bench"]).stdout(Stdio::null());
+    let mut cli = command.spawn()?;
+    let cli_peak = watch(&mut cli)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "figures to print")]
+    let (count_f, mib) = (count as f64, bytes as f64 / 1048576.0);
+    println!(
+        "| pairs | MiB | seconds | pairs/s | MiB/s | control plane peak RSS | command peak RSS |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    println!(
+        "| {count} | {mib:.0} | {seconds:.1} | {:.0} | {:.0} | {} MiB | {cli_peak} MiB |",
+        count_f / seconds,
+        mib / seconds,
+        peak(plane.id())?,
+    );
+    Ok(())
+}
+
+/// Waits for a process to end well; returns its peak memory as far as it was seen.
+fn watch(child: &mut Child) -> anyhow::Result<u64> {
+    let mut seen = 0;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            anyhow::ensure!(status.success(), "the import failed: {status}");
+            return Ok(seen);
+        }
+        // It may be gone already.
+        seen = peak(child.id()).unwrap_or(seen);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a process that ends tells nobody but its parent, and only when asked"
+        )]
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The most memory that a process ever had, in MiB.
+fn peak(pid: u32) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("VmHWM is in kB")?;
+    Ok(kib.trim().parse::<u64>()? / 1024)
+}
