@@ -29,14 +29,21 @@ pub(crate) enum QueryError {
 }
 
 impl Query {
-    /// Reads a path.
+    /// Reads a path of RFC 9535.
     pub(crate) fn parse(text: &str) -> Result<Self, QueryError> {
         if text.len() > MAX_LEN || text.matches("..").count() > MAX_DESCENTS {
             return Err(QueryError::TooLarge);
         }
+        Ok(Self { path: JsonPath::parse(text).map_err(QueryError::Syntax)? })
+    }
+
+    /// Reads a path of RFC 9535 or of Jayway's dialect.
+    pub(crate) fn parse_either(text: &str) -> Result<Self, QueryError> {
         // What is proper already is taken as it is.
-        let path = JsonPath::parse(text).or_else(|_| JsonPath::parse(&translated(text)));
-        Ok(Self { path: path.map_err(QueryError::Syntax)? })
+        match Self::parse(text) {
+            Err(QueryError::Syntax(_)) => Self::parse(&translated(text)),
+            outcome => outcome,
+        }
     }
 
     /// Whether it leads to one value at the most: names and indexes only.
@@ -149,6 +156,9 @@ fn quoted_len(text: &str) -> usize {
 }
 
 #[cfg(test)]
+mod compliance;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
@@ -160,7 +170,7 @@ mod tests {
             "a": {"b": 1, "b-c": 2, "0": 3},
             "list": [{"id": 1, "name": "x.y"}, {"id": 2, "content-type": "t"}, {"id": 2.5}],
         });
-        Query::parse(path).unwrap().values(&document).into_iter().cloned().collect()
+        Query::parse_either(path).unwrap().values(&document).into_iter().cloned().collect()
     }
 
     #[test]
@@ -191,7 +201,7 @@ mod tests {
     #[test]
     fn single_paths_are_told_apart() {
         for (path, single) in [("$.a[0]['b']", true), ("$.a[*]", false), ("$..a", false)] {
-            assert_eq!(Query::parse(path).unwrap().is_single(), single, "{path}");
+            assert_eq!(Query::parse_either(path).unwrap().is_single(), single, "{path}");
         }
     }
 
@@ -207,16 +217,16 @@ mod tests {
             "$.a[?(@.b == 'x]",
             "$..a..b..c..d",
         ] {
-            assert!(Query::parse(path).is_err(), "{path}");
+            assert!(Query::parse_either(path).is_err(), "{path}");
         }
-        assert!(Query::parse(&format!("$.{}", "a".repeat(MAX_LEN))).is_err());
+        assert!(Query::parse_either(&format!("$.{}", "a".repeat(MAX_LEN))).is_err());
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in ".*", path in r#"[$@.\[\]?()'"*0-9a-b=<&-]{0,20}"#) {
             for text in [text, path] {
-                if let Ok(query) = Query::parse(&text) {
+                if let Ok(query) = Query::parse_either(&text) {
                     query.values(&json!({"a": [{"b": 1}]}));
                 }
             }

@@ -180,7 +180,7 @@ impl Check {
                 Self::Json(Box::new(Expected::parse(expected, *ignore_array_order, *ignore_extra)?))
             }
             Test::MatchesJsonPath { expression, found } => Self::JsonPath {
-                query: Query::parse(expression)?,
+                query: Query::parse_either(expression)?,
                 found: found.as_ref().map(|found| Self::new(found)).transpose()?.map(Box::new),
             },
             Test::Date { order, at } => {
