@@ -41,7 +41,7 @@ taken over, a broken one is reported and changes nothing. Keys are <secret-dir>/
 and are read again every second, too. Other commands reach this process with --server and the
 address that it prints.")]
 pub(crate) struct DevArgs {
-    /// Files or directories of RRPairs (.md, .json, .jsonl)
+    /// Files or directories of recordings: RRPairs (.md, .json, .jsonl), HAR, Postman, Hoverfly, GoReplay, OpenAPI and others, or zip archives
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
 

@@ -72,7 +72,7 @@ A dropped connection is taken up again where it broke. Hidden directories and di
 folder, .metadata/snapshot.json in or above it) and in active blueprints is stored as the transform
 <id>-embedded, which replays of the snapshot are then created with.")]
 pub(crate) struct ImportArgs {
-    /// Files or directories of RRPairs (.md, .json, .jsonl)
+    /// Files or directories of recordings: RRPairs (.md, .json, .jsonl), HAR, Postman, Hoverfly, GoReplay, OpenAPI and others, or zip archives
     #[arg(required = true, value_name = "RECORDING")]
     recordings: Vec<PathBuf>,
 

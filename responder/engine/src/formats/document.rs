@@ -90,3 +90,83 @@ fn read<S: Sink>(mut report: Report<'_, S>, tool: Option<Tool>, document: Result
         Some(Tool::Har | Tool::WireMock) | None => report.left(foreign::unknown()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use crate::formats::tests::read;
+
+    /// A document of each tool that has most of what its reader looks at.
+    fn documents() -> [Value; 3] {
+        [
+            json!({"info": {"_postman_id": "1"}, "variable": [{"key": "a", "value": "{{b}}"}], "auth": {"type": "basic", "basic": [{"key": "username", "value": "u"}]},
+                "item": [{"name": "f", "item": [{"request": {"method": "POST", "header": [{"key": "X", "value": "1"}],
+                    "url": {"raw": "https://{{a}}/x/:id", "host": ["a", "b"], "path": ["c"], "query": [{"key": "q", "value": "1"}], "variable": [{"key": "id", "value": "7"}]},
+                    "body": {"mode": "graphql", "graphql": {"query": "{a}", "variables": "{}"}}}, "response": [{"code": 200, "body": "x", "header": []}]}]}]}),
+            json!({"meta": {"schemaVersion": "v5"}, "data": {"pairs": [{"request": {"method": [{"matcher": "exact", "value": "GET"}], "destination": [{"matcher": "glob", "value": "*.a"}],
+                "query": {"q": [{"matcher": "array", "value": ["1"], "config": {"ignoreUnknown": true}}]}, "body": [{"matcher": "form", "value": {"f": [{"matcher": "regex", "value": "a"}]}}],
+                "requiresState": {"s": "1"}}, "response": {"status": 200, "body": "x", "headers": {"A": ["1"]}, "transitionsState": {"s": "2"}, "removesState": ["t"], "fixedDelay": 1}}]}}),
+            json!({"openapi": "3.1.0", "servers": [{"url": "https://{r}.a/v1", "variables": {"r": {"default": "x"}}}], "paths": {"/a/{id}": {"parameters": [{"name": "id", "in": "path",
+                "examples": {"one": {"value": 1}}}], "post": {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}, "responses": {"200": {"headers": {"X": {"example": 1}},
+                "content": {"application/json": {"examples": {"one": {"$ref": "#/components/examples/e"}}, "schema": {"allOf": [{"$ref": "#/components/schemas/S"}]}}}}}}}},
+                "components": {"examples": {"e": {"value": {"a": 1}}}, "schemas": {"S": {"type": "object", "required": ["a"], "properties": {"a": {"type": "array", "items": {"oneOf": [{"type": "integer"}]}}}}}}}),
+        ]
+    }
+
+    /// The places of all values in a document.
+    fn places(value: &Value, at: &str, into: &mut Vec<String>) {
+        into.push(at.to_owned());
+        let escape = |name: &str| name.replace('~', "~0").replace('/', "~1");
+        match value {
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .for_each(|(nth, item)| places(item, &format!("{at}/{nth}"), into)),
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(name, item)| places(item, &format!("{at}/{}", escape(name)), into)),
+            _ => {}
+        }
+    }
+
+    fn odd() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(json!(null)),
+            Just(json!(true)),
+            Just(json!(-1)),
+            Just(json!(1e300)),
+            Just(json!([])),
+            Just(json!([[{}]])),
+            Just(json!({"$ref": "#"})),
+            Just(json!({"$ref": "#/paths"})),
+            Just(json!({"a": {"value": {}}})),
+            "[{}:/?#&= a-zü*]{0,12}".prop_map(Value::from),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_anywhere_each_entry_ends_in_some_way(document in 0_usize..3, changes in prop::collection::vec((any::<prop::sample::Index>(), odd()), 1..4)) {
+            let mut document = documents()[document].clone();
+            for (at, odd) in changes {
+                let mut all = Vec::new();
+                places(&document, "", &mut all);
+                if let Some(place) = document.pointer_mut(&all[at.index(all.len())]) {
+                    *place = odd;
+                }
+            }
+            let seen = read("x.json", &[document.to_string().as_bytes()]);
+            prop_assert!(!seen.pairs.is_empty() || !seen.skipped.is_empty() || !seen.refused.is_empty(), "{document}");
+        }
+    }
+
+    #[test]
+    fn the_documents_themselves_are_read() {
+        for document in documents() {
+            let seen = read("x.json", &[document.to_string().as_bytes()]);
+            assert_eq!((seen.pairs.len(), seen.refused.len()), (1, 0), "{document} {seen:?}");
+        }
+    }
+}

@@ -45,6 +45,7 @@ pub(super) fn read<S: Sink>(report: &mut Report<'_, S>, root: &Node) {
             Ok(item) => item,
             Err(why) => {
                 report.left(why.left(&place));
+                seen = seen.saturating_add(1);
                 continue;
             }
         };
@@ -64,6 +65,9 @@ pub(super) fn read<S: Sink>(report: &mut Report<'_, S>, root: &Node) {
                 operation::Context { document: &document, path, item, method, operation },
             );
         }
+    }
+    if seen == 0 {
+        report.left(Left::skipped("empty_file", "paths", "the document holds no operations"));
     }
 }
 

@@ -44,17 +44,21 @@ pub(super) fn read<S: Sink>(report: &mut Report<'_, S>, document: &Node) {
     let variables = Variables::of(collection.get("variable"), None);
     let scope = Scope { variables: &variables, auth: collection.get("auth") };
     let mut examples = Vec::new();
-    items(report, collection.get("item"), "item", scope, &mut examples);
+    if items(report, collection.get("item"), "item", scope, &mut examples) == 0 {
+        report.left(Left::skipped("empty_file", "item", "the collection holds no requests"));
+    }
     deliver(report, examples);
 }
 
+/// Reads items and folders; comes back with the number of requests.
 fn items<S: Sink>(
     report: &mut Report<'_, S>,
     list: &Node,
     place: &str,
     scope: Scope<'_>,
     examples: &mut Vec<Example>,
-) {
+) -> usize {
+    let mut seen = 0_usize;
     for (nth, item) in list.items().iter().enumerate() {
         let place = format!("{place}[{nth}]");
         let variables = Variables::of(item.get("variable"), Some(scope.variables));
@@ -62,10 +66,14 @@ fn items<S: Sink>(
         let scope = Scope { variables: &variables, auth: inherited };
         if item.get("item").items().is_empty() && !item.get("request").is_null() {
             self::item(report, item, &place, scope, examples);
+            seen = seen.saturating_add(1);
         } else {
-            items(report, item.get("item"), &format!("{place}.item"), scope, examples);
+            let place = format!("{place}.item");
+            let below = items(report, item.get("item"), &place, scope, examples);
+            seen = seen.saturating_add(below);
         }
     }
+    seen
 }
 
 fn item<S: Sink>(

@@ -54,7 +54,12 @@ pub(super) fn read<S: Sink>(report: &mut Report<'_, S>, context: Context<'_, '_>
                 responses.push(Response { key, status, rank, node });
             }
             (Err(why), _) => report.left(why.left(&format!("{place}.responses.{key}"))),
-            (_, None) => {}
+            (_, None) if key.starts_with("x-") => {}
+            (_, None) => report.left(Left::skipped(
+                "status_not_servable",
+                format!("{place}.responses.{key}"),
+                "the key is no status between 200 and 599",
+            )),
         }
     }
     responses.sort_by_key(|response| (response.rank, response.status));
