@@ -34,7 +34,8 @@ pub(crate) fn run(count: usize) -> anyhow::Result<()> {
     command.args(["--server", &format!("http://{}", plane.address), "snapshot", "import"]);
     command.arg(&recording).args(["--id", "bench"]).stdout(Stdio::null());
     let mut cli = command.spawn()?;
-    let cli_peak = watch(&mut cli)?;
+    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let cli_peak = clock.block_on(watch(&mut cli))?;
     let seconds = begin.elapsed().as_secs_f64();
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "figures to print")]
     let (count_f, mib) = (count as f64, bytes as f64 / 1048576.0);
@@ -52,20 +53,17 @@ pub(crate) fn run(count: usize) -> anyhow::Result<()> {
 }
 
 /// Waits for a process to end well; returns its peak memory as far as it was seen.
-fn watch(child: &mut Child) -> anyhow::Result<u64> {
+async fn watch(child: &mut Child) -> anyhow::Result<u64> {
     let mut seen = 0;
+    // Nobody can be asked about a process that has ended, so that it is asked about all along.
+    let mut look = tokio::time::interval(Duration::from_millis(5));
     loop {
+        look.tick().await;
         if let Some(status) = child.try_wait()? {
             anyhow::ensure!(status.success(), "the import failed: {status}");
             return Ok(seen);
         }
-        // It may be gone already.
         seen = peak(child.id()).unwrap_or(seen);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a process that ends tells nobody but its parent, and only when asked"
-        )]
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -20,8 +20,7 @@ pub(crate) fn write(count: usize, out: &mut impl io::Write) -> io::Result<()> {
     for nth in 0..count {
         line.clear();
         body.clear();
-        // Formatting into a string cannot fail.
-        drop(pair(nth, &mut line, &mut body));
+        pair(nth, &mut line, &mut body).map_err(io::Error::other)?;
         out.write_all(line.as_bytes())?;
     }
     out.flush()
@@ -37,31 +36,7 @@ fn pair(nth: usize, line: &mut String, body: &mut String) -> std::fmt::Result {
         2 => ("GET", format!("/v1/users/{user}/orders")),
         _ => ("GET", format!("/v1/orders/{}", nth * 7919 % 1_000_003)),
     };
-    if login {
-        write!(
-            body,
-            r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":3600,"scope":"openid profile orders","session_state":"{:032x}","padding":"{}"}}"#,
-            mix(nth),
-            "x".repeat(150)
-        )?;
-    } else {
-        write!(
-            body,
-            r#"{{"id":"{:016x}","user":"user-{user}","status":"shipped","items":["#,
-            mix(nth)
-        )?;
-        for item in 0..5_u64 {
-            let comma = if item == 0 { "" } else { "," };
-            let price = mix(nth + 1) % 9000 + item;
-            write!(
-                body,
-                r#"{comma}{{"sku":"SKU-{:08x}","title":"A thing of quality","quantity":{},"price":"{price}.99"}}"#,
-                mix(nth) >> 32,
-                item + 1
-            )?;
-        }
-        write!(body, r#"],"note":"left with a neighbour"}}"#)?;
-    }
+    response(nth, &token, body)?;
     let authorization =
         if login { String::new() } else { format!(r#","Authorization":["Bearer {token}"]"#) };
     let sent = if login {
@@ -111,6 +86,37 @@ fn pair(nth: usize, line: &mut String, body: &mut String) -> std::fmt::Result {
         nth,
         time,
     )
+}
+
+/// What is answered: a token to a login, an order otherwise.
+fn response(nth: usize, token: &str, body: &mut String) -> std::fmt::Result {
+    let user = nth / CALLS;
+    if nth.is_multiple_of(CALLS) {
+        write!(
+            body,
+            r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":3600,"scope":"openid profile orders","session_state":"{:032x}","padding":"{}"}}"#,
+            mix(nth),
+            "x".repeat(150)
+        )?;
+    } else {
+        write!(
+            body,
+            r#"{{"id":"{:016x}","user":"user-{user}","status":"shipped","items":["#,
+            mix(nth)
+        )?;
+        for item in 0..5_u64 {
+            let comma = if item == 0 { "" } else { "," };
+            let price = mix(nth + 1) % 9000 + item;
+            write!(
+                body,
+                r#"{comma}{{"sku":"SKU-{:08x}","title":"A thing of quality","quantity":{},"price":"{price}.99"}}"#,
+                mix(nth) >> 32,
+                item + 1
+            )?;
+        }
+        write!(body, r#"],"note":"left with a neighbour"}}"#)?;
+    }
+    Ok(())
 }
 
 /// A user's token; its JWS signature is of no account.

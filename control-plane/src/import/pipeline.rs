@@ -115,6 +115,10 @@ pub(super) fn run<E: From<StoreError>>(
 }
 
 /// Takes the outcomes in turn. When it returns, the channels close, which ends the other threads.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "that the channels end with it is what ends the workers after an error"
+)]
 fn collect<E>(
     outputs: Vec<Receiver<Outcomes>>,
     take: &mut impl FnMut(Outcomes) -> Result<(), E>,

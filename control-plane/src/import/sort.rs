@@ -38,12 +38,12 @@ impl Scratch {
     /// # Errors
     /// When the directory cannot be made or cleared.
     pub fn clear(&self) -> Result<(), StoreError> {
-        match fs::remove_dir_all(&self.root) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("clear", &self.root)(source));
-            }
-            _ => fs::create_dir_all(&self.root).map_err(io_error("make", &self.root)),
-        }
+        let cleared = fs::remove_dir_all(&self.root).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        cleared.map_err(io_error("clear", &self.root))?;
+        fs::create_dir_all(&self.root).map_err(io_error("make", &self.root))
     }
 
     fn file(&self) -> Result<fs::File, StoreError> {
