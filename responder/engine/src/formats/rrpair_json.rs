@@ -15,7 +15,7 @@ use crate::{
         time,
         verdict::{self, Left},
     },
-    snapshot::{Direction, Header, HttpRequest, HttpResponse, RrPair, header},
+    snapshot::{Direction, Header, HttpRequest, HttpResponse, RrPair, header, wire},
 };
 
 /// Reads one entry of a file.
@@ -65,6 +65,14 @@ pub(super) fn draft(text: &str) -> Result<Draft, Left> {
         draft.status = status;
     }
     draft.pair.signature = signature(&mut top)?;
+    if let Some(raw) = top.raw("stub") {
+        // Only our own exports have it; what somebody else calls so is kept as it is.
+        let stub = base64_string(raw).and_then(|bytes| wire::stub_from_bytes(&bytes).ok());
+        if stub.is_none() {
+            top.put_back("stub", raw);
+        }
+        draft.pair.stub = stub.map(Box::new);
+    }
     draft.extra.http = http.into_rest();
     draft.extra.top = top.into_rest();
     Ok(draft)

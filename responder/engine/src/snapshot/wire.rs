@@ -6,7 +6,9 @@ use bytes::Bytes;
 use countersign_proto::{snapshot::v1 as proto, r#type::v1 as common};
 use prost::Message as _;
 
-use super::{Direction, Header, HttpRequest, HttpResponse, RrPair, Serve, digest::Digest};
+use super::{
+    Direction, Header, HttpRequest, HttpResponse, RrPair, Serve, digest::Digest, stub::Stub,
+};
 use crate::{
     diagnostic::{Diagnostic, Severity},
     jwt::key::SecretRef,
@@ -136,6 +138,22 @@ pub fn decode_pair(pair: proto::RrPair) -> Result<RrPair, WireError> {
         ordinal: pair.ordinal,
         stub: pair.stub.map(stub::decode).transpose()?.map(Box::new),
     })
+}
+
+/// A stub as bytes, for a format that has a place for bytes.
+#[must_use]
+pub fn stub_to_bytes(stub: Stub) -> Vec<u8> {
+    stub::encode(stub).encode_to_vec()
+}
+
+/// The stub of such bytes.
+///
+/// # Errors
+/// When the bytes are no stub, or one beyond the limits.
+pub fn stub_from_bytes(bytes: &[u8]) -> Result<Stub, WireError> {
+    let stub =
+        proto::Stub::decode(bytes).map_err(|source| WireError::Decode { what: "stub", source })?;
+    stub::decode(stub)
 }
 
 /// Decodes a chunk; bodies share its buffer.

@@ -10,7 +10,7 @@ use crate::{
         time,
         write::object::{Members, base64, members, object, raw, text},
     },
-    snapshot::{Direction, Header, HttpRequest, HttpResponse, RrPair},
+    snapshot::{Direction, Header, HttpRequest, HttpResponse, RrPair, stub::Stub, wire},
 };
 
 /// The order of the members of a pair. What is not listed comes last.
@@ -125,6 +125,10 @@ pub(super) fn line(pair: &RrPair, extent: Extent) -> String {
     if !pair.signature.is_empty() {
         let entries = pair.signature.iter().map(|(key, value)| (key.clone(), base64(value).into()));
         raw(&mut top, "signature", object(entries.collect(), &[]));
+    }
+    // The recorder knows no stubs, and no reader minds a member that it does not know.
+    if let Some(stub) = &pair.stub {
+        raw(&mut top, "stub", base64(&wire::stub_to_bytes(Stub::clone(stub))));
     }
     object(top, TOP)
 }

@@ -372,6 +372,19 @@ fn an_edit_of_the_text_wins_over_the_internal_section() {
 }
 
 #[test]
+fn stubs_come_back_from_both_forms() {
+    let mapping = r#"{"name":"n","priority":2,"scenarioName":"s","newScenarioState":"2","request":{"method":"GET","urlPathPattern":"/a/.*","headers":{"X":{"contains":"1"}}},"response":{"body":"hi"}}"#;
+    let stub = read("m.json", mapping.as_bytes()).pairs.pop().unwrap();
+    assert!(stub.stub.is_some());
+    for target in [Target::JsonLines, Target::Markdown] {
+        assert_eq!(round_trip(&stub, target), (stub.clone(), vec![]));
+    }
+    let foreign = r#"{"msgType":"rrpair","http":{"req":{"method":"GET","url":"/"},"res":{"statusCode":200}},"stub":{"a":1}}"#;
+    let pair = read("a.jsonl", foreign.as_bytes()).pairs.pop().unwrap();
+    assert_eq!((pair.stub, pair.extra_json.as_str()), (None, r#"{"stub":{"a":1}}"#));
+}
+
+#[test]
 fn a_header_value_that_is_no_text_is_told() {
     let mut pair = awkward();
     pair.response

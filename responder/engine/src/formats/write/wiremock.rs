@@ -70,7 +70,7 @@ pub(super) struct Mappings {
     turns: HashMap<Key, (u64, u64)>,
     /// The host that asked first for the same.
     hosts: HashMap<Key, Key>,
-    /// By method and path: the most conditions that a pair has.
+    /// By method and path: the most that a pair asks for.
     most: HashMap<Key, usize>,
     written: bool,
 }
@@ -92,7 +92,7 @@ impl Mappings {
         let placed = self.place(pair, &mut Vec::new());
         self.turns.entry(placed.turn).or_default().0 += 1;
         let most = self.most.entry(placed.endpoint).or_default();
-        *most = placed.asked.conditions.len().max(*most);
+        *most = weight(&placed.asked.conditions).max(*most);
     }
 
     /// What stands before the first mapping.
@@ -130,7 +130,7 @@ impl Mappings {
     fn of_recorded(&mut self, pair: &RrPair, lost: &mut Vec<Loss>) -> String {
         let placed = self.place(pair, lost);
         let most = self.most.get(&placed.endpoint).copied().unwrap_or_default();
-        let fewer = most.saturating_sub(placed.asked.conditions.len());
+        let fewer = most.saturating_sub(weight(&placed.asked.conditions));
         let mut out = Members::new();
         id(&mut out, pair);
         raw(&mut out, "persistent", "true");
@@ -269,9 +269,20 @@ fn told(pair: &RrPair, lost: &mut Vec<Loss>) {
     }
 }
 
+/// How much is asked for. A request with two values of a parameter also passes a mapping that asks for one of them, so values count; the
+/// host counts less than anything else, as it only tells equal requests apart.
+fn weight(conditions: &[Condition]) -> usize {
+    let weight = |condition: &Condition| match condition {
+        Condition { part: Part::Host, .. } => 1,
+        Condition { test: Test::Exactly(tests), .. } => tests.len().saturating_mul(2),
+        _ => 2,
+    };
+    conditions.iter().map(weight).sum()
+}
+
 fn key(parts: &[&str]) -> Key {
     *Digest::of(parts.join("\0").as_bytes()).hash()
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

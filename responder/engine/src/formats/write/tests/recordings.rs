@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Severity, Target, Writer, exchange, read, round_trip};
-use crate::snapshot::RrPair;
+use crate::{formats::write::wiremock::tests::assert_alike, snapshot::RrPair};
 
 /// Recorded third-party traffic that lies beside the repository on some machines.
 fn shared_data() -> Option<PathBuf> {
@@ -105,5 +105,22 @@ fn every_recording_at_hand_comes_back_from_a_har() {
     assert_eq!(back.len(), pairs.len());
     for (back, pair) in back.iter().zip(&pairs) {
         assert_eq!(exchange(back), exchange(pair));
+    }
+}
+
+/// Every folder by itself: recordings of different services are not served together.
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
+fn every_recording_at_hand_answers_alike_as_mappings() {
+    let Some(data) = shared_data() else {
+        eprintln!(
+            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
+        );
+        return;
+    };
+    for folder in std::fs::read_dir(data).unwrap() {
+        let mut pairs = read_folder(&folder.unwrap().path());
+        pairs.sort_by_key(|pair| pair.ts);
+        assert_alike(&pairs);
     }
 }
