@@ -24,7 +24,7 @@ mod treatment;
 mod value;
 mod xml;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::request::Parts;
 
@@ -44,8 +44,12 @@ pub struct Redactor {
 impl Default for Redactor {
     /// The built-in config, with a key that everybody knows: its marks tell values apart and do not hide them from who can guess.
     fn default() -> Self {
-        let config = DlpConfig::built_in("standard").unwrap_or_default();
-        Self::new(config, RedactionKey::from_seed(b"countersign"))
+        // Its patterns are compiled once: every world has a redactor, and few ask it.
+        static STANDARD: LazyLock<Redactor> = LazyLock::new(|| {
+            let config = DlpConfig::built_in("standard").unwrap_or_default();
+            Redactor::new(config, RedactionKey::from_seed(b"countersign"))
+        });
+        STANDARD.clone()
     }
 }
 

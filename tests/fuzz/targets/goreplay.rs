@@ -1,0 +1,4 @@
+//! Recordings that are called `a.gor`, see `countersign_fuzz::recording`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_fuzz::recording("a.gor", data));
