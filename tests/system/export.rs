@@ -101,7 +101,8 @@ async fn nothing_is_overwritten_unasked_and_nothing_is_left_behind() {
     let refused = plane.run(["snapshot", "export", "recorded", "--out", &*out]);
     assert_eq!(refused.code(), 2);
     assert!(refused.text().contains("--force"), "{}", refused.text());
-    plane.run(["snapshot", "export", "recorded", "--out", &*out, "--force"]).ok();
+    let replaced = plane.run(["snapshot", "export", "recorded", "--out", &*out, "--force"]);
+    assert_eq!(replaced.code(), 0, "{}", replaced.text());
     let missing = plane.run(["snapshot", "export", "nothing", "--out", &*out, "--force"]);
     assert_eq!(missing.code(), 3, "{}", missing.text());
     assert_eq!(fs::read_to_string(&recorded).unwrap(), LINES);

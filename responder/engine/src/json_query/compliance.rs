@@ -27,10 +27,9 @@ const SUITE: &str = include_str!("../../tests/data/jsonpath/compliance_test_suit
 /// Why a case fails; `None` when it holds.
 fn fails(case: &Case) -> Option<String> {
     let query = match (Query::parse(&case.selector), case.invalid_selector) {
-        (Err(QueryError::Syntax(_)), true) => return None,
+        (Err(_), true) => return None,
         (Ok(_), true) => return Some("was accepted".to_owned()),
         (Err(why), false) => return Some(why.to_string()),
-        (Err(QueryError::TooLarge), true) => return None,
         (Ok(query), false) => query,
     };
     let found: Vec<Value> = query.values(&case.document).into_iter().cloned().collect();
