@@ -75,9 +75,7 @@ pub fn rrpair_json(data: &[u8]) {
 
 fn ask(pair: &RrPair) {
     let Some(request) = pair.request.clone() else { return };
-    let config =
-        TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap_or_else(|_| unreachable!());
-    let (compiled, _) = compile(vec![pair.clone()], &Template::default(), &config, Serve::All);
+    let (compiled, _) = compile(vec![pair.clone()], &Template::default(), &STANDARD, Serve::All);
     let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
     let mut headers = http::HeaderMap::new();
     for Header { name, value } in &request.headers {
@@ -136,9 +134,7 @@ pub fn template(data: &[u8]) {
     let _ = (template.required(), template.required_secrets());
     let pair = pair(body.get(1..).unwrap_or_default());
     let _ = preview(&template, &pair, NOW);
-    let config =
-        TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap_or_else(|_| unreachable!());
-    let (compiled, _) = compile(vec![pair], &template, &config, Serve::All);
+    let (compiled, _) = compile(vec![pair], &template, &STANDARD, Serve::All);
     drop(compiled);
 }
 
