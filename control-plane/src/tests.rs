@@ -1,6 +1,7 @@
 //! The services through a real server on a free port.
 
 mod documents;
+mod inspect;
 mod lineage;
 mod replays;
 mod snapshots;

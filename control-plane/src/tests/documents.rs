@@ -66,7 +66,7 @@ async fn a_broken_template_is_refused_with_every_finding() {
             .iter()
             .find(|v| v.field.starts_with(path))
             .unwrap_or_else(|| panic!("{path}: {violations:?}"));
-        assert!(found.description.contains("jwt_resign"), "{found:?}");
+        assert!(found.description.contains("re-signing jwts is required"), "{found:?}");
     }
     assert_refused(
         server.transforms().create_transform(create("{", "t")).await,
