@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use countersign_engine::dlp::{StoredTreatment, Treatment};
 use countersign_engine::jwt::key::SecretRef;
 use countersign_engine::snapshot::{
     RrPair, Serve,
@@ -28,6 +29,8 @@ pub(crate) const SCHEMA: u32 = 1;
 pub struct Manifest {
     /// The chunks in endpoint order, each with the number of its pairs.
     pub chunks: Vec<(Digest, u64)>,
+    /// What was done to the recording before it was stored.
+    pub treatment: Option<StoredTreatment>,
 }
 
 impl Manifest {
@@ -97,6 +100,16 @@ pub(crate) async fn manifest(
 ) -> Result<Manifest, ContentError> {
     wire::decode_manifest(blob(blobs, digest).await?)
         .map_err(|source| ContentError::Malformed { digest, source })
+}
+
+/// What live requests go through before they are matched with the snapshot of this manifest.
+pub(crate) async fn treatment(
+    blobs: &dyn BlobStore,
+    digest: Digest,
+) -> Result<Treatment, ContentError> {
+    let stored = manifest(blobs, digest).await?.treatment.unwrap_or_default();
+    let source = WireError::Range { what: "manifest.treatment" };
+    stored.open().ok_or(ContentError::Malformed { digest, source })
 }
 
 /// The pairs of one chunk.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_engine::{
-    compile::compile,
+    compile::compile_treated,
     diagnostic::{Diagnostic, Diagnostics},
     snapshot::{RrPair, Serve, digest::Digest},
     test_config::TestConfig,
@@ -56,6 +56,7 @@ pub(crate) async fn compiles(
     serve: Serve,
 ) -> Result<Vec<Diagnostic>, ContentError> {
     let config = Arc::new(config);
+    let treatment = content::treatment(blobs, manifest).await?;
     let mut chunks = content::manifest(blobs, manifest).await?.chunks.into_iter().peekable();
     let mut found = Diagnostics::default();
     let mut pairs: Vec<RrPair> = Vec::new();
@@ -68,7 +69,10 @@ pub(crate) async fn compiles(
         if last || pairs.len() >= TOGETHER {
             let (pairs, template, config) =
                 (std::mem::take(&mut pairs), Arc::clone(template), Arc::clone(&config));
-            let compiled = store::blocking(move || compile(pairs, &template, &config, serve).1);
+            let treatment = treatment.clone();
+            let compiled = store::blocking(move || {
+                compile_treated(pairs, &template, &config, serve, treatment).1
+            });
             for finding in compiled.await?.into_vec() {
                 if !found.as_slice().contains(&finding) {
                     found.push(finding);

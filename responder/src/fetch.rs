@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use countersign_engine::snapshot::{Serve, digest::Digest, wire};
+use countersign_engine::{
+    dlp::StoredTreatment,
+    snapshot::{Serve, digest::Digest, wire},
+};
 use countersign_proto::{
     discovery::v1::{ReadChunksRequest, chunk_service_client::ChunkServiceClient},
     snapshot::v1::{Bundle, Manifest},
@@ -94,6 +97,8 @@ pub(crate) struct Fetched {
     pub(crate) chunks: Vec<Bytes>,
     /// How many pairs they hold, as the manifest has it.
     pub(crate) pairs: u64,
+    /// What was done to the recording, and so to live requests.
+    pub(crate) treatment: StoredTreatment,
     /// The transform template, JSON text.
     pub(crate) transform: Option<Bytes>,
     /// The test config, JSON text.
@@ -162,7 +167,8 @@ impl Blobs {
         let serve = wire::decode_serve(bundle.serve());
         rest.extend([digest, manifest_digest]);
         let pairs = manifest.pairs;
-        Ok(Fetched { chunks, pairs, transform, test_config, serve, blobs: rest.into() })
+        let treatment = manifest.treatment.map(wire::decode_treatment).unwrap_or_default();
+        Ok(Fetched { chunks, pairs, treatment, transform, test_config, serve, blobs: rest.into() })
     }
 
     /// Forgets all blobs but these.

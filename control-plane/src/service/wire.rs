@@ -6,8 +6,8 @@ use countersign_engine::{
     snapshot::{
         digest::Digest,
         wire::{
-            WireError, decode_digest, encode_diagnostic, encode_digest, encode_secret_ref,
-            encode_serve, nanos, timestamp,
+            WireError, decode_digest, decode_treatment, encode_diagnostic, encode_digest,
+            encode_secret_ref, encode_serve, encode_treatment, nanos, timestamp,
         },
     },
 };
@@ -61,7 +61,13 @@ pub(crate) fn encode_manifest(manifest: &Manifest) -> Bytes {
         digest: Some(encode_digest(digest)),
         pairs: *pairs,
     });
-    proto::Manifest { chunks: chunks.collect(), pairs: manifest.pairs() }.encode_to_vec().into()
+    proto::Manifest {
+        chunks: chunks.collect(),
+        pairs: manifest.pairs(),
+        treatment: manifest.treatment.as_ref().map(encode_treatment),
+    }
+    .encode_to_vec()
+    .into()
 }
 
 /// Decodes a manifest.
@@ -69,7 +75,10 @@ pub(crate) fn decode_manifest(bytes: Bytes) -> Result<Manifest, WireError> {
     let manifest: proto::Manifest = decode("manifest", bytes)?;
     let chunks =
         manifest.chunks.iter().map(|chunk| Ok((required(chunk.digest.as_ref())?, chunk.pairs)));
-    Ok(Manifest { chunks: chunks.collect::<Result<_, WireError>>()? })
+    Ok(Manifest {
+        chunks: chunks.collect::<Result<_, WireError>>()?,
+        treatment: manifest.treatment.map(decode_treatment),
+    })
 }
 
 /// Encodes a bundle.
@@ -135,6 +144,7 @@ pub(crate) fn encode_report(report: &Report) -> ImportReport {
         skipped: report.skipped,
         refused: report.refused,
         findings: encode_diagnostics(&report.findings),
+        redaction: None,
     }
 }
 
@@ -187,14 +197,21 @@ fn required(digest: Option<&common::Digest>) -> Result<Digest, WireError> {
 
 #[cfg(test)]
 mod tests {
-    use countersign_engine::{jwt::key::SecretRef, snapshot::Serve};
+    use countersign_engine::{dlp::StoredTreatment, jwt::key::SecretRef, snapshot::Serve};
 
     use super::*;
 
     #[test]
     fn manifests_bundles_and_assignments_come_back() {
         let digest = |text: &str| Digest::of(text.as_bytes());
-        let manifest = Manifest { chunks: vec![(digest("a"), 3), (digest("b"), 4)] };
+        let manifest = Manifest {
+            chunks: vec![(digest("a"), 3), (digest("b"), 4)],
+            treatment: Some(StoredTreatment {
+                config: Bytes::from_static(b"{}"),
+                key: Bytes::from_static(b"k"),
+                stripped: true,
+            }),
+        };
         assert_eq!(decode_manifest(encode_manifest(&manifest)).unwrap(), manifest);
         let bundle = Bundle {
             manifest: digest("m"),

@@ -31,7 +31,7 @@ use crate::request::Parts;
 pub use config::DlpConfig;
 pub use mark::RedactionKey;
 pub use report::{Report, RuleReport, Tally};
-pub use treatment::Treatment;
+pub use treatment::{StoredTreatment, Treatment};
 use value::Pass;
 
 /// Redacts under a config, with a key.

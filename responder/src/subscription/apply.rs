@@ -7,7 +7,7 @@ use std::{
 };
 
 use countersign_engine::{
-    compile::{CompiledSnapshot, compile},
+    compile::{CompiledSnapshot, compile_treated},
     diagnostic::{Diagnostic, Diagnostics, has_errors},
     snapshot::{digest::Digest, wire},
     test_config::TestConfig,
@@ -195,7 +195,12 @@ fn build(fetched: Fetched, allowed: &Allowed) -> Result<CompiledSnapshot, Vec<Di
     let config = TestConfig::parse(
         fetched.test_config.as_deref().unwrap_or(TestConfig::STANDARD.as_bytes()),
     )?;
-    let (mut compiled, found) = compile(pairs, &template, &config, fetched.serve);
+    let treatment = fetched.treatment.open().ok_or_else(|| {
+        let message = "what was done to the recording cannot be done to requests";
+        vec![Diagnostic::error("bundle_malformed", "", message)]
+    })?;
+    let (mut compiled, found) =
+        compile_treated(pairs, &template, &config, fetched.serve, treatment);
     compiled.note(diagnostics.as_slice());
     diagnostics.extend(found.into_vec());
     if has_errors(diagnostics.as_slice()) { Err(diagnostics.into_vec()) } else { Ok(compiled) }

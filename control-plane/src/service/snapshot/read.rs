@@ -169,7 +169,7 @@ mod tests {
             let bytes = Chunk { pairs }.encode_to_vec().into();
             chunks.push((put_blob(blobs, bytes).await.unwrap(), count));
         }
-        put_blob(blobs, wire::encode_manifest(&Manifest { chunks })).await.unwrap()
+        put_blob(blobs, wire::encode_manifest(&Manifest { chunks, treatment: None })).await.unwrap()
     }
 
     #[tokio::test]

@@ -1,7 +1,11 @@
 //! What was done to a recording when it was imported, and so to live requests before they are matched.
 
+use std::fmt;
+
+use bytes::Bytes;
+
 use super::{DlpConfig, RedactionKey, Redactor, strip};
-use crate::{diagnostic::has_errors, request::Parts};
+use crate::request::Parts;
 
 /// What live requests go through before they are matched, so that they look like what was stored.
 #[derive(Debug, Clone, Default)]
@@ -10,24 +14,47 @@ pub struct Treatment {
     stripped: bool,
 }
 
+/// What is stored of a treatment.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct StoredTreatment {
+    /// The text of the DLP config; empty when requests were not redacted.
+    pub config: Bytes,
+    /// The key of its marks.
+    pub key: Bytes,
+    /// Tokens lost their JWS signatures.
+    pub stripped: bool,
+}
+
+/// The key is not shown.
+impl fmt::Debug for StoredTreatment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredTreatment")
+            .field("config", &self.config)
+            .field("stripped", &self.stripped)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoredTreatment {
+    /// Makes it ready; `None` when config or key are unsound.
+    #[must_use]
+    pub fn open(&self) -> Option<Treatment> {
+        if self.config.is_empty() {
+            return Some(Treatment::new(None, self.stripped));
+        }
+        let (config, found) = DlpConfig::parse(&self.config);
+        let key = RedactionKey::new(self.key.as_ref().try_into().ok()?);
+        (!found.has_errors())
+            .then(|| Treatment::new(Some(Redactor::new(config, key)), self.stripped))
+    }
+}
+
 impl Treatment {
     /// Of a recording that was redacted, or whose tokens lost their signatures, or both.
     #[must_use]
     pub fn new(redactor: Option<Redactor>, stripped: bool) -> Self {
         let redactor = redactor.filter(|redactor| redactor.config().changes_requests());
         Self { redactor, stripped }
-    }
-
-    /// What is stored of it: the text of a config and a key; `None` when they are unsound.
-    #[must_use]
-    pub fn stored(config: &[u8], key: &[u8], stripped: bool) -> Option<Self> {
-        if config.is_empty() {
-            return Some(Self::new(None, stripped));
-        }
-        let (config, found) = DlpConfig::parse(config);
-        let key = RedactionKey::new(key.try_into().ok()?);
-        (!has_errors(found.as_slice()))
-            .then(|| Self::new(Some(Redactor::new(config, key)), stripped))
     }
 
     /// Whether requests are matched as they come.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Severity},
+    dlp::StoredTreatment,
     jwt::key::SecretRef,
 };
 
@@ -195,6 +196,26 @@ pub fn decode_digest(digest: &common::Digest) -> Result<Digest, WireError> {
     let hash = <[u8; 32]>::try_from(&digest.hash[..])
         .map_err(|_| WireError::Range { what: "digest.hash" })?;
     Ok(Digest::from_parts(hash, digest.size_bytes))
+}
+
+/// Encodes what was done to a recording.
+#[must_use]
+pub fn encode_treatment(treatment: &StoredTreatment) -> proto::Treatment {
+    proto::Treatment {
+        dlp_config: treatment.config.clone(),
+        redaction_key: treatment.key.clone(),
+        signatures_stripped: treatment.stripped,
+    }
+}
+
+/// Decodes what was done to a recording.
+#[must_use]
+pub fn decode_treatment(treatment: proto::Treatment) -> StoredTreatment {
+    StoredTreatment {
+        config: treatment.dlp_config,
+        key: treatment.redaction_key,
+        stripped: treatment.signatures_stripped,
+    }
 }
 
 /// Encodes a finding.

@@ -61,18 +61,25 @@ fn a_client_that_knows_nothing_of_it_gets_its_answer() {
     assert!(hits(stored.clone(), treatment(), &query));
     assert!(!hits(stored.clone(), treatment(), &other), "another password is another request");
     assert!(!hits(stored.clone(), Treatment::default(), &query), "it takes the treatment");
-    let bytes = DlpConfig::built_in_json("standard").unwrap().as_bytes();
-    let restored = Treatment::stored(bytes, redactor.key().bytes(), true).unwrap();
+    let restored = StoredTreatment {
+        config: DlpConfig::built_in_json("standard").unwrap().into(),
+        key: Bytes::copy_from_slice(redactor.key().bytes()),
+        stripped: true,
+    };
+    assert!(!format!("{restored:?}").contains("key"));
+    let restored = restored.open().unwrap();
     assert!(hits(stored, restored, &query));
     assert!(hits(recorded(), Treatment::new(None, true), &query), "only some tokens were stripped");
 }
 
 #[test]
 fn what_is_stored_is_checked() {
-    assert!(Treatment::stored(b"", b"", false).unwrap().is_empty());
-    assert!(!Treatment::stored(b"", b"", true).unwrap().is_empty());
-    assert!(Treatment::stored(b"{", &[0; 32], false).is_none());
-    assert!(Treatment::stored(br#"{"keys":["a"]}"#, &[0; 31], false).is_none());
-    let responses = Treatment::stored(br#"{"keys":["a"],"requests":false}"#, &[0; 32], false);
-    assert!(responses.unwrap().is_empty());
+    let open = |config: &'static str, key: &'static [u8], stripped| {
+        StoredTreatment { config: config.into(), key: key.into(), stripped }.open()
+    };
+    assert!(open("", b"", false).unwrap().is_empty());
+    assert!(!open("", b"", true).unwrap().is_empty());
+    assert!(open("{", &[0; 32], false).is_none());
+    assert!(open(r#"{"keys":["a"]}"#, &[0; 31], false).is_none());
+    assert!(open(r#"{"keys":["a"],"requests":false}"#, &[0; 32], false).unwrap().is_empty());
 }
