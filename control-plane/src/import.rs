@@ -7,13 +7,15 @@ mod order;
 mod pipeline;
 pub mod sort;
 pub mod staging;
+pub mod treat;
 pub mod uploads;
 
-use std::sync::Arc;
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 use countersign_engine::{
     diagnostic::{Diagnostic, Diagnostics},
-    snapshot::chunk::{Chunk, Cutter},
+    dlp::{StoredTreatment, strip::Stripper},
+    snapshot::chunk::{self, Chunk, Cutter},
     transform::PairFilter,
 };
 
@@ -22,6 +24,7 @@ use self::{
     pipeline::{Halves, Outcome, Outcomes},
     sort::{Scratch, Sorter},
     staging::Pieces,
+    treat::{Redaction, Treating, Worker},
 };
 use crate::store::StoreError;
 
@@ -38,6 +41,8 @@ pub struct Report {
     pub refused: u64,
     /// Why.
     pub findings: Vec<Diagnostic>,
+    /// What was taken out, if that was asked for.
+    pub redaction: Option<Redaction>,
 }
 
 /// How far an import has come.
@@ -73,6 +78,8 @@ impl From<Full> for ImportError {
 pub struct Pairs {
     sorter: Sorter,
     ordinals: Ordinals,
+    stripper: Stripper,
+    treatment: Option<StoredTreatment>,
 }
 
 /// What is wanted of an upload.
@@ -82,6 +89,15 @@ pub struct Wanted {
     pub keep: bool,
     /// Only the pairs that it selects.
     pub filter: Option<PairFilter>,
+    /// What is taken out of them.
+    pub treating: Treating,
+}
+
+impl Wanted {
+    /// What one thread needs; each has its own, because a regular expression that is shared is waited for.
+    fn worker(&self) -> Worker {
+        self.treating.worker(self.filter.clone())
+    }
 }
 
 /// Reads an upload.
@@ -96,7 +112,7 @@ pub fn read(
 ) -> Result<(Pairs, Report), ImportError> {
     let mut at = Progress { bytes_total: pieces.bytes_total(), ..Progress::default() };
     let mut reading = Reading::new(scratch, wanted);
-    pipeline::run(pieces, wanted.filter.as_ref(), |outcomes| {
+    let worker = pipeline::run(pieces, wanted, |outcomes| {
         at.bytes_done = outcomes.bytes_done;
         reading.take(outcomes)?;
         at.pairs = reading.report.imported;
@@ -109,25 +125,56 @@ pub fn read(
         pairs: reading.report.imported,
         bytes_total: at.bytes_total,
     });
-    Ok(reading.finish())
+    Ok(reading.finish(worker, &wanted.treating))
 }
 
 impl Pairs {
-    /// Cuts the pairs into chunks and hands each to `put`.
+    /// What was and will be done to the pairs, for whoever serves them.
+    #[must_use]
+    pub fn treatment(&self) -> Option<&StoredTreatment> {
+        self.treatment.as_ref()
+    }
+
+    /// Cuts the pairs into chunks and hands each to `put`. Returns how many JWS signatures were taken out.
     ///
     /// # Errors
     /// When spilled pairs cannot be read back, and the first error of `put`.
     pub fn cut(
         self,
         mut put: impl FnMut(Chunk) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let Self { sorter, ordinals } = self;
+    ) -> Result<u64, StoreError> {
+        let Self { sorter, ordinals, stripper, .. } = self;
         let mut cutter = Cutter::default();
+        let mut signatures = 0;
         sorter.drain(|key, pair| {
             let Some(ordinal) = ordinals.of(key) else { return Ok(()) };
-            cutter.push(pair, ordinal).map_or(Ok(()), &mut put)
+            let pair = stripped(&stripper, pair, &mut signatures)?;
+            cutter.push(&pair, ordinal).map_or(Ok(()), &mut put)
         })?;
-        cutter.finish().map_or(Ok(()), put)
+        cutter.finish().map_or(Ok(()), put)?;
+        Ok(signatures)
+    }
+}
+
+/// An encoded pair without the signatures that are to go.
+fn stripped<'p>(
+    stripper: &Stripper,
+    pair: &'p [u8],
+    signatures: &mut u64,
+) -> Result<Cow<'p, [u8]>, StoreError> {
+    if stripper.is_empty() {
+        return Ok(Cow::Borrowed(pair));
+    }
+    let mut read = chunk::decode(pair).map_err(|_| StoreError::Damaged {
+        path: PathBuf::new(),
+        what: "a sorted pair cannot be read back".to_owned(),
+    })?;
+    match stripper.strip(&mut read) {
+        0 => Ok(Cow::Borrowed(pair)),
+        count => {
+            *signatures += count;
+            Ok(Cow::Owned(chunk::encode(read).pair))
+        }
     }
 }
 
@@ -152,7 +199,7 @@ impl Reading {
             filtered: 0,
             report: Report::default(),
             findings: Diagnostics::default(),
-            halves: Halves::new(wanted.filter.clone()),
+            halves: Halves::new(wanted.worker()),
         }
     }
 
@@ -172,7 +219,7 @@ impl Reading {
 
     /// Says what of the last file was still to be joined.
     fn settle(&mut self) -> Result<(), ImportError> {
-        for (path, outcome) in std::mem::take(&mut self.halves).finish() {
+        for (path, outcome) in self.halves.settle() {
             self.count(&path, outcome)?;
         }
         Ok(())
@@ -207,7 +254,11 @@ impl Reading {
         Ok(())
     }
 
-    fn finish(mut self) -> (Pairs, Report) {
+    fn finish(mut self, mut worker: Worker, treating: &Treating) -> (Pairs, Report) {
+        worker.merge(self.halves.into_worker());
+        let treated = worker.finish(treating);
+        self.findings.extend(treated.findings);
+        self.report.redaction = treated.redaction;
         let (ordinals, left_out) = self.order.finish();
         for (path, Counts { pairs, inbound }) in left_out {
             // A derived file all of whose pairs are filtered out brought none.
@@ -223,7 +274,8 @@ impl Reading {
             self.findings.push(filtered(self.filtered));
         }
         self.report.findings = self.findings.into_vec();
-        (Pairs { sorter: self.sorter, ordinals }, self.report)
+        let (stripper, treatment) = (treated.stripper, treated.stored);
+        (Pairs { sorter: self.sorter, ordinals, stripper, treatment }, self.report)
     }
 }
 
@@ -281,7 +333,7 @@ mod tests {
     }
 
     fn kept() -> Wanted {
-        Wanted { keep: true, filter: None }
+        Wanted { keep: true, ..Wanted::default() }
     }
 
     fn chunks_of(files: &[(&str, Vec<u8>)], piece: usize, budget: usize) -> (Vec<Chunk>, Report) {
@@ -380,7 +432,7 @@ mod tests {
             [(r#"location IS "/3""#, 10), ("", 50), (r#"command IS "POST""#, 0)]
         {
             let filter = PairFilter::parse(query).0;
-            let wanted = Wanted { keep: true, filter };
+            let wanted = Wanted { keep: true, filter, ..Wanted::default() };
             let (chunks, report) = chunks_wanted(&files, 777, 1 << 20, &wanted);
             let kept: u64 = chunks.iter().map(|chunk| chunk.pairs).sum();
             assert_eq!(

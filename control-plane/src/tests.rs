@@ -150,6 +150,7 @@ impl Server {
             name: name.into(),
             upload_id: upload.into(),
             strict,
+            validate_only: false,
             ..CommitSnapshotRequest::default()
         };
         let mut events = self.snapshots().commit_snapshot(request).await?.into_inner();

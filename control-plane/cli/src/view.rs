@@ -2,8 +2,8 @@
 
 use countersign_proto::{
     control::v1::{
-        Replay, ReplayState, Responder, ResponderPhase, ResponderStatus, SecretStatus, Snapshot,
-        SnapshotState, TestConfig,
+        RedactionCount, RedactionReport, Replay, ReplayState, Responder, ResponderPhase,
+        ResponderStatus, SecretStatus, Snapshot, SnapshotState, TestConfig,
     },
     snapshot::v1::ServeDirection,
     transform::v1::Transform,
@@ -46,6 +46,7 @@ impl View for Snapshot {
                 "skipped": report.skipped,
                 "refused": report.refused,
                 "findings": findings(&report.findings),
+                "redaction": report.redaction.as_ref().map(redaction),
             })
         });
         json!({
@@ -63,6 +64,28 @@ impl View for Snapshot {
             "updateTime": time(self.update_time),
         })
     }
+}
+
+fn redaction(report: &RedactionReport) -> Value {
+    let count = |count: &RedactionCount| {
+        let places = count.places.iter();
+        json!({
+            "rule": count.rule,
+            "category": count.category,
+            "values": count.values,
+            "pairs": count.pairs,
+            "places": places.map(|at| json!({ "place": at.place, "values": at.values })).collect::<Vec<_>>(),
+            "elsewhere": count.elsewhere,
+        })
+    };
+    json!({
+        "dlpConfig": report.dlp_config,
+        "rules": report.rules.iter().map(count).collect::<Vec<_>>(),
+        "tokensLeft": report.tokens_left.as_ref().map(count),
+        "unread": report.unread.as_ref().map(count),
+        "changesRequests": report.changes_requests,
+        "signaturesStripped": report.signatures_stripped,
+    })
 }
 
 impl View for Transform {

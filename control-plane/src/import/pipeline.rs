@@ -20,10 +20,9 @@ use countersign_engine::{
         Direction, RrPair,
         chunk::{self, Encoded},
     },
-    transform::PairFilter,
 };
 
-use super::staging::Pieces;
+use super::{Wanted, staging::Pieces, treat::Worker};
 use crate::store::StoreError;
 
 /// A batch is closed at this size.
@@ -90,28 +89,34 @@ enum Item {
 /// The first error of `take`, or why the upload cannot be read to its end.
 pub(super) fn run<E: From<StoreError>>(
     pieces: Pieces,
-    filter: Option<&PairFilter>,
+    wanted: &Wanted,
     mut take: impl FnMut(Outcomes) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<Worker, E> {
     let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_WORKERS);
     thread::scope(|scope| {
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let (mut inputs, mut outputs, mut running) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..workers {
             let (input, batches) = sync_channel(QUEUE);
             let (outcomes, output) = sync_channel(QUEUE);
             inputs.push(input);
             outputs.push(output);
-            // Each worker has its own, because a regular expression that is shared is waited for.
-            let filter = filter.cloned();
-            scope.spawn(move || work(&batches, &outcomes, filter.as_ref()));
+            let worker = wanted.worker();
+            running.push(scope.spawn(move || work(&batches, &outcomes, worker)));
         }
         let feeder = scope.spawn(move || feed(pieces, inputs));
         collect(outputs, &mut take)?;
-        match feeder.join() {
-            Ok(fed) => Ok(fed?),
-            Err(panic) => std::panic::resume_unwind(panic),
+        join(feeder)?;
+        let mut done = wanted.worker();
+        for worker in running {
+            done.merge(join(worker));
         }
+        Ok(done)
     })
+}
+
+/// The result of a thread, or its panic.
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Takes the outcomes in turn. When it returns, the channels close, which ends the other threads.
@@ -131,9 +136,10 @@ fn collect<E>(
     Ok(())
 }
 
-fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>, filter: Option<&PairFilter>) {
+/// Reads batches until there are no more, or nobody takes what comes of them.
+fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>, mut worker: Worker) -> Worker {
     for Batch { path, items, bytes_done } in batches {
-        let mut read = Read { filter, outcomes: Vec::with_capacity(items.len()) };
+        let mut read = Read { outcomes: Vec::with_capacity(items.len()), worker: &mut worker };
         for item in items {
             match item {
                 Item::Entry(entry) => entry.read(&mut read),
@@ -143,21 +149,21 @@ fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>, filter: Opti
         }
         let Read { outcomes: read, .. } = read;
         if outcomes.send(Outcomes { path, outcomes: read, bytes_done }).is_err() {
-            return;
+            break;
         }
     }
+    worker
 }
 
 /// What comes of entries.
-#[derive(Debug, Default)]
-struct Read<'f> {
-    filter: Option<&'f PairFilter>,
+struct Read<'w> {
     outcomes: Vec<Outcome>,
+    worker: &'w mut Worker,
 }
 
 impl Sink for Read<'_> {
-    fn pair(&mut self, pair: RrPair) {
-        if self.filter.is_some_and(|filter| !filter.selects(&pair)) {
+    fn pair(&mut self, mut pair: RrPair) {
+        if !self.worker.pair(&mut pair) {
             self.outcomes.push(Outcome::Filtered);
             return;
         }
@@ -183,45 +189,49 @@ impl Sink for Read<'_> {
 }
 
 /// Brings halves together in the order in which they come, so that it is always the same pairs that wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Halves {
     joiner: Joiner,
-    filter: Option<PairFilter>,
+    worker: Worker,
 }
 
 impl Halves {
-    /// Halves whose pairs have to pass a filter.
-    pub(super) fn new(filter: Option<PairFilter>) -> Self {
-        Self { joiner: Joiner::default(), filter }
+    pub(super) fn new(worker: Worker) -> Self {
+        Self { joiner: Joiner::default(), worker }
     }
 
     /// Takes a half out of the file at `path`; returns what came of it, by file.
     pub(super) fn join(&mut self, half: Half, path: &Arc<str>) -> Vec<(Arc<str>, Outcome)> {
-        let filter = self.filter.as_ref();
-        let mut joined = Joined { path: Arc::clone(path), filter, outcomes: Vec::new() };
+        let worker = &mut self.worker;
+        let mut joined = Joined { path: Arc::clone(path), outcomes: Vec::new(), worker };
         self.joiner.join(half, &mut joined);
         joined.outcomes
     }
 
     /// Reports what waits in vain.
-    pub(super) fn finish(self) -> Vec<(Arc<str>, Outcome)> {
-        let filter = self.filter.as_ref();
-        let mut joined = Joined { path: "".into(), filter, outcomes: Vec::new() };
-        self.joiner.finish(&mut joined);
+    pub(super) fn settle(&mut self) -> Vec<(Arc<str>, Outcome)> {
+        let worker = &mut self.worker;
+        let mut joined = Joined { path: "".into(), outcomes: Vec::new(), worker };
+        std::mem::take(&mut self.joiner).finish(&mut joined);
         joined.outcomes
+    }
+
+    /// Its part of the work.
+    pub(super) fn into_worker(self) -> Worker {
+        self.worker
     }
 }
 
 /// What comes of joining.
-struct Joined<'f> {
+struct Joined<'w> {
     path: Arc<str>,
-    filter: Option<&'f PairFilter>,
     outcomes: Vec<(Arc<str>, Outcome)>,
+    worker: &'w mut Worker,
 }
 
 impl Joined<'_> {
     fn take(&mut self, read: impl FnOnce(&mut Read<'_>)) {
-        let mut one = Read { filter: self.filter, outcomes: Vec::new() };
+        let mut one = Read { outcomes: Vec::new(), worker: self.worker };
         read(&mut one);
         self.outcomes.extend(one.outcomes.into_iter().map(|told| (Arc::clone(&self.path), told)));
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use countersign_engine::{
     diagnostic::Diagnostic,
+    dlp::RuleReport,
     snapshot::{
         digest::Digest,
         wire::{
@@ -12,7 +13,10 @@ use countersign_engine::{
     },
 };
 use countersign_proto::{
-    control::v1::{ImportReport, ResponderPhase, ResponderStatus, Snapshot},
+    control::v1::{
+        ImportReport, RedactionCount, RedactionPlace, RedactionReport, ResponderPhase,
+        ResponderStatus, Snapshot,
+    },
     discovery::v1 as discovery,
     snapshot::v1 as proto,
     r#type::v1 as common,
@@ -22,7 +26,7 @@ use prost::Message;
 use crate::{
     content::{Bundle, Manifest, SCHEMA},
     fleet::{Outcome, Phase},
-    import::Report,
+    import::{Report, treat::Redaction},
     publish::Assignment,
 };
 
@@ -144,7 +148,32 @@ pub(crate) fn encode_report(report: &Report) -> ImportReport {
         skipped: report.skipped,
         refused: report.refused,
         findings: encode_diagnostics(&report.findings),
-        redaction: None,
+        redaction: report.redaction.as_ref().map(encode_redaction),
+    }
+}
+
+fn encode_redaction(redaction: &Redaction) -> RedactionReport {
+    RedactionReport {
+        dlp_config: redaction.config.clone(),
+        rules: redaction.report.rules.iter().map(encode_count).collect(),
+        tokens_left: redaction.report.tokens_left.as_ref().map(encode_count),
+        unread: redaction.report.unread.as_ref().map(encode_count),
+        changes_requests: redaction.changes_requests,
+        signatures_stripped: redaction.signatures,
+    }
+}
+
+fn encode_count(count: &RuleReport) -> RedactionCount {
+    let places = count.places.iter();
+    RedactionCount {
+        rule: count.rule.clone(),
+        category: count.category.clone(),
+        values: count.values,
+        pairs: count.pairs,
+        places: places
+            .map(|(place, values)| RedactionPlace { place: place.clone(), values: *values })
+            .collect(),
+        elsewhere: count.elsewhere,
     }
 }
 

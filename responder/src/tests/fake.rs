@@ -83,8 +83,11 @@ impl ControlPlane {
             pair.ordinal = ordinal;
         }
         chunk::sort_by_endpoint(&mut pairs);
-        let mut manifest =
-            proto::Manifest { pairs: pairs.len().try_into().unwrap(), chunks: Vec::new() };
+        let mut manifest = proto::Manifest {
+            pairs: pairs.len().try_into().unwrap(),
+            chunks: Vec::new(),
+            ..proto::Manifest::default()
+        };
         chunk::cut(pairs, |chunk| {
             let digest = self.blob(chunk.bytes);
             manifest.chunks.push(proto::ChunkRef {

@@ -124,7 +124,7 @@ async fn only_what_is_missing_is_fetched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_that_hold_less_than_the_manifest_says_are_refused() {
     let (running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |_| {}).await;
-    let manifest = proto::Manifest { pairs: 1, chunks: Vec::new() };
+    let manifest = proto::Manifest { pairs: 1, chunks: Vec::new(), ..proto::Manifest::default() };
     let manifest = plane.blob(manifest.encode_to_vec());
     let bundle = proto::Bundle {
         snapshot_manifest: Some(wire::encode_digest(&manifest)),

@@ -5,7 +5,10 @@ mod export;
 mod import;
 mod tokens;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Subcommand};
 use countersign_proto::control::v1::{
@@ -13,10 +16,10 @@ use countersign_proto::control::v1::{
 };
 
 pub(crate) use export::ExportArgs;
-pub(crate) use import::{Import, report};
+pub(crate) use import::{Import, Without, report};
 pub(crate) use tokens::TokensArgs;
 
-use super::PAGE;
+use super::{PAGE, read_text};
 use crate::{
     connect::{Client, Collection},
     failure::Failure,
@@ -66,6 +69,8 @@ Examples:
   countersign snapshot import ./recording --strict           # all of it or nothing
   countersign snapshot import ./recording --validate-only    # only say what would be imported
   countersign snapshot import ./recording --filter '(command IS \"POST\")'
+  countersign snapshot import ./recording --dlp standard     # without passwords, card numbers, addresses
+  countersign snapshot import ./recording --transform login  # without signatures of what it re-signs
 
 A dropped connection is taken up again where it broke. Hidden directories and directories called
 `secrets` are left out. The template in the metadata of a snapshot (<id>.json beside or in its
@@ -91,6 +96,30 @@ pub(crate) struct ImportArgs {
     /// Keep only the pairs that this filter selects: a query, or filters as JSON; see docs/filters.md
     #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
     filter: String,
+
+    /// Redact before anything is stored: `standard`, `none`, or a file that says what; see docs/redaction.md
+    #[arg(long, value_name = "CONFIG")]
+    dlp: Option<String>,
+
+    /// Store no token with its JWS signature; tokens that are served as recorded are then invalid
+    #[arg(long)]
+    strip_signatures: bool,
+
+    /// Store the tokens that this transform re-signs without their JWS signatures
+    #[arg(long, value_name = "ID", conflicts_with = "strip_signatures")]
+    transform: Option<String>,
+}
+
+impl ImportArgs {
+    fn without(&self) -> Result<Without, Failure> {
+        let dlp = match self.dlp.as_deref() {
+            None => String::new(),
+            Some(name @ ("standard" | "none")) => name.to_owned(),
+            Some(file) => read_text(Path::new(file))?,
+        };
+        let (signatures, resigned_by) = (self.strip_signatures, self.transform.clone());
+        Ok(Without { dlp, signatures, resigned_by })
+    }
 }
 
 /// Runs a command.
@@ -122,6 +151,7 @@ pub(crate) async fn run(
 
 async fn import(args: ImportArgs, client: &Client, out: &Output) -> Result<(), Failure> {
     let derived = args.recordings.first().map(|first| recording::derive_id(first));
+    let without = args.without()?;
     let id = args.id.or(derived).unwrap_or_default();
     let import = Import {
         recordings: &args.recordings,
@@ -130,6 +160,7 @@ async fn import(args: ImportArgs, client: &Client, out: &Output) -> Result<(), F
         strict: args.strict,
         validate_only: args.validate_only,
         filter: args.filter,
+        without,
     };
     let snapshot = import.run(client, out).await?;
     report(&snapshot, out);

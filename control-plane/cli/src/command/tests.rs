@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{
     dev::session::{Changes, Inputs, Session},
     replay,
-    snapshot::{self, Import},
+    snapshot::{self, Import, Without},
     test_config, transform,
 };
 use crate::{
@@ -94,6 +94,7 @@ async fn import(
         strict: flags.0,
         validate_only: flags.1,
         filter: String::new(),
+        without: Without::default(),
     };
     Ok(import.run(client, &out()).await?.pair_count)
 }
@@ -135,6 +136,7 @@ async fn an_import_keeps_what_its_filter_selects() {
             strict: false,
             validate_only: false,
             filter: filter.into(),
+            without: Without::default(),
         };
         let recordings = [root.path().join("recording")];
         let wrong = Import { recordings: &recordings, ..import("direction IS \"UP\"") };

@@ -1,5 +1,7 @@
 //! `CommitSnapshot`: parse what was uploaded, store chunks, then the manifest, then the record that names it.
 
+mod treating;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -72,11 +74,21 @@ async fn commit(
             plane.get(Kind::Transform, &given.full).await?.name
         }
     };
+    let wanted = Wanted { treating: treating::of(plane, &name, &request).await?, ..wanted };
     let _permit = plane.heavy().await?;
     let told = Told::new(events.clone());
     let (pairs, mut report, told) = read(plane, &name, &request, wanted, told).await?;
     report.findings.splice(..0, remarks);
     judge(&request, &report)?;
+    let manifest = if request.validate_only {
+        None
+    } else {
+        let (manifest, signatures) = put(plane, pairs, told).await?;
+        if let Some(redaction) = &mut report.redaction {
+            redaction.signatures = signatures;
+        }
+        Some(manifest)
+    };
     let snapshot = Snapshot {
         pair_count: report.imported,
         in_count: report.inbound,
@@ -85,10 +97,7 @@ async fn commit(
         transform,
         ..draft
     };
-    if request.validate_only {
-        return Ok(with_record(snapshot, record));
-    }
-    let manifest = put(plane, pairs, told).await?;
+    let Some(manifest) = manifest else { return Ok(with_record(snapshot, record)) };
     let snapshot = Snapshot {
         state: SnapshotState::Ready.into(),
         manifest: Some(encode_digest(&manifest)),
@@ -102,12 +111,12 @@ async fn commit(
 fn wanted(request: &CommitSnapshotRequest) -> Result<(Wanted, Vec<Diagnostic>), Problem> {
     let keep = !request.validate_only;
     if request.filter.is_empty() {
-        return Ok((Wanted { keep, filter: None }, Vec::new()));
+        return Ok((Wanted { keep, ..Wanted::default() }, Vec::new()));
     }
     let (filter, found) = PairFilter::parse(&request.filter);
     let findings = found.into_vec();
     match filter {
-        Some(filter) => Ok((Wanted { keep, filter: Some(filter) }, findings)),
+        Some(filter) => Ok((Wanted { keep, filter: Some(filter), ..Wanted::default() }, findings)),
         None => Err(Problem::Document { what: "the filter", reason: "INVALID_FILTER", findings }),
     }
 }
@@ -188,20 +197,22 @@ fn judge(request: &CommitSnapshotRequest, report: &Report) -> Result<(), Problem
     Ok(())
 }
 
-/// Stores chunks, then the manifest, and returns the manifest's digest.
-async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<Digest, Problem> {
+/// Stores chunks, then the manifest. Returns the manifest's digest, and how many JWS signatures were left out.
+async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<(Digest, u64), Problem> {
     let blobs = Arc::clone(&plane.blobs);
     // Chunks are cut while others are synced; one batch waits in between.
     let (full, batches) = mpsc::channel::<Vec<(Digest, Bytes)>>(1);
     let cut = store::blocking(move || {
-        let (mut manifest, mut batch) = (Manifest::default(), Batch::default());
-        pairs.cut(|chunk| {
+        let treatment = pairs.treatment().cloned();
+        let mut manifest = Manifest { treatment, ..Manifest::default() };
+        let mut batch = Batch::default();
+        let signatures = pairs.cut(|chunk| {
             manifest.chunks.push((chunk.digest, chunk.pairs));
             told.stored(chunk.pairs);
             batch.add(chunk, &full)
         })?;
         batch.send(&full)?;
-        Ok::<_, StoreError>(manifest)
+        Ok::<_, StoreError>((manifest, signatures))
     });
     let write = async move {
         // Owned here, so that an error closes the channel, which ends the cutting.
@@ -214,8 +225,9 @@ async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<Digest, Prob
     let (cut, written) = tokio::join!(cut, write);
     // That nobody takes chunks any more is not the reason but its consequence.
     written?;
-    let bytes = wire::encode_manifest(&cut??);
-    Ok(put_blob(&*plane.blobs, bytes).await?)
+    let (manifest, signatures) = cut??;
+    let bytes = wire::encode_manifest(&manifest);
+    Ok((put_blob(&*plane.blobs, bytes).await?, signatures))
 }
 
 /// Chunks that are stored together.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
-    json::Path,
+    json::{self, Event, Kind, Path},
     transform::{Node, did_you_mean},
 };
 
@@ -116,10 +116,37 @@ impl DlpConfig {
         (config, found)
     }
 
-    /// What the config builds upon.
+    /// The text of a config with what it builds upon written out, so that it means the same to another version of us.
+    #[must_use]
+    pub fn written_out(json: &[u8]) -> Vec<u8> {
+        let mut depth = 0;
+        let mut named = false;
+        let mut edits = Vec::new();
+        let read = json::visit(json, &mut |event| match event {
+            Event::Open(_) => depth += 1,
+            Event::Close => depth -= 1,
+            Event::Name { name, .. } => {
+                named = depth == 1 && name.eq_ignore_ascii_case("extends");
+            }
+            Event::Scalar { kind: Kind::String, span } if named && depth == 1 => {
+                let name = json.get(span.clone()).and_then(|raw| serde_json::from_slice(raw).ok());
+                let base = name.and_then(|name: String| Self::built_in_json(&name));
+                edits.extend(base.map(|base| (span, base.as_bytes().to_vec())));
+            }
+            Event::Scalar { .. } | Event::Item(_) => {}
+        });
+        if read.is_err() { json.to_vec() } else { json::replace(json, &edits) }
+    }
+
+    /// What the config builds upon: a built-in one by name, or one that is written out.
     fn base(root: &Node, found: &mut Diagnostics) -> Self {
         let empty = Self { requests: true, ..Self::default() };
         let Some(name) = root.get("extends") else { return empty };
+        if name.is_object() {
+            let mut reader = Reader { config: empty, found };
+            reader.read(name);
+            return reader.config;
+        }
         match name.as_str().and_then(Self::built_in) {
             Some(base) => base,
             None => {
@@ -393,6 +420,18 @@ mod tests {
             config.tokens && config.reverse && !config.requests && config.ignore.contains("etag")
         );
         assert!(!config.changes_requests());
+    }
+
+    #[test]
+    fn a_config_can_be_written_out() {
+        let written = DlpConfig::written_out(
+            br#"{"id":"a","keys":[{"extends":"none","name":"x"}],"Extends":"standard"}"#,
+        );
+        let (config, found) = DlpConfig::parse(&written);
+        assert_eq!(found.as_slice(), []);
+        let (short, _) = DlpConfig::parse(br#"{"id":"a","extends":"standard","keys":["x"]}"#);
+        assert_eq!((config.id(), &config.rules), ("a", &short.rules));
+        assert_eq!(DlpConfig::written_out(b"{"), b"{");
     }
 
     #[test]

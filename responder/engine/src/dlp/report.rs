@@ -69,6 +69,20 @@ impl Tally {
         Self::default()
     }
 
+    /// Takes over what another one counted under the same config, in other pairs.
+    pub fn merge(&mut self, other: Self) {
+        self.on |= other.on;
+        if self.counts.is_empty() {
+            self.counts = other.counts;
+        } else {
+            for (count, other) in self.counts.iter_mut().zip(other.counts) {
+                count.merge(other);
+            }
+        }
+        self.tokens.merge(other.tokens);
+        self.unread.merge(other.unread);
+    }
+
     pub(super) fn is_on(&self) -> bool {
         self.on
     }
@@ -128,6 +142,21 @@ impl Count {
         }
     }
 
+    fn merge(&mut self, other: Self) {
+        self.values += other.values;
+        self.pairs += other.pairs;
+        self.elsewhere += other.elsewhere;
+        for (place, count) in other.places {
+            if let Some(known) = self.places.get_mut(&place) {
+                *known += count;
+            } else if self.places.len() < MAX_PLACES {
+                self.places.insert(place, count);
+            } else {
+                self.elsewhere += count;
+            }
+        }
+    }
+
     fn report(&self, rule: &str, category: &str) -> Option<RuleReport> {
         (self.values > 0).then(|| RuleReport {
             rule: rule.to_owned(),
@@ -161,5 +190,11 @@ mod tests {
         assert_eq!(row.places.iter().map(|place| place.1).sum::<u64>() + row.elsewhere, 200);
         assert!(row.places.iter().all(|place| place.0.len() <= MAX_PLACE));
         assert_eq!(Tally::off().report(&config), Report::default());
+        let mut both = Tally::new(&config);
+        both.merge(tally.clone());
+        both.merge(tally);
+        let merged = both.report(&config);
+        assert_eq!((merged.rules[0].values, merged.rules[0].pairs), (400, 200));
+        assert_eq!(merged.rules[0].places.len(), MAX_PLACES);
     }
 }

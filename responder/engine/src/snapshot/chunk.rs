@@ -49,6 +49,16 @@ pub fn encode(pair: RrPair) -> Encoded {
     Encoded { endpoint: key, pair }
 }
 
+/// Decodes a pair that was encoded; its ordinal is zero.
+///
+/// # Errors
+/// When the bytes are no pair.
+pub fn decode(pair: &[u8]) -> Result<RrPair, wire::WireError> {
+    let pair = proto::RrPair::decode(pair)
+        .map_err(|source| wire::WireError::Decode { what: "pair", source })?;
+    wire::decode_pair(pair)
+}
+
 /// Appends a part of a key such that keys compare as bytes like the lists of their parts compare.
 pub fn push_ordered(key: &mut Vec<u8>, part: &[u8]) {
     for &byte in part {

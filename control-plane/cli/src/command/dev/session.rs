@@ -18,7 +18,7 @@ use crate::{
     command::{
         read_text,
         replay::{self, wait_until_ready},
-        snapshot::{self, Import, report},
+        snapshot::{self, Import, Without, report},
         test_config, transform,
     },
     connect::{Client, Collection, id},
@@ -175,6 +175,10 @@ impl Session {
             strict: false,
             validate_only: false,
             filter: String::new(),
+            without: Without {
+                resigned_by: self.inputs.transform.as_ref().map(|_| self.own("transform")),
+                ..Without::default()
+            },
         };
         let snapshot = import.run(&self.client, out).await?;
         report(&snapshot, out);

@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use countersign_engine::transform::PairFilter;
 use countersign_proto::control::v1::{
-    CommitSnapshotRequest, CreateSnapshotRequest, Snapshot, SnapshotState,
-    commit_snapshot_response::Event,
+    CommitSnapshotRequest, CreateSnapshotRequest, RedactionCount, RedactionReport, Snapshot,
+    SnapshotState, commit_snapshot_response::Event,
 };
 use indicatif::{HumanCount, ProgressBar};
 use tonic::{Code, Status};
@@ -35,6 +35,19 @@ pub(crate) struct Import<'a> {
     pub(crate) validate_only: bool,
     /// Keeps only the pairs that it selects; empty keeps all.
     pub(crate) filter: String,
+    /// What is taken out before it is stored.
+    pub(crate) without: Without,
+}
+
+/// What is taken out of a recording before it is stored.
+#[derive(Debug, Default)]
+pub(crate) struct Without {
+    /// A built-in DLP config by name, or the text of one.
+    pub(crate) dlp: String,
+    /// The JWS signatures of all tokens.
+    pub(crate) signatures: bool,
+    /// The JWS signatures of the tokens that this transform re-signs; its id.
+    pub(crate) resigned_by: Option<String>,
 }
 
 impl Import<'_> {
@@ -130,6 +143,14 @@ impl Import<'_> {
             validate_only: self.validate_only,
             default_transform: transform,
             filter: self.choose_filter(embedded, out),
+            dlp_config: self.without.dlp.clone(),
+            strip_signatures: self.without.signatures,
+            transform: self
+                .without
+                .resigned_by
+                .as_ref()
+                .map(|id| client.name(Collection::Transforms, id))
+                .unwrap_or_default(),
         };
         self.commit(client, &upload, request, out).await
     }
@@ -246,4 +267,43 @@ pub(crate) fn report(snapshot: &Snapshot, out: &Output) {
             report.imported, report.skipped, report.refused
         ));
     }
+    if let Some(redaction) = &report.redaction {
+        for line in redaction_lines(redaction) {
+            out.note(&line);
+        }
+    }
+}
+
+/// So many places are named per rule.
+const PLACES: usize = 4;
+
+/// What was redacted, in lines: counts and places, for there are no values in it.
+fn redaction_lines(redaction: &RedactionReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !redaction.dlp_config.is_empty() {
+        let values: u64 = redaction.rules.iter().map(|rule| rule.values).sum();
+        lines.push(format!("redacted {values} values with `{}`", redaction.dlp_config));
+        lines
+            .extend(redaction.rules.iter().map(|rule| format!("  {}: {}", rule.rule, count(rule))));
+    }
+    if let Some(left) = &redaction.tokens_left {
+        lines.push(format!("tokens were left: {}", count(left)));
+    }
+    if let Some(unread) = &redaction.unread {
+        lines.push(format!("bodies were not looked into: {}", count(unread)));
+    }
+    if redaction.signatures_stripped > 0 {
+        lines.push(format!("left out {} JWS signatures", redaction.signatures_stripped));
+    }
+    lines
+}
+
+fn count(count: &RedactionCount) -> String {
+    let named = count.places.iter().take(PLACES);
+    let mut places: Vec<String> =
+        named.map(|place| format!("{} ({})", place.place, place.values)).collect();
+    if count.elsewhere > 0 || count.places.len() > PLACES {
+        places.push("…".to_owned());
+    }
+    format!("{} in {} pairs at {}", count.values, count.pairs, places.join(", "))
 }
