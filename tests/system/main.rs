@@ -13,6 +13,7 @@ mod layering;
 mod lineage;
 mod operations;
 mod recordings;
+mod redaction;
 mod sessions;
 mod stubs;
 mod tidy;
