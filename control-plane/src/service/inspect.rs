@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_engine::{
-    compile::compile,
+    compile::compile_treated,
     diagnostic::Diagnostic,
     explain::{Explanation, Outcome},
     formats::{FileReader, Sink},
@@ -115,9 +115,10 @@ impl Inspect {
         let headers = headers(&asked)?;
         let _turn = self.plane.heavy().await?;
         let pairs = content::pairs(&*self.plane.blobs, manifest).await?;
+        let treatment = content::treatment(&*self.plane.blobs, manifest).await?;
         let at = now();
         let (explanation, compiled) = store::blocking(move || {
-            let (compiled, found) = compile(pairs, &template, &config, serve);
+            let (compiled, found) = compile_treated(pairs, &template, &config, serve, treatment);
             let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
             let live = request::Request {
                 method: &asked.method,
