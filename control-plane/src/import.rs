@@ -169,13 +169,9 @@ fn stripped<'p>(
         path: PathBuf::new(),
         what: "a sorted pair cannot be read back".to_owned(),
     })?;
-    match stripper.strip(&mut read) {
-        0 => Ok(Cow::Borrowed(pair)),
-        count => {
-            *signatures += count;
-            Ok(Cow::Owned(chunk::encode(read).pair))
-        }
-    }
+    let stripped = stripper.strip(&mut read);
+    *signatures += stripped.signatures;
+    Ok(if stripped.changed { Cow::Owned(chunk::encode(read).pair) } else { Cow::Borrowed(pair) })
 }
 
 /// What was read so far.

@@ -29,6 +29,15 @@ pub struct Stripper {
     hidden: u64,
 }
 
+/// What was done to a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stripped {
+    /// How many signatures were taken out.
+    pub signatures: u64,
+    /// Anything is other than before; a recorder's list of tokens is emptied without being read.
+    pub changed: bool,
+}
+
 impl Stripper {
     /// Every token.
     #[must_use]
@@ -84,11 +93,12 @@ impl Stripper {
         self.hidden
     }
 
-    /// Strips a pair; returns how many signatures were taken out of it.
-    pub fn strip(&self, pair: &mut RrPair) -> u64 {
+    /// Strips a pair; returns what was done to it.
+    pub fn strip(&self, pair: &mut RrPair) -> Stripped {
         if self.is_empty() {
-            return 0;
+            return Stripped::default();
         }
+        let mut emptied = false;
         let mut count = 0;
         if let Some(request) = &mut pair.request {
             for text in [&mut request.path, &mut request.query] {
@@ -111,11 +121,12 @@ impl Stripper {
                 && let Some(new) = pair::emptied(pair.extra_json.as_bytes(), list)
                 && new != pair.extra_json.as_bytes()
             {
-                count += 1;
+                emptied = true;
                 pair.extra_json = String::from_utf8(new).unwrap_or_default();
             }
         }
-        count + self.text(&mut pair.extra_json)
+        count += self.text(&mut pair.extra_json);
+        Stripped { signatures: count, changed: emptied || count > 0 }
     }
 
     fn headers(&self, headers: &mut [Header]) -> u64 {
@@ -290,7 +301,7 @@ mod tests {
         assert_eq!((stripper.tokens(), stripper.hidden()), (1, 0));
         let mut used = everywhere(ISSUED);
         let before = shown(&used);
-        assert_eq!(stripper.strip(&mut used), 12);
+        assert_eq!(stripper.strip(&mut used), Stripped { signatures: 11, changed: true });
         assert!(
             before.contains("c2lnbmF0dXJl") && !shown(&used).contains("c2lnbmF0dXJl"),
             "{}",
@@ -304,9 +315,9 @@ mod tests {
         assert_eq!(used.signature["http:requestBodyHash"], body::sha256(&request.body));
         assert!(has_token(&used) && has_token(&issue()) && !has_token(&RrPair::default()));
         let mut answer = issue();
-        assert_eq!(stripper.strip(&mut answer), 1);
+        assert_eq!(stripper.strip(&mut answer).signatures, 1);
         assert!(String::from_utf8_lossy(&answer.response.body).contains(OTHER), "others stay");
-        assert_eq!(stripper.strip(&mut everywhere(OTHER)), 0);
+        assert_eq!(stripper.strip(&mut everywhere(OTHER)).signatures, 0);
         let resigned = Resigned::by(&json_path()).of(&answer);
         assert_eq!(resigned.len(), 1, "a stripped token is still re-signed");
     }
@@ -317,9 +328,9 @@ mod tests {
         stripper.observe(&issue());
         assert!(stripper.is_empty());
         let mut same = issue();
-        assert_eq!(stripper.strip(&mut same), 0);
+        assert_eq!(stripper.strip(&mut same).signatures, 0);
         assert_eq!(same, issue());
-        assert_eq!(Stripper::all().strip(&mut same), 2);
+        assert_eq!(Stripper::all().strip(&mut same).signatures, 2);
     }
 
     #[test]

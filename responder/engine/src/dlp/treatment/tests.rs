@@ -54,7 +54,7 @@ fn a_client_that_knows_nothing_of_it_gets_its_answer() {
         Redactor::new(DlpConfig::built_in("standard").unwrap(), RedactionKey::from_seed(b"t"));
     let mut stored = recorded();
     assert!(redactor.redact_pair(&mut stored, &mut Tally::off()));
-    assert_eq!(Stripper::all().strip(&mut stored), 1);
+    assert_eq!(Stripper::all().strip(&mut stored).signatures, 1);
     let again = TOKEN.replace("c2lnbmF0dXJl", "b3RoZXJzaWdu");
     let (query, other) = (format!("password=p&token={again}"), format!("password=q&token={again}"));
     let treatment = || Treatment::new(Some(redactor.clone()), true);
@@ -66,7 +66,7 @@ fn a_client_that_knows_nothing_of_it_gets_its_answer() {
         key: Bytes::copy_from_slice(redactor.key().bytes()),
         stripped: true,
     };
-    assert!(!format!("{restored:?}").contains("key"));
+    assert!(!format!("{restored:?}").contains(&format!("{:?}", restored.key)));
     let restored = restored.open().unwrap();
     assert!(hits(stored, restored, &query));
     assert!(hits(recorded(), Treatment::new(None, true), &query), "only some tokens were stripped");
