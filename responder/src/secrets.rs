@@ -263,6 +263,7 @@ impl State {
             problem: known.problem.clone(),
             generation: known.generation,
             text: known.text.clone(),
+            beside: Vec::new(),
         };
         KeyRing::new(
             self.generation,

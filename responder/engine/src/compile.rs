@@ -28,10 +28,11 @@ use crate::{
     snapshot::{HttpResponse, RrPair, Serve, stub::Stub},
     stub::Stubs,
     test_config::TestConfig,
+    token_world::TokenWorld,
     transform::{Captured, Chain, Nature, Scope, Side, Template, World, message::Reply},
 };
 
-pub(crate) use draft::{Fill, token_error, validity_now};
+pub(crate) use draft::{Fill, Follows, token_error, validity_now};
 pub(crate) use plan::{Plan, run_on_response};
 pub(crate) use tokens::Resigned;
 use ways::Ways;
@@ -49,6 +50,7 @@ pub struct CompiledSnapshot {
     pub(crate) world: Arc<World>,
     /// Answers may hold values that its chains learn to replace.
     pub(crate) learns: bool,
+    pub(crate) token_world: TokenWorld,
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -86,6 +88,8 @@ pub(crate) enum Way {
     Spliced { headers: Vec<(http::HeaderName, Spliced)>, plain_headers: HeaderMap, body: Spliced },
     /// By running the chains again.
     Dynamic { reply: Box<Reply>, chains: Vec<usize>, known: Vec<Known>, recorded_at: Option<i64> },
+    /// By taking the key set of this number from the token world.
+    KeySet(usize),
 }
 
 /// A token that chains which run per request are expected to meet.
@@ -132,6 +136,7 @@ impl CompiledSnapshot {
                 None => "recorded",
                 Some(Way::Spliced { .. }) => "slots",
                 Some(Way::Dynamic { .. }) => "per_request",
+                Some(Way::KeySet(_)) => "key_set",
             },
         })
     }
@@ -163,7 +168,7 @@ pub fn compile(
 pub fn compile_treated(
     mut pairs: Vec<RrPair>,
     template: &Template,
-    _config: &TestConfig,
+    config: &TestConfig,
     serve: Serve,
     treatment: Treatment,
 ) -> (CompiledSnapshot, Diagnostics) {
@@ -197,6 +202,7 @@ pub fn compile_treated(
         response_chains,
         world,
         learns: template.learns(),
+        token_world: TokenWorld::new(config.tokens().clone()),
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),
     };
@@ -205,6 +211,7 @@ pub fn compile_treated(
         compiled.add(&pair, &mut ways, &mut found);
     }
     compiled.stubs.seal();
+    TokenWorld::settle(&mut compiled, &mut found);
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
@@ -234,6 +241,7 @@ impl CompiledSnapshot {
         let signature = Signature::of(&parts, &scope.edits);
         let mut instance = self.prepare(pair, &recorded, ways, found);
         instance.captured.extend(scope.captured);
+        self.token_world.look(pair, &mut instance, self.instances.len());
         self.index.add(&signature, self.instances.len());
         self.instances.push(instance);
     }
@@ -245,7 +253,8 @@ impl CompiledSnapshot {
             found.push(Diagnostic::warning("stub_invalid", "", message).subject(name_of(pair)));
             return;
         }
-        let instance = self.prepare(pair, &Parts::of_recorded(pair), ways, found);
+        let mut instance = self.prepare(pair, &Parts::of_recorded(pair), ways, found);
+        self.token_world.look(pair, &mut instance, self.instances.len());
         self.instances.push(instance);
     }
 
@@ -338,7 +347,7 @@ pub(crate) fn served_headers(response: &HttpResponse) -> HeaderMap {
 }
 
 /// What findings call a pair.
-fn name_of(pair: &RrPair) -> String {
+pub(crate) fn name_of(pair: &RrPair) -> String {
     let what = pair.request.as_ref().map_or_else(
         || format!("{} {}", pair.command, pair.location),
         |r| format!("{} {}", r.method, r.path),

@@ -39,5 +39,6 @@ mod signature;
 pub mod snapshot;
 mod stub;
 pub mod test_config;
+pub mod token_world;
 pub mod transform;
 mod xml;

@@ -22,6 +22,7 @@ use crate::{
     near_miss::{self, NearMiss},
     request::{Parts, Request, host_key},
     signature::Signature,
+    token_world::{self, Published},
     transform::{Scope, Side},
 };
 use binder::Binder;
@@ -32,6 +33,7 @@ pub struct Serving {
     snapshot: Arc<CompiledSnapshot>,
     tokens: Vec<Token>,
     keys: Arc<KeyRing>,
+    published: Published,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -40,6 +42,8 @@ pub struct Serving {
 struct Token {
     /// `None` while its key is missing or cannot sign it.
     key: Option<Arc<SigningKey>>,
+    /// What a key set calls the key; `None` when none has it.
+    kid: Option<Arc<str>>,
     /// The token as signed in the second named beside it.
     signed: ArcSwapOption<(i64, Bytes)>,
 }
@@ -51,14 +55,21 @@ impl Serving {
     #[must_use]
     pub fn new(snapshot: Arc<CompiledSnapshot>, keys: &KeyRing) -> Self {
         let mut binder = Binder::new(keys);
+        let names_keys = snapshot.token_world.names_keys();
         let tokens = snapshot
             .slots
             .iter()
-            .map(|slot| Token { key: binder.key_for(slot), signed: ArcSwapOption::empty() })
+            .map(|slot| {
+                let key = binder.key_for(slot);
+                let kid = key.as_ref().filter(|_| names_keys).and_then(|key| binder.kid_of(key));
+                Token { key, kid, signed: ArcSwapOption::empty() }
+            })
             .collect();
         let mut diagnostics = snapshot.diagnostics().to_vec();
         diagnostics.extend(binder.finish(snapshot.required_secrets()));
-        Self { snapshot, tokens, keys: Arc::new(keys.clone()), diagnostics }
+        let (published, told) = token_world::publish(&snapshot.token_world, keys);
+        diagnostics.extend(told);
+        Self { snapshot, tokens, keys: Arc::new(keys.clone()), published, diagnostics }
     }
 
     /// The same snapshot with other keys; who comes next in a sequence stays as it is.
@@ -88,7 +99,9 @@ impl Serving {
     /// Answers a request. `now` is in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn answer(&self, request: &Request<'_>, now: i64) -> Answer {
-        let Some((instance, scope)) = self.find(request, now) else { return Answer::Miss };
+        let Some((instance, scope)) = self.find(request, now) else {
+            return self.well_known(request).map_or(Answer::Miss, Answer::Hit);
+        };
         let mut hit = self.current(instance, scope, now);
         if instance.folded && !accepts_gzip(request.headers) {
             unfold(&mut hit);
@@ -106,6 +119,28 @@ impl Serving {
         });
         let signature = signature.map_or_else(|| Signature::of(&live, &[]), |found| found.0);
         near_miss::nearest(&signature, &snapshot.index).with_stubs(&snapshot.stubs, request)
+    }
+
+    /// Whether tokens name their key as key sets do.
+    fn names_keys(&self) -> bool {
+        self.snapshot.token_world.names_keys()
+    }
+
+    /// A key set that was not recorded but is asked for where key sets lie.
+    fn well_known(&self, request: &Request<'_>) -> Option<Hit> {
+        let body = self.published.well_known.get(request.path)?;
+        if !matches!(request.method, "GET" | "HEAD") {
+            return None;
+        }
+        let json = HeaderValue::from_static("application/json");
+        Some(Hit {
+            status: 200,
+            headers: HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]),
+            body: body.clone(),
+            resigned: 0,
+            unsigned: 0,
+            delay: std::time::Duration::ZERO,
+        })
     }
 
     /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
@@ -170,6 +205,10 @@ impl Serving {
                         live::run(self, reply, chains, known, scope, now.div_euclid(NANOS));
                     self.settle(instance, scope, &mut hit);
                     return hit;
+                }
+                Way::KeySet(set) => {
+                    let body = self.published.sets.get(*set).cloned().flatten();
+                    Hit { body: body.unwrap_or_else(|| instance.body.clone()), ..recorded(0) }
                 }
                 Way::Spliced { headers, plain_headers, body } => {
                     match self.fill_all(headers, plain_headers, body, now.div_euclid(NANOS)) {
@@ -239,6 +278,10 @@ impl Serving {
     fn fill(&self, what: usize, second: i64, out: &mut Vec<u8>) -> Option<()> {
         match self.snapshot.fills.get(what)? {
             Fill::Token(slot) => out.extend_from_slice(&self.token(*slot, second)?),
+            // A token that is served as recorded is not about another time.
+            Fill::Moment { slot, text, .. } if self.tokens.get(*slot)?.key.is_none() => {
+                out.extend_from_slice(text.as_bytes());
+            }
             Fill::Moment { slot, text, follows } => {
                 out.extend_from_slice(
                     follows.now(text, self.snapshot.slots.get(*slot)?, second)?.as_bytes(),
@@ -257,7 +300,8 @@ impl Serving {
             return Some(signed.1.clone());
         }
         let mut out = Vec::with_capacity(1024);
-        self.snapshot.slots.get(slot)?.render(second, token.key.as_deref()?, &mut out).ok()?;
+        let (key, kid) = (token.key.as_deref()?, token.kid.as_deref());
+        self.snapshot.slots.get(slot)?.render_named(second, key, kid, &mut out).ok()?;
         let bytes = Bytes::from(out);
         token.signed.store(Some(Arc::new((second, bytes.clone()))));
         Some(bytes)

@@ -4,13 +4,14 @@
 
 use serde_json::Value;
 
-use crate::diagnostic::Diagnostic;
+use crate::{diagnostic::Diagnostic, token_world::TokenSettings};
 
 /// A test config, as far as it steers a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestConfig {
     id: String,
     protected: bool,
+    tokens: TokenSettings,
 }
 
 impl TestConfig {
@@ -88,7 +89,8 @@ impl TestConfig {
                 found.push(Diagnostic::error("wrong_type", list, format!("`{list}` is a list")));
             }
         }
-        if found.is_empty() { Ok(Self { id, protected }) } else { Err(found) }
+        let tokens = TokenSettings::parse(members.get("responder"), &mut found);
+        if found.is_empty() { Ok(Self { id, protected, tokens }) } else { Err(found) }
     }
 
     /// The config's own id.
@@ -101,6 +103,19 @@ impl TestConfig {
     #[must_use]
     pub fn protected(&self) -> bool {
         self.protected
+    }
+
+    /// What is served about tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenSettings {
+        &self.tokens
+    }
+
+    /// The same, with a key set served even where none was recorded.
+    #[must_use]
+    pub fn serving_jwks(mut self) -> Self {
+        self.tokens.serve_jwks = true;
+        self
     }
 }
 

@@ -6,6 +6,7 @@
 mod der;
 mod jwk;
 mod load;
+mod public;
 mod ring;
 mod secret;
 
@@ -23,6 +24,7 @@ use aws_lc_rs::{
 };
 
 pub use self::{
+    public::PublicKey,
     ring::{KeyEntry, KeyProblem, KeyRing},
     secret::{DEFAULT_SECRET_ROOT, SecretPathError, SecretRef},
 };

@@ -9,6 +9,7 @@ use super::{
     claims::Claims,
     config::{KeySource, ResignConfig},
     key::{KeyError, SigningKey},
+    members::{self, Member},
     token::{Token, TokenError},
 };
 use crate::json;
@@ -72,10 +73,27 @@ impl TokenSlot {
     /// # Errors
     /// When the key cannot sign it. Nothing is appended then.
     pub fn render(&self, now: i64, key: &SigningKey, out: &mut Vec<u8>) -> Result<(), KeyError> {
+        self.render_named(now, key, None, out)
+    }
+
+    /// The same with a `kid` that a key set has for the key. A configured one stays.
+    ///
+    /// # Errors
+    /// When the key cannot sign it. Nothing is appended then.
+    pub fn render_named(
+        &self,
+        now: i64,
+        key: &SigningKey,
+        kid: Option<&str>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), KeyError> {
         let start = out.len();
         out.extend_from_slice(self.prefix.as_bytes());
         let signed_from = out.len();
-        out.extend_from_slice(&self.header);
+        match kid.filter(|_| self.config.kid.is_none()).and_then(|kid| self.header_named(kid)) {
+            Some(header) => out.extend_from_slice(&header),
+            None => out.extend_from_slice(&self.header),
+        }
         let mut scratch = Vec::with_capacity(self.claims.recorded().len() + 32);
         self.claims.render(now, &mut scratch);
         push_base64(&scratch, out);
@@ -123,6 +141,26 @@ impl TokenSlot {
     #[must_use]
     pub fn lifetime_change(&self) -> Option<i64> {
         self.claims.lifetime_change()
+    }
+
+    /// The JOSE header with another `kid`, in base64url with its dot.
+    fn header_named(&self, kid: &str) -> Option<Vec<u8>> {
+        let header = self.header_json()?;
+        let members = members::of(&header).ok()?;
+        let mut out = Vec::with_capacity(self.header.len() + 64);
+        push_base64(&with_members(&header, &members, &[("kid", Some(kid))]), &mut out);
+        out.push(b'.');
+        Some(out)
+    }
+
+    /// The JOSE header, a JSON object: as recorded but for what is configured.
+    pub(crate) fn header_json(&self) -> Option<Vec<u8>> {
+        URL_SAFE_NO_PAD.decode(self.header.strip_suffix(b".")?).ok()
+    }
+
+    /// The `kid` that is configured for it.
+    pub(crate) fn configured_kid(&self) -> Option<&str> {
+        self.config.kid.as_deref()
     }
 
     /// Where its key comes from.
@@ -175,24 +213,30 @@ fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// The recorded header with `alg` and `kid` as configured.
 fn header(token: &Token, config: &ResignConfig) -> Vec<u8> {
+    let configured = [("alg", config.alg.map(Alg::as_str)), ("kid", config.kid.as_deref())];
+    with_members(&token.header, &token.header_members, &configured)
+}
+
+/// A header with other values for some members, which are added where they are missing.
+fn with_members(header: &[u8], members: &[Member], values: &[(&str, Option<&str>)]) -> Vec<u8> {
     let mut edits = Vec::new();
     let mut missing = Vec::new();
-    for (name, value) in [("alg", config.alg.map(Alg::as_str)), ("kid", config.kid.as_deref())] {
+    for (name, value) in values {
         let Some(value) = value else { continue };
-        match token.header_members.iter().find(|member| member.name == name) {
+        match members.iter().find(|member| member.name == *name) {
             Some(member) => edits.push((member.value.clone(), json::quote(value))),
             None => missing
                 .push([b",".as_slice(), &json::quote(name), b":", &json::quote(value)].concat()),
         }
     }
     // A header that was parsed has an `alg`, so a new member follows another one.
-    if let Some(brace) = token.header.iter().rposition(|byte| *byte == b'}')
+    if let Some(brace) = header.iter().rposition(|byte| *byte == b'}')
         && !missing.is_empty()
     {
         edits.push((brace..brace, missing.concat()));
     }
     edits.sort_by_key(|edit| edit.0.start);
-    json::replace(&token.header, &edits)
+    json::replace(header, &edits)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(super) struct Binder<'k> {
     found: Diagnostics,
     said: BTreeSet<String>,
     unsigned: BTreeMap<String, u64>,
+    /// Thumbprints by where their keys lie in memory: thousands of tokens share a key.
+    kids: BTreeMap<usize, Option<Arc<str>>>,
 }
 
 impl<'k> Binder<'k> {
@@ -28,6 +30,7 @@ impl<'k> Binder<'k> {
             found: Diagnostics::default(),
             said: BTreeSet::new(),
             unsigned: BTreeMap::new(),
+            kids: BTreeMap::new(),
         }
     }
 
@@ -60,6 +63,12 @@ impl<'k> Binder<'k> {
             self.found.push(Diagnostic::warning("key_weak", "", weakness).subject(name));
         }
         Some(key)
+    }
+
+    /// The `kid` that a key set has for a key.
+    pub(super) fn kid_of(&mut self, key: &Arc<SigningKey>) -> Option<Arc<str>> {
+        let known = self.kids.entry(Arc::as_ptr(key).addr());
+        known.or_insert_with(|| key.thumbprint().map(Arc::from)).clone()
     }
 
     pub(super) fn finish(mut self, required: &[SecretRef]) -> Vec<Diagnostic> {

@@ -127,7 +127,10 @@ impl LiveTokens<'_> {
         };
         let mut out = Vec::with_capacity(1024);
         key.filter(|key| key.can_sign(slot.alg()).is_ok())
-            .and_then(|key| slot.render(self.second, key, &mut out).ok())
+            .and_then(|key| {
+                let kid = self.serving.names_keys().then(|| key.thumbprint()).flatten();
+                slot.render_named(self.second, key, kid.as_deref(), &mut out).ok()
+            })
             .map(|()| (slot, Bytes::from(out)))
             .ok_or_else(not_signed)
     }

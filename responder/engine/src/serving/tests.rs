@@ -8,6 +8,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 mod explain;
+mod key_sets;
 mod per_request;
 mod steps;
 
@@ -79,6 +80,7 @@ fn ring(key: Option<&[u8]>) -> KeyRing {
                 problem: None,
                 generation: 1,
                 text: Some(Arc::new(key.to_vec().into())),
+                beside: Vec::new(),
             },
         )
     });

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use zeroize::Zeroizing;
 
-use super::{SecretRef, SigningKey};
+use super::{PublicKey, SecretRef, SigningKey};
 
 /// All keys of a node.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,9 @@ pub struct KeyEntry {
     pub generation: u64,
     /// The file, byte for byte, for templates that put a secret into an answer.
     pub text: Option<Arc<Zeroizing<Vec<u8>>>>,
+    /// The public halves of keys that are published beside the one in use: its successors that do not sign yet, then its predecessors,
+    /// whose tokens are still about.
+    pub beside: Vec<Arc<PublicKey>>,
 }
 
 /// What is wrong with a key file. Holds nothing of its content.

@@ -85,15 +85,15 @@ fn of_family(family: &Family, found: &mut Diagnostics) {
     }
     if let Some(jwks) = family.jwks.as_ref().filter(|_| family.origin == Origin::Issued) {
         push(
-            Diagnostic::warning(
+            Diagnostic::info(
                 "jwks_recorded",
                 "",
                 format!(
-                    "{what} are verified with the recorded key set of {}, which does not know the key that re-signs them",
+                    "{what} are verified with the key set of {}, which publishes the key that re-signs them when it is served",
                     jwks.endpoint
                 ),
             )
-            .hint("give verifiers the public half of the new key"),
+            .hint("verifiers that have the recorded key from elsewhere need the public half of the new one"),
         );
     }
 }
