@@ -40,6 +40,9 @@ pub(crate) struct Stubs {
     others: Vec<usize>,
     scenarios: Vec<Machine>,
     by_name: HashMap<String, usize>,
+    /// How many moves of states have begun, and how many are over.
+    begun: AtomicUsize,
+    over: AtomicUsize,
 }
 
 /// One stub.
@@ -137,8 +140,12 @@ impl Stubs {
         }
         let view = View::new(request);
         (0..MAX_TRIES).find_map(|_| {
+            let (over, begun) =
+                (self.over.load(Ordering::SeqCst), self.begun.load(Ordering::SeqCst));
             let stub = self.asked(request.path).find(|stub| self.answers(stub, &view));
             match stub {
+                // A state that moved while the stubs were asked may have passed by the one that waits for it.
+                None if over != begun || self.begun.load(Ordering::SeqCst) != begun => None,
                 None => Some(None),
                 Some(stub) => self.enter(stub).then_some(Some(stub.instance)),
             }
@@ -204,6 +211,16 @@ impl Stubs {
     /// Makes a stub's transitions; `false` when another request has changed the state since. The first transition that has a condition
     /// decides for all of them.
     fn enter(&self, stub: &Entry) -> bool {
+        if stub.steps.is_empty() {
+            return true;
+        }
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let entered = self.moved(stub);
+        self.over.fetch_add(1, Ordering::SeqCst);
+        entered
+    }
+
+    fn moved(&self, stub: &Entry) -> bool {
         let decisive =
             stub.steps.iter().position(|step| step.required.is_some() && step.next.is_some());
         if let Some(step) = decisive.and_then(|nth| stub.steps.get(nth))
