@@ -39,6 +39,19 @@ impl Token {
         &self.text
     }
 
+    /// The members of the JOSE header without `kid`.
+    pub(super) fn header_but_kid(&self) -> Map<String, Value> {
+        let mut header: Map<String, Value> = serde_json::from_str(&self.header).unwrap_or_default();
+        header.remove("kid");
+        header
+    }
+
+    /// The `kid` of the JOSE header.
+    pub(super) fn kid(&self) -> Option<String> {
+        let header: Map<String, Value> = serde_json::from_str(&self.header).ok()?;
+        header.get("kid")?.as_str().map(str::to_owned)
+    }
+
     /// The JOSE header, JSON text.
     pub(super) fn header(&self) -> &str {
         &self.header
