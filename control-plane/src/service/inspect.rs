@@ -259,7 +259,10 @@ fn told(explanation: Explanation, findings: &[Diagnostic]) -> ExplainRequestResp
         ..ExplainRequestResponse::default()
     };
     match explanation.outcome {
-        Outcome::Hit { candidates, chosen } => {
+        Outcome::Hit { candidates, chosen, narrowing } => {
+            response.narrowing = narrowing.tell(candidates.len());
+            response.recorded = u32::try_from(narrowing.recorded).unwrap_or(u32::MAX);
+            response.identity = narrowing.identity;
             response.chosen = u32::try_from(chosen).unwrap_or(u32::MAX);
             response.candidates = candidates
                 .into_iter()

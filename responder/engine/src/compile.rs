@@ -10,7 +10,7 @@ mod plan;
 mod tokens;
 mod ways;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,15 +21,17 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
     explain::Candidate,
+    identity::{Identities, IdentityId, Seen, survey},
     index::Index,
     jwt::{ResignConfig, TokenSlot, key::SecretRef},
     request::Parts,
     signature::Signature,
     snapshot::{HttpResponse, RrPair, Serve, stub::Stub},
     stub::Stubs,
-    test_config::TestConfig,
+    test_config::{End, TestConfig},
     token_world::TokenWorld,
     transform::{Captured, Chain, Nature, Scope, Side, Template, World, message::Reply},
+    turns::{self, Counts, Move, Progress, Recorded},
 };
 
 pub(crate) use draft::{Fill, Follows, token_error, validity_now};
@@ -41,6 +43,11 @@ use ways::Ways;
 #[derive(Debug)]
 pub struct CompiledSnapshot {
     pub(crate) index: Index,
+    pub(crate) identities: Identities,
+    /// Some recorded signature holds a token, so tokens in signatures are compared by whose they are.
+    pub(crate) marks: bool,
+    pub(crate) progress: Progress,
+    pub(crate) end: End,
     pub(crate) stubs: Stubs,
     pub(crate) plan: Plan,
     pub(crate) instances: Vec<Instance>,
@@ -71,6 +78,10 @@ pub(crate) struct Instance {
     pub(crate) living: Option<Box<Living>>,
     /// The position of the pair in the recording.
     pub(crate) ordinal: u64,
+    /// Whose pair it is.
+    pub(crate) identity: IdentityId,
+    /// What becomes of an identity's progress.
+    pub(crate) moves: Option<Move>,
 }
 
 /// An instance with parts that are made anew.
@@ -125,6 +136,31 @@ impl CompiledSnapshot {
         self.slots.len()
     }
 
+    /// The signature of a request, in which tokens stand for whose they are.
+    pub(crate) fn signature_of(&self, parts: &Parts, scope: &Scope) -> Signature {
+        let mut signature = Signature::of(parts, &scope.edits);
+        if self.marks {
+            self.identities.mark(&mut signature);
+        }
+        signature
+    }
+
+    /// How far the turns have come.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let identities = self.identities.len().saturating_sub(1);
+        let mut counts = Counts { identities, ..Counts::default() };
+        self.index.cursors().for_each(|(cursor, len)| counts.add(cursor, len));
+        counts
+    }
+
+    /// Begins all turns and scenarios anew.
+    pub fn reset(&self) {
+        turns::reset(self.index.cursors().map(|(cursor, _)| cursor));
+        self.progress.reset();
+        self.stubs.reset();
+    }
+
     /// What may be told of an instance.
     pub(crate) fn candidate(&self, nth: usize) -> Option<Candidate> {
         let instance = self.instances.get(nth)?;
@@ -173,6 +209,7 @@ pub fn compile_treated(
     treatment: Treatment,
 ) -> (CompiledSnapshot, Diagnostics) {
     let mut found = Diagnostics::default();
+    found.extend(config.warnings().to_vec());
     let total = pairs.len();
     pairs.retain(|pair| serve.includes(pair.direction));
     pairs.sort_by_key(|pair| pair.ordinal);
@@ -186,6 +223,9 @@ pub fn compile_treated(
             .hint("serve `in`, `out` or `all`"),
         );
     }
+    let mut set = HashSet::new();
+    template.chains().iter().for_each(|chain| chain.sets_claims(&mut set));
+    let (identities, seen) = survey(&pairs, config.identity_claims(), &set);
     let (request_chains, response_chains) = template
         .chains()
         .iter()
@@ -194,6 +234,10 @@ pub fn compile_treated(
     let world = template.world(treatment.redactor().cloned());
     let mut compiled = CompiledSnapshot {
         index: Index::default(),
+        identities,
+        marks: false,
+        progress: Progress::default(),
+        end: config.sequence().end,
         stubs: Stubs::default(),
         plan: Plan::new(request_chains, treatment),
         instances: Vec::with_capacity(pairs.len()),
@@ -207,18 +251,27 @@ pub fn compile_treated(
         diagnostics: Vec::new(),
     };
     let mut ways = Ways::new(&compiled);
-    for pair in pairs {
-        compiled.add(&pair, &mut ways, &mut found);
+    let mut recorded = Vec::with_capacity(pairs.len());
+    for (pair, seen) in pairs.into_iter().zip(seen) {
+        recorded.extend(compiled.add(&pair, seen, &mut ways, &mut found));
     }
     compiled.stubs.seal();
     TokenWorld::settle(&mut compiled, &mut found);
+    compiled.lay_out(&recorded, config);
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
 }
 
 impl CompiledSnapshot {
-    fn add(&mut self, pair: &RrPair, ways: &mut Ways, found: &mut Diagnostics) {
+    /// Adds a pair; `None` when it is left out.
+    fn add(
+        &mut self,
+        pair: &RrPair,
+        mut seen: Seen,
+        ways: &mut Ways,
+        found: &mut Diagnostics,
+    ) -> Option<Recorded> {
         if !(200..=999).contains(&pair.response.status) {
             let status = pair.response.status;
             found.push(
@@ -229,33 +282,56 @@ impl CompiledSnapshot {
                 )
                 .subject(name_of(pair)),
             );
-            return;
+            return None;
         }
         if let Some(stub) = &pair.stub {
-            self.add_stub(pair, stub, ways, found);
-            return;
+            return self.add_stub(pair, stub, ways, found);
         }
         let recorded = Parts::of_recorded(pair);
         let mut parts = recorded.clone();
         let scope = self.plan.run_on_recorded(pair, &mut parts, &self.world, found);
-        let signature = Signature::of(&parts, &scope.edits);
+        let mut signature = Signature::of(&parts, &scope.edits);
+        self.marks |= self.identities.mark(&mut signature);
+        if let Some(session) = &scope.session {
+            seen.identity = self.identities.of_session(session);
+        }
         let mut instance = self.prepare(pair, &recorded, ways, found);
         instance.captured.extend(scope.captured);
         self.token_world.look(pair, &mut instance, self.instances.len());
+        instance.identity = seen.identity;
         self.index.add(&signature, self.instances.len());
         self.instances.push(instance);
+        Some(turns::recorded(&parts.method, &pair.response, seen))
+    }
+
+    /// Lays out who gets which answer in which order.
+    fn lay_out(&mut self, recorded: &[Recorded], config: &TestConfig) {
+        let identities = self.identities.len();
+        let (progress, moves) =
+            turns::plan(&mut self.index, recorded, identities, config.sequence());
+        self.progress = progress;
+        for (instance, moves) in self.instances.iter_mut().zip(moves) {
+            instance.moves = moves;
+        }
     }
 
     /// A stub is asked for what its conditions say: no request chain runs on it, and it has no signature.
-    fn add_stub(&mut self, pair: &RrPair, stub: &Stub, ways: &mut Ways, found: &mut Diagnostics) {
+    fn add_stub(
+        &mut self,
+        pair: &RrPair,
+        stub: &Stub,
+        ways: &mut Ways,
+        found: &mut Diagnostics,
+    ) -> Option<Recorded> {
         if let Err(why) = self.stubs.add(stub, name_of(pair), self.instances.len()) {
             let message = format!("the stub cannot be matched and is left out: {why}");
             found.push(Diagnostic::warning("stub_invalid", "", message).subject(name_of(pair)));
-            return;
+            return None;
         }
         let mut instance = self.prepare(pair, &Parts::of_recorded(pair), ways, found);
         self.token_world.look(pair, &mut instance, self.instances.len());
         self.instances.push(instance);
+        Some(Recorded::default())
     }
 
     fn prepare(
@@ -318,6 +394,8 @@ impl CompiledSnapshot {
             captured,
             living,
             ordinal: pair.ordinal,
+            identity: IdentityId::NOBODY,
+            moves: None,
         }
     }
 

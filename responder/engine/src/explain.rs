@@ -3,6 +3,7 @@
 use http::HeaderMap;
 
 use crate::{
+    identity::Who,
     jwt::Presented,
     near_miss::NearMiss,
     request::{Parts, Request},
@@ -28,15 +29,48 @@ pub struct Explanation {
 pub enum Outcome {
     /// Recorded pairs have this signature.
     Hit {
-        /// The pairs in recorded order.
+        /// Those that whoever asks may get, in recorded order.
         candidates: Vec<Candidate>,
         /// Whose turn it is: an index into the candidates.
         chosen: usize,
+        /// How it came to these candidates.
+        narrowing: Narrowing,
     },
     /// A stub's conditions hold.
     Stub(String),
     /// Nothing recorded answers.
     Miss(NearMiss),
+}
+
+/// How the pairs of a signature were narrowed to those of whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Narrowing {
+    /// Who asks, in words that give nothing away.
+    pub identity: String,
+    /// How many recorded pairs have the signature.
+    pub recorded: usize,
+    /// How many state-changing requests the identity had made when the candidates were recorded, where reads follow what was changed.
+    pub epoch: Option<u32>,
+}
+
+impl Narrowing {
+    /// The whole in a sentence, for `candidates` that are left.
+    #[must_use]
+    pub fn tell(&self, candidates: usize) -> String {
+        let Self { identity, recorded, epoch } = self;
+        let left = match (candidates, recorded) {
+            (1, 1) => "one recorded pair has this signature".to_owned(),
+            (left, all) if left == *all => {
+                format!("all {all} recorded pairs of this signature take turns")
+            }
+            (left, all) => format!("{left} of {all} recorded pairs are for this identity"),
+        };
+        match epoch {
+            None => format!("asked by {identity}: {left}"),
+            Some(0) => format!("asked by {identity}: {left}, as before it changed anything"),
+            Some(epoch) => format!("asked by {identity}: {left}, as after its change {epoch}"),
+        }
+    }
 }
 
 /// A recorded pair that could answer.
@@ -70,7 +104,7 @@ impl Serving {
         let mut ran = Vec::new();
         let mut signature = None;
         let found = snapshot.plan.run_on_live(&live, &snapshot.world, now, |parts, scope| {
-            let signed = Signature::of(parts, &scope.edits);
+            let signed = snapshot.signature_of(parts, scope);
             let entry = snapshot.index.get(&signed);
             if signature.is_none() || entry.is_some() {
                 ran.clone_from(&scope.ran);
@@ -80,14 +114,21 @@ impl Serving {
         });
         let signature = signature.unwrap_or_else(|| Signature::of(&live, &[]));
         let outcome = match found {
-            Some((entry, _)) => {
-                let (instances, chosen) = entry.peek();
+            Some((entry, scope)) => {
+                let who = snapshot.identities.who(request, scope.session.as_deref());
+                let list = entry.narrow(|| who, &snapshot.progress);
+                let candidates = list.instances.iter().filter_map(|nth| snapshot.candidate(*nth));
                 Outcome::Hit {
-                    candidates: instances
-                        .iter()
-                        .filter_map(|nth| snapshot.candidate(*nth))
-                        .collect(),
-                    chosen,
+                    candidates: candidates.collect(),
+                    chosen: list.cursor.peek(list.instances.len(), snapshot.end),
+                    narrowing: Narrowing {
+                        identity: match who {
+                            Who::Known(identity) => snapshot.identities.label(identity).to_owned(),
+                            Who::Unknown => "somebody whom the recording does not know".to_owned(),
+                        },
+                        recorded: entry.instances().len(),
+                        epoch: list.epoch,
+                    },
                 }
             }
             None => match snapshot.stubs.nearest(request, 1).into_iter().next() {

@@ -1,11 +1,13 @@
 //! The index: from a signature to the responses recorded under it, and the cursor that takes turns among them.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::collections::HashMap;
 
-use crate::signature::Signature;
+use crate::{
+    identity::Who,
+    signature::Signature,
+    test_config::End,
+    turns::{Cursor, Narrowed, Progress, Turns},
+};
 
 /// How many recorded hosts are tried for a request whose own host was never recorded.
 const MAX_HOSTS: usize = 64;
@@ -22,7 +24,9 @@ pub(crate) struct Index {
 #[derive(Debug)]
 pub(crate) struct Entry {
     instances: Vec<usize>,
-    cursor: AtomicU32,
+    cursor: Cursor,
+    /// `None` when it does not matter who asks.
+    turns: Option<Box<Turns>>,
 }
 
 impl Index {
@@ -38,7 +42,8 @@ impl Index {
         match self.entries.get_mut(entry) {
             Some(entry) => entry.instances.push(instance),
             None => {
-                self.entries.push(Entry { instances: vec![instance], cursor: AtomicU32::new(0) });
+                let cursor = Cursor::default();
+                self.entries.push(Entry { instances: vec![instance], cursor, turns: None });
             }
         }
     }
@@ -81,26 +86,51 @@ impl Index {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
+
+    /// Lays out the turns of signatures with several instances. To be called once, after the last was added.
+    pub(crate) fn lay_out(&mut self, mut turns: impl FnMut(&[usize]) -> Option<Box<Turns>>) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.instances.len() > 1) {
+            entry.turns = turns(&entry.instances);
+        }
+    }
+
+    /// Every cursor, and how many instances take turns by it.
+    pub(crate) fn cursors(&self) -> impl Iterator<Item = (&Cursor, usize)> {
+        self.entries.iter().flat_map(|entry| {
+            let own = (&entry.cursor, entry.instances.len());
+            entry.turns.iter().flat_map(|turns| turns.cursors()).chain([own])
+        })
+    }
 }
 
 impl Entry {
-    /// The instances, and which of them comes next, without taking it.
-    pub(crate) fn peek(&self) -> (&[usize], usize) {
-        let turn = usize::try_from(self.cursor.load(Ordering::Relaxed)).unwrap_or_default();
-        (&self.instances, turn.checked_rem(self.instances.len()).unwrap_or_default())
+    /// All instances.
+    pub(crate) fn instances(&self) -> &[usize] {
+        &self.instances
     }
 
-    /// The next instance: recorded order, then from the start again.
-    pub(crate) fn next(&self) -> Option<usize> {
-        match self.instances.as_slice() {
-            [only] => Some(*only),
-            several => {
-                let turn = usize::try_from(self.cursor.fetch_add(1, Ordering::Relaxed))
-                    .unwrap_or_default();
-                // `checked_rem` is `None` only for an entry without instances, which `add` never makes.
-                several.get(turn.checked_rem(several.len())?).copied()
-            }
+    /// The instances that somebody may get, whom `who` names if it matters.
+    pub(crate) fn narrow(&self, who: impl FnOnce() -> Who, progress: &Progress) -> Narrowed<'_> {
+        let narrowed = self.turns.as_ref().and_then(|turns| turns.narrow(who(), progress));
+        narrowed.unwrap_or(Narrowed {
+            instances: &self.instances,
+            cursor: &self.cursor,
+            epoch: None,
+        })
+    }
+
+    /// The next instance.
+    pub(crate) fn next(
+        &self,
+        end: End,
+        who: impl FnOnce() -> Who,
+        progress: &Progress,
+    ) -> Option<usize> {
+        if let [only] = self.instances.as_slice() {
+            return Some(*only);
         }
+        let list = self.narrow(who, progress);
+        list.instances.get(list.cursor.take(list.instances.len(), end)).copied()
     }
 }
 
@@ -121,6 +151,10 @@ mod tests {
         )
     }
 
+    fn next(entry: &Entry, end: End) -> usize {
+        entry.next(end, || Who::Unknown, &Progress::default()).unwrap()
+    }
+
     #[test]
     fn takes_turns_in_recorded_order_and_wraps() {
         let mut index = Index::default();
@@ -128,10 +162,8 @@ mod tests {
             index.add(&signature("a", "/p"), instance);
         }
         let entry = index.get(&signature("a", "/p")).unwrap();
-        assert_eq!(
-            (0..7).map(|_| entry.next().unwrap()).collect::<Vec<_>>(),
-            [0, 1, 2, 0, 1, 2, 0]
-        );
+        let taken: Vec<_> = (0..7).map(|_| next(entry, End::Wrap)).collect();
+        assert_eq!(taken, [0, 1, 2, 0, 1, 2, 0]);
     }
 
     #[test]
@@ -139,7 +171,8 @@ mod tests {
         let mut index = Index::default();
         index.add(&signature("a", "/p"), 0);
         index.add(&signature("b", "/q"), 1);
-        assert_eq!(index.get(&signature("localhost:4140", "/q")).unwrap().next(), Some(1));
+        let entry = index.get(&signature("localhost:4140", "/q")).unwrap();
+        assert_eq!(next(entry, End::Wrap), 1);
         assert!(index.get(&signature("a", "/q")).is_none());
         assert!(index.get(&signature("localhost", "/r")).is_none());
     }

@@ -10,7 +10,7 @@
 //! 3. [`compile`] runs the chains over the pairs once and leaves a compiled snapshot: an index of
 //!    signatures, responses as recorded bytes, and the spans in them where tokens go;
 //! 4. [`serving`] joins it with a node's key ring;
-//! 5. [`answer`] is the main path: normalise, sign, look up, choose, splice.
+//! 5. [`answer`] is the main path: normalise, sign, look up, choose by who asks and whose turn it is ([`turns`]), splice.
 //!
 //! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
 //!
@@ -26,6 +26,7 @@ pub mod dlp;
 pub mod explain;
 mod extra;
 pub mod formats;
+mod identity;
 mod index;
 mod json;
 mod json_query;
@@ -41,4 +42,5 @@ mod stub;
 pub mod test_config;
 pub mod token_world;
 pub mod transform;
+pub mod turns;
 mod xml;

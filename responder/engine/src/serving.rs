@@ -17,6 +17,7 @@ use crate::{
     body,
     compile::{CompiledSnapshot, Fill, Instance, Way},
     diagnostic::Diagnostic,
+    identity::{Who, may_hold_token},
     index::Entry,
     jwt::key::{KeyRing, SigningKey},
     near_miss::{self, NearMiss},
@@ -115,7 +116,7 @@ impl Serving {
         let live = Parts::of_live(request);
         let snapshot = &self.snapshot;
         let signature = snapshot.plan.run_on_live(&live, &snapshot.world, 0, |parts, scope| {
-            Some(Signature::of(parts, &scope.edits))
+            Some(snapshot.signature_of(parts, scope))
         });
         let signature = signature.map_or_else(|| Signature::of(&live, &[]), |found| found.0);
         near_miss::nearest(&signature, &snapshot.index).with_stubs(&snapshot.stubs, request)
@@ -147,11 +148,33 @@ impl Serving {
     /// than any condition, so stubs come after.
     fn find(&self, request: &Request<'_>, now: i64) -> Option<(&Instance, Option<Scope>)> {
         let snapshot = &*self.snapshot;
-        let (instance, scope) = match self.find_recorded(request, now) {
-            Some((entry, scope)) => (entry.next()?, scope),
-            None => (snapshot.stubs.find(request)?, None),
-        };
-        Some((snapshot.instances.get(instance)?, scope))
+        match self.find_recorded(request, now) {
+            Some((entry, scope)) => {
+                let session = scope.as_ref().and_then(|scope| scope.session.as_deref());
+                Some((self.choose(entry, request, session)?, scope))
+            }
+            None => Some((snapshot.instances.get(snapshot.stubs.find(request)?)?, None)),
+        }
+    }
+
+    /// Takes the next answer of whoever asks. Who that is is found out only where it matters.
+    fn choose(
+        &self,
+        entry: &Entry,
+        request: &Request<'_>,
+        session: Option<&[u8]>,
+    ) -> Option<&Instance> {
+        let snapshot = &*self.snapshot;
+        let who = || snapshot.identities.who(request, session);
+        let nth = entry.next(snapshot.end, who, &snapshot.progress)?;
+        let instance = snapshot.instances.get(nth)?;
+        // Somebody else who gets this answer for want of an own one does not move its owner on.
+        if let Some(moves) = instance.moves
+            && (moves.issues || who() == Who::Known(moves.identity))
+        {
+            snapshot.progress.make(moves);
+        }
+        Some(instance)
     }
 
     fn find_recorded(&self, request: &Request<'_>, now: i64) -> Option<(&Entry, Option<Scope>)> {
@@ -161,7 +184,7 @@ impl Serving {
             Err(NeedsParts) => {
                 let live = Parts::of_live(request);
                 let look_up = |parts: &Parts, scope: &Scope| {
-                    snapshot.index.get(&Signature::of(parts, &scope.edits))
+                    snapshot.index.get(&snapshot.signature_of(parts, scope))
                 };
                 let (entry, scope) =
                     snapshot.plan.run_on_live(&live, &snapshot.world, now, look_up)?;
@@ -175,7 +198,7 @@ impl Serving {
         if self.snapshot.index.len() == 0 {
             return Ok(None);
         }
-        if !self.snapshot.plan.leaves_requests() {
+        if !self.snapshot.plan.leaves_requests() || self.may_need_marks(request) {
             return Err(NeedsParts);
         }
         let mut bytes = Vec::with_capacity(256);
@@ -185,6 +208,14 @@ impl Serving {
             None if !index.knows_host(&host_key(request.host)) => Err(NeedsParts),
             found => Ok(found),
         }
+    }
+
+    /// Whether a token may take part in the signature. A compressed body does not show.
+    fn may_need_marks(&self, request: &Request<'_>) -> bool {
+        self.snapshot.marks
+            && (may_hold_token(request.query.as_bytes())
+                || may_hold_token(request.body)
+                || body::is_gzip(request.body))
     }
 
     fn current(&self, instance: &Instance, scope: Option<Scope>, now: i64) -> Hit {

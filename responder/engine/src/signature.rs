@@ -87,6 +87,20 @@ impl Signature {
         self.entries.get(keys::HOST).map(Vec::as_slice)
     }
 
+    /// Puts what `new` makes of each value that a request chose in its place; tells whether there was any. Method, host and path stay.
+    pub(crate) fn rewrite(&mut self, new: impl Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
+        let mut rewritten = false;
+        for (key, value) in &mut self.entries {
+            if ![keys::METHOD, keys::HOST, keys::URL, keys::BODY_HASH].contains(&key.as_str())
+                && let Some(new) = new(value)
+            {
+                *value = new;
+                rewritten = true;
+            }
+        }
+        rewritten
+    }
+
     /// The keys and values.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()))

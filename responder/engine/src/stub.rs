@@ -133,6 +133,13 @@ impl Stubs {
         self.stubs.is_empty()
     }
 
+    /// Puts every scenario back to its first state.
+    pub(crate) fn reset(&self) {
+        for scenario in &self.scenarios {
+            scenario.state.store(0, Ordering::Release);
+        }
+    }
+
     /// The instance that answers a request.
     pub(crate) fn find(&self, request: &Request<'_>) -> Option<usize> {
         if self.is_empty() {

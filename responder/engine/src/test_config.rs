@@ -2,9 +2,15 @@
 //!
 //! The text is the user's and is kept as written; what is read from it stands here. Unknown keys are kept and ignored.
 
+mod sequence;
+
 use serde_json::Value;
 
-use crate::{diagnostic::Diagnostic, token_world::TokenSettings};
+pub use self::sequence::{End, Scope, Sequence, State};
+use crate::{
+    diagnostic::{Diagnostic, has_errors},
+    token_world::TokenSettings,
+};
 
 /// A test config, as far as it steers a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +18,9 @@ pub struct TestConfig {
     id: String,
     protected: bool,
     tokens: TokenSettings,
+    sequence: Sequence,
+    claims: Option<Vec<String>>,
+    warnings: Vec<Diagnostic>,
 }
 
 impl TestConfig {
@@ -90,13 +99,38 @@ impl TestConfig {
             }
         }
         let tokens = TokenSettings::parse(members.get("responder"), &mut found);
-        if found.is_empty() { Ok(Self { id, protected, tokens }) } else { Err(found) }
+        let nothing = serde_json::Map::new();
+        let responder = members.get("responder").and_then(Value::as_object).unwrap_or(&nothing);
+        let sequence = sequence::sequence(responder, &mut found);
+        let claims = sequence::claims(responder, &mut found);
+        if has_errors(&found) {
+            return Err(found);
+        }
+        Ok(Self { id, protected, tokens, sequence, claims, warnings: found })
     }
 
     /// The config's own id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// How several answers of one signature take turns.
+    #[must_use]
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    /// The claims that may tell users apart; `None` for those that usually do.
+    #[must_use]
+    pub fn identity_claims(&self) -> Option<&[String]> {
+        self.claims.as_deref()
+    }
+
+    /// What is accepted, but not as it was meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
     }
 
     /// Whether it says of itself that it must not be changed.
@@ -136,5 +170,51 @@ mod tests {
         let paths: Vec<_> = found.iter().map(|d| d.path.as_str()).collect();
         assert_eq!(paths, ["id", "protected", "responder", "rules"]);
         assert_eq!(TestConfig::parse(b"{\n\n!").unwrap_err()[0].line, 3);
+    }
+
+    fn responder(json: &str) -> Result<TestConfig, Vec<Diagnostic>> {
+        TestConfig::parse(format!(r#"{{"id":"c","responder":{json}}}"#).as_bytes())
+    }
+
+    #[test]
+    fn sequences_have_defaults() {
+        for json in ["{}", r#"{"sequence":null}"#, r#"{"sequence":{"scope":null}}"#] {
+            assert_eq!(responder(json).unwrap().sequence(), &Sequence::default(), "{json}");
+        }
+        let all = responder(
+            r#"{"sequence":{"scope":"replica","end":"stop","state":"off"},"identity":{"claims":["sub","tenant"]}}"#,
+        )
+        .unwrap();
+        let expected = Sequence { scope: Scope::Replica, end: End::Stop, state: State::Off };
+        assert_eq!(all.sequence(), &expected);
+        assert_eq!(all.identity_claims(), Some(&["sub".to_owned(), "tenant".to_owned()][..]));
+        assert_eq!(all.warnings(), []);
+    }
+
+    #[test]
+    fn mistakes_in_sequences_are_found() {
+        let found = responder(
+            r#"{"sequence":{"scope":"Node","end":1,"sate":"on"},"identity":{"claims":["",2]}}"#,
+        )
+        .unwrap_err();
+        let told: Vec<_> = found.iter().map(|d| (d.code, d.path.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                ("unknown_field", "responder.sequence.sate"),
+                ("invalid_value", "responder.sequence.scope"),
+                ("invalid_value", "responder.sequence.end"),
+                ("wrong_type", "responder.identity.claims"),
+            ]
+        );
+        assert_eq!(found[0].hint, "did you mean `state`?");
+        assert_eq!(responder(r#"{"sequence":[]}"#).unwrap_err()[0].path, "responder.sequence");
+    }
+
+    #[test]
+    fn what_needs_shared_state_works_on_one_node() {
+        let global = responder(r#"{"sequence":{"scope":"global"}}"#).unwrap();
+        assert_eq!(global.sequence().scope, Scope::Global);
+        assert_eq!(global.warnings()[0].code, "sequence_scope_local");
     }
 }

@@ -21,7 +21,10 @@ mod token_view;
 mod variable;
 mod world;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -234,6 +237,11 @@ impl Chain {
     pub(crate) fn nature(&self) -> Nature {
         let ops = self.ops.iter().map(|op| op.nature());
         ops.chain([self.extractor.nature()]).max().unwrap_or(Nature::Static)
+    }
+
+    /// The claims of tokens that it sets.
+    pub(crate) fn sets_claims(&self, names: &mut HashSet<String>) {
+        self.ops.iter().for_each(|op| op.sets_claims(names));
     }
 
     /// Runs the chain on a message. One that fails changes nothing.

@@ -35,7 +35,7 @@ mod url_escape;
 mod variable;
 mod xml_path;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
 use super::{Node, Step, did_you_mean, materials::Required, world::Scope};
 use crate::{
@@ -65,6 +65,9 @@ pub(crate) trait Transform: Debug + Send + Sync {
 
     /// What it needs from a node: files, tables, environment variables and secrets.
     fn require(&self, _required: &mut Required, _secrets: &mut Vec<SecretRef>) {}
+
+    /// The claims of tokens that it sets, which tell of the template and no longer of the recording.
+    fn sets_claims(&self, _names: &mut HashSet<String>) {}
 
     /// Whether each call goes one further, through a table or a list.
     fn advances(&self) -> bool {

@@ -123,6 +123,7 @@ fn show(explained: &ExplainRequestResponse, out: &Output) {
             Style::Good,
             &format!("{} recorded pairs answer in turn", explained.candidates.len()),
         ));
+        out.text(&format!("  {}", explained.narrowing));
         for (nth, candidate) in (0_u32..).zip(&explained.candidates) {
             let turn = if nth == explained.chosen { "  <- first" } else { "" };
             out.text(&format!(
@@ -154,6 +155,9 @@ fn to_json(explained: &ExplainRequestResponse) -> Value {
             "tokens": candidate.tokens,
             "way": candidate.way,
         })).collect::<Vec<_>>(),
+        "identity": (!explained.candidates.is_empty()).then_some(&explained.identity),
+        "recorded": explained.recorded,
+        "narrowing": (!explained.candidates.is_empty()).then_some(&explained.narrowing),
         "chosen": (!explained.candidates.is_empty()).then_some(explained.chosen),
         "stub": (!explained.stub.is_empty()).then_some(&explained.stub),
         "nearMiss": serde_json::from_str::<Value>(&explained.near_miss_json).ok(),

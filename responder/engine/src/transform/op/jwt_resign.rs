@@ -1,6 +1,6 @@
 //! `jwt_resign`: a recorded JWS becomes a current one. What that means is in [`crate::jwt`].
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Effects, Nature, Op, StepError, Transform, apply};
 use crate::{
@@ -36,6 +36,10 @@ impl Transform for JwtResign {
 
     fn nature(&self) -> Nature {
         self.config.nature().max(Nature::Token)
+    }
+
+    fn sets_claims(&self, names: &mut HashSet<String>) {
+        names.extend(self.config.claims.iter().map(|claim| claim.0.clone()));
     }
 
     fn require(&self, required: &mut Required, secrets: &mut Vec<SecretRef>) {

@@ -273,7 +273,9 @@ fn an_empty_document_is_one_too() {
 fn serving(pairs: &[RrPair]) -> Serving {
     let pairs =
         (0..).zip(pairs.to_vec()).map(|(ordinal, pair)| RrPair { ordinal, ..pair }).collect();
-    let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
+    // Mappings know of no users.
+    let config =
+        TestConfig::parse(br#"{"id":"c","responder":{"sequence":{"scope":"replica"}}}"#).unwrap();
     let (compiled, _) = compile(pairs, &Template::default(), &config, Serve::All);
     Serving::new(Arc::new(compiled), &KeyRing::default())
 }

@@ -1,0 +1,123 @@
+//! Who asks: the identity behind the credential that a request presents.
+//!
+//! When a snapshot is compiled, [`survey()`] looks at every credential in the recording and gives each identity a number; a live request's
+//! credential leads to the same number through the claims of its token that stay when it is re-signed, through the recorded request that an
+//! opaque token was issued to, or through a user's name. Nothing is verified, since a mock does not authenticate. Who cannot be recognised is
+//! unknown, which narrows nothing.
+
+mod claims;
+mod credential;
+mod mark;
+mod place;
+mod survey;
+
+use std::collections::HashMap;
+
+use crate::request::Request;
+use claims::Choice;
+use credential::{Credential, Key, claims_of, opaque_key, session_key, user_key};
+pub(crate) use mark::may_hold_token;
+use place::Place;
+pub(crate) use survey::{Seen, survey};
+
+/// The number of an identity in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct IdentityId(u32);
+
+impl IdentityId {
+    /// Who presents nothing.
+    pub(crate) const NOBODY: Self = Self(0);
+
+    /// Its place in a list of all identities.
+    pub(crate) fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// An identity of the recording.
+    Known(IdentityId),
+    /// Somebody with a credential that the recording does not know.
+    Unknown,
+}
+
+/// The identities of a snapshot.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    /// Where credentials are, the most telling place first.
+    places: Vec<Place>,
+    choice: Choice,
+    by_key: HashMap<Key, IdentityId, rapidhash::fast::RandomState>,
+    /// What may be told of each identity.
+    labels: Vec<Box<str>>,
+}
+
+impl Default for Identities {
+    fn default() -> Self {
+        Self {
+            places: vec![Place::authorization()],
+            choice: Choice::default(),
+            by_key: HashMap::default(),
+            labels: vec!["nobody".into()],
+        }
+    }
+}
+
+impl Identities {
+    /// How many identities there are, nobody included.
+    pub(crate) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// What may be told of an identity.
+    pub(crate) fn label(&self, identity: IdentityId) -> &str {
+        self.labels.get(identity.index()).map_or("", |label| label)
+    }
+
+    /// Who presents this request. `session` is the one that a chain has named.
+    pub(crate) fn who(&self, request: &Request<'_>, session: Option<&[u8]>) -> Who {
+        let known = |key: &Key| self.by_key.get(key).copied().map(Who::Known);
+        if let Some(who) = session.and_then(|session| known(&session_key(session))) {
+            return who;
+        }
+        let mut presented = session.is_some();
+        for place in &self.places {
+            let Some(credential) = place.find(request) else { continue };
+            presented = true;
+            if let Some(who) = known(&self.key(&credential)) {
+                return who;
+            }
+        }
+        if presented { Who::Unknown } else { Who::Known(IdentityId::NOBODY) }
+    }
+
+    /// The identity of a session that a chain has named for a recorded request.
+    pub(crate) fn of_session(&mut self, session: &[u8]) -> IdentityId {
+        let name: String = String::from_utf8_lossy(session).chars().take(64).collect();
+        self.intern(session_key(session), || format!("session {name}"))
+    }
+
+    fn key(&self, credential: &Credential<'_>) -> Key {
+        match credential {
+            Credential::User(name) => user_key(name),
+            Credential::Opaque(text) => opaque_key(text),
+            Credential::Jwt(token) => claims_of(token)
+                .and_then(|claims| self.choice.identity.key(b'j', &claims))
+                .unwrap_or_else(|| opaque_key(token)),
+        }
+    }
+
+    fn intern(&mut self, key: Key, label: impl FnOnce() -> String) -> IdentityId {
+        // More identities than numbers have no numbers of their own.
+        let next = IdentityId(u32::try_from(self.labels.len()).unwrap_or(0));
+        *self.by_key.entry(key).or_insert_with(|| {
+            self.labels.push(label().into_boxed_str());
+            next
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Laying out the turns: which answers of a signature belong to which identity and epoch.
+//!
+//! Epochs are used where the recording shows them: a read whose answers differ, but never within one epoch. Where they would only be a guess,
+//! answers take turns as ever.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Cursor, Group, Move, Progress, Run, Turns};
+use rapidhash::v3::rapidhash_v3;
+
+use crate::{
+    identity::{IdentityId, Seen},
+    index::Index,
+    snapshot::HttpResponse,
+    test_config::{Scope, Sequence, State},
+};
+
+/// What turns are made of: a recorded pair, seen from the outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Recorded {
+    /// Who is behind it.
+    pub(crate) seen: Seen,
+    /// It only reads.
+    pub(crate) reads: bool,
+    /// It changed something.
+    pub(crate) changes: bool,
+    /// A digest of its answer.
+    pub(crate) answer: u64,
+}
+
+/// A pair with this method and response.
+pub(crate) fn recorded(method: &str, response: &HttpResponse, seen: Seen) -> Recorded {
+    let is = |methods: &[&str]| methods.iter().any(|known| method.eq_ignore_ascii_case(known));
+    Recorded {
+        seen,
+        reads: is(&["GET", "HEAD"]),
+        // A login or refresh begins or continues a session and changes nothing in it.
+        changes: is(&["POST", "PUT", "PATCH", "DELETE"])
+            && (200..300).contains(&response.status)
+            && seen.issued.is_none(),
+        answer: rapidhash_v3(&response.body) ^ u64::from(response.status),
+    }
+}
+
+/// A pair's epoch before and after it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Epochs {
+    before: u32,
+    after: u32,
+    /// Of whose token it issues.
+    issued: u32,
+}
+
+/// Lays out the turns of every signature. `recorded` are the instances, in recorded order. Returns how far identities are, and the move that
+/// each instance makes.
+pub(crate) fn plan(
+    index: &mut Index,
+    recorded: &[Recorded],
+    identities: usize,
+    rules: &Sequence,
+) -> (Progress, Vec<Option<Move>>) {
+    let mut moves = vec![None; recorded.len()];
+    if rules.scope == Scope::Replica {
+        return (Progress::default(), moves);
+    }
+    let epochs = epochs(recorded);
+    let mut moving = HashSet::new();
+    index.lay_out(|instances| turns(instances, recorded, &epochs, rules.state, &mut moving));
+    if moving.is_empty() {
+        return (Progress::default(), moves);
+    }
+    for ((pair, at), place) in recorded.iter().zip(&epochs).zip(&mut moves) {
+        let own = pair.seen.identity;
+        let issued = pair.seen.issued.filter(|identity| moving.contains(identity));
+        if pair.changes && moving.contains(&own) {
+            *place = Some(Move { identity: own, to: at.after, issues: false });
+        } else if let Some(identity) = issued {
+            *place = Some(Move { identity, to: at.issued, issues: true });
+        }
+    }
+    (Progress::new(identities), moves)
+}
+
+fn epochs(recorded: &[Recorded]) -> Vec<Epochs> {
+    let mut now: HashMap<IdentityId, u32> = HashMap::new();
+    recorded
+        .iter()
+        .map(|pair| {
+            let own = now.entry(pair.seen.identity).or_default();
+            let before = *own;
+            *own = own.saturating_add(u32::from(pair.changes));
+            let after = *own;
+            let issued =
+                pair.seen.issued.map_or(0, |issued| now.get(&issued).copied().unwrap_or_default());
+            Epochs { before, after, issued }
+        })
+        .collect()
+}
+
+/// The turns of one signature; `None` when one cursor over all answers says the same.
+fn turns(
+    instances: &[usize],
+    recorded: &[Recorded],
+    epochs: &[Epochs],
+    state: State,
+    moving: &mut HashSet<IdentityId>,
+) -> Option<Box<Turns>> {
+    let identity = |nth: &usize| recorded.get(*nth).map(|pair| pair.seen.identity);
+    let mut sorted = instances.to_vec();
+    // Stable: within an identity the recorded order stays.
+    sorted.sort_by_key(identity);
+    let mut groups = Vec::new();
+    for of_one in sorted.chunk_by(|a, b| identity(a) == identity(b)) {
+        let Some(identity) = of_one.first().and_then(identity) else { continue };
+        let runs = runs(of_one, recorded, epochs, state, identity);
+        if runs.len() > 1 {
+            moving.insert(identity);
+        }
+        groups.push(Group { identity, runs: runs.into_boxed_slice() });
+    }
+    let one = groups.len() == 1 && groups.first().is_some_and(|group| group.runs.len() == 1);
+    (!one).then(|| Box::new(Turns { groups: groups.into_boxed_slice() }))
+}
+
+/// One identity's answers by epoch, or all in one run.
+fn runs(
+    instances: &[usize],
+    recorded: &[Recorded],
+    epochs: &[Epochs],
+    state: State,
+    identity: IdentityId,
+) -> Vec<Run> {
+    let run = |epoch: u32, instances: &[usize]| Run {
+        epoch,
+        instances: instances.into(),
+        cursor: Cursor::default(),
+    };
+    let epoch = |nth: &usize| epochs.get(*nth).map_or(0, |at| at.before);
+    let answer = |nth: &usize| recorded.get(*nth).map(|pair| pair.answer);
+    let reads = |nth: &usize| recorded.get(*nth).is_some_and(|pair| pair.reads);
+    let differs = |instances: &[usize]| {
+        instances.iter().any(|nth| answer(nth) != instances.first().and_then(answer))
+    };
+    // Pairs come in recorded order, so an identity's epochs only grow.
+    let by_epoch: Vec<&[usize]> = instances.chunk_by(|a, b| epoch(a) == epoch(b)).collect();
+    // Clients without a credential are one identity, but seldom one client.
+    let shown = identity != IdentityId::NOBODY && !by_epoch.iter().any(|of_one| differs(of_one));
+    let used = match state {
+        State::Off => false,
+        State::On => true,
+        State::Auto => shown,
+    };
+    if !used || by_epoch.len() < 2 || !instances.iter().all(reads) || !differs(instances) {
+        return vec![run(0, instances)];
+    }
+    by_epoch.into_iter().map(|of_one| run(of_one.first().map_or(0, epoch), of_one)).collect()
+}
