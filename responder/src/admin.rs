@@ -1,6 +1,7 @@
-//! The admin listener: `/healthz`, `/readyz`, `/metrics`, `/status`. It only tells; there is nothing to be changed here.
+//! The admin listener: `/healthz`, `/readyz`, `/metrics` and `/status` tell; `POST /reset` begins all turns anew.
 //!
-//! A web page must not read it by way of a rebound name, so requests for names other than `localhost` are refused on a loopback address.
+//! A web page must not read it by way of a rebound name, so requests for names other than `localhost` are refused on a loopback address. What
+//! changes something is for loopback addresses only, and for no web page at all.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -95,6 +96,9 @@ impl Admin {
                 &json!({ "error": "host", "message": "ask for localhost or an address" }),
             );
         }
+        if request.uri().path() == "/reset" {
+            return self.reset(request);
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return ours(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -108,9 +112,47 @@ impl Admin {
             "/status" => ours(StatusCode::OK, &self.status()),
             _ => ours(
                 StatusCode::NOT_FOUND,
-                &json!({ "error": "path", "message": "there are /healthz, /readyz, /metrics and /status" }),
+                &json!({ "error": "path", "message": "there are /healthz, /readyz, /metrics, /status and /reset" }),
             ),
         }
+    }
+
+    /// Begins the turns and scenarios of all replays anew, or of the one that `replay` in the query names.
+    fn reset(&self, request: &Request<Incoming>) -> Response {
+        let refused = |message: &str| {
+            ours(StatusCode::FORBIDDEN, &json!({ "error": "reset", "message": message }))
+        };
+        if request.method() != Method::POST {
+            return ours(
+                StatusCode::METHOD_NOT_ALLOWED,
+                &json!({ "error": "method", "message": "only POST" }),
+            );
+        }
+        if self.any_host {
+            return refused("it is for an admin listener on a loopback address");
+        }
+        // A page may post anywhere, but not without saying where it comes from.
+        if request.headers().contains_key(header::ORIGIN) {
+            return refused("it is not for web pages");
+        }
+        let wanted = request.uri().query().and_then(|query| query.strip_prefix("replay="));
+        let table = self.snapshots.load_full();
+        let chosen: Vec<&Arc<Replay>> = match wanted {
+            Some(name) => table.find(name).into_iter().collect(),
+            None => table.replays.iter().collect(),
+        };
+        if let (Some(name), true) = (wanted, chosen.is_empty()) {
+            return ours(
+                StatusCode::NOT_FOUND,
+                &json!({ "error": "replay", "message": format!("there is no replay `{name}`") }),
+            );
+        }
+        for replay in &chosen {
+            replay.serving.snapshot().reset();
+        }
+        let names: Vec<&str> =
+            chosen.iter().map(|replay| replay.assignment.name.as_str()).collect();
+        ours(StatusCode::OK, &json!({ "reset": names }))
     }
 
     fn readyz(&self) -> Response {
@@ -173,12 +215,15 @@ impl Admin {
 
 fn describe(replay: &Replay) -> Value {
     let assignment = &replay.assignment;
+    let counts = replay.serving.snapshot().counts();
     json!({
         "name": assignment.name,
         "bundle": Digest::to_string(&assignment.bundle),
         "generation": assignment.generation,
         "start_time_unix_nanos": assignment.start_time,
         "pairs": replay.pairs,
+        "identities": counts.identities,
+        "sequences": { "all": counts.sequences, "moved": counts.moved, "steps": counts.steps },
         "required_secrets": replay.secrets.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "diagnostics": diagnostics(replay.serving.diagnostics()),
     })

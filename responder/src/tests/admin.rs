@@ -2,7 +2,7 @@
 
 use super::{
     KEY, RESIGN, body, config, exchange, fake::ControlPlane, get, get_admin, in_time, json, login,
-    status,
+    pair, serving, status,
 };
 use crate::app;
 
@@ -52,6 +52,37 @@ async fn tells_how_it_is() {
         (told["source"].as_str(), told["control_plane"]["connected"].as_bool()),
         (Some("control_plane"), Some(true))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_are_told_and_begun_anew() {
+    let pairs = ["1", "2", "3"].map(|answer| pair("GET", "/n", answer)).to_vec();
+    let (running, _plane, _stream) = serving(pairs, |_| {}).await;
+    let (admin, data) = (running.admin_addr(), running.data_addr());
+    for expected in ["1", "2"] {
+        assert_eq!(body(&get(data, "/n").await), expected);
+    }
+    let told = json(&get_admin(admin, "/status").await)["replays"][0]["sequences"].clone();
+    assert_eq!(told, serde_json::json!({ "all": 1, "moved": 1, "steps": 2 }));
+    let post = |target: &str, more: &str| {
+        format!("POST {target} HTTP/1.1\r\nhost: localhost\r\n{more}connection: close\r\n\r\n")
+    };
+    for (target, more, expected) in [
+        ("/reset?replay=unknown", "", "404"),
+        ("/reset", "origin: http://page.example\r\n", "403"),
+        ("/reset", "", "200"),
+    ] {
+        assert_eq!(body(&get(data, "/n").await).len(), 1);
+        assert_eq!(
+            status(&exchange(admin, &post(target, more)).await),
+            expected,
+            "{target} {more}"
+        );
+    }
+    assert_eq!(body(&get(data, "/n").await), "1");
+    assert_eq!(status(&get_admin(admin, "/reset").await), "405");
+    let told = json(&exchange(admin, &post("/reset?replay=r", "")).await);
+    assert_eq!(told["reset"], serde_json::json!(["projects/default/replays/r"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
