@@ -208,14 +208,14 @@ impl Log {
         if data > MAX_DATA || path > MAX_PATH {
             return Err(StagingError::TooLarge { data, path });
         }
-        let frame = encode(piece);
-        let bytes = self.bytes.saturating_add(frame.len().try_into().unwrap_or(u64::MAX));
+        let frame = HEAD + FIXED + path + data;
+        let bytes = self.bytes.saturating_add(frame.try_into().unwrap_or(u64::MAX));
         if bytes > self.limit {
             return Err(StagingError::OverQuota { limit: self.limit });
         }
         self.bytes = bytes;
         self.accepted = piece.sequence;
-        self.pending.extend(frame);
+        encode(piece, &mut self.pending);
         Ok(())
     }
 
@@ -339,17 +339,22 @@ fn fill(source: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-fn encode(piece: &Piece) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(FIXED + piece.path.len() + piece.data.len());
-    payload.extend(piece.sequence.to_le_bytes());
-    payload.extend(u16::try_from(piece.path.len()).unwrap_or(u16::MAX).to_le_bytes());
-    payload.extend(piece.path.as_bytes());
-    payload.extend(&piece.data[..]);
-    let mut frame = Vec::with_capacity(HEAD + payload.len());
-    frame.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
-    frame.extend(Digest::of(&payload).hash());
-    frame.extend(payload);
-    frame
+/// Appends the frame of a piece.
+fn encode(piece: &Piece, out: &mut Vec<u8>) {
+    let length = FIXED + piece.path.len() + piece.data.len();
+    out.reserve(HEAD + length);
+    out.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    let hash = out.len();
+    out.extend([0; HEAD - 4]);
+    let payload = out.len();
+    out.extend(piece.sequence.to_le_bytes());
+    out.extend(u16::try_from(piece.path.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend(piece.path.as_bytes());
+    out.extend_from_slice(&piece.data);
+    let digest = Digest::of(out.get(payload..).unwrap_or_default());
+    if let Some(place) = out.get_mut(hash..payload) {
+        place.copy_from_slice(digest.hash());
+    }
 }
 
 fn decode(payload: &Bytes) -> Option<Piece> {
@@ -410,7 +415,9 @@ mod tests {
         let ends: Vec<usize> = pieces()
             .iter()
             .scan(0, |end, piece| {
-                *end += encode(piece).len();
+                let mut frame = Vec::new();
+                encode(piece, &mut frame);
+                *end += frame.len();
                 Some(*end)
             })
             .collect();

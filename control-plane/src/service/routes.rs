@@ -33,6 +33,10 @@ use super::{
 /// Discovery needs room for acknowledgements that are small but many.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// Uploads fill their stream with pieces of half a MiB, in as few frames as may be.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const FRAME: u32 = 256 * 1024;
+
 /// Every service, with the limits of their connections; each of ours is reported as serving.
 pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<Router, Error> {
     let shared = || Arc::clone(plane);
@@ -59,6 +63,8 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
     Ok(Server::builder()
         .max_concurrent_streams(100)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_frame_size(FRAME)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))

@@ -3,13 +3,17 @@
 //! Values stay text until somebody wants them, so that what nobody takes is kept byte for byte. Reading follows the protobuf mapping:
 //! `null` means absent, numbers may be strings, bytes are base64, and a name may be spelled in either case style.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::formats::{
@@ -39,13 +43,48 @@ const ALIASES: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     path: String,
-    members: BTreeMap<String, &'a RawValue>,
+    /// Sorted by name, each name once.
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
+
+/// The members of an object, sorted by name; of a name that stands there twice the last counts.
+struct Members<'a, T>(Vec<(Cow<'a, str>, T)>);
+
+impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Members<'a, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object<'a, T>(PhantomData<(&'a (), T)>);
+
+        impl<'de: 'a, 'a, T: Deserialize<'de>> Visitor<'de> for Object<'a, T> {
+            type Value = Members<'a, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(16);
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    members.push((name, value));
+                }
+                members.reverse();
+                members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                members.dedup_by(|(later, _), (kept, _)| later == kept);
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object(PhantomData))
+    }
+}
+
+/// A name, copied only where it has escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Fields<'a> {
     /// Reads the outermost object.
     pub(super) fn parse(text: &'a str) -> Result<Self, Left> {
-        let members = serde_json::from_str(text).map_err(|error| {
+        let Members(members) = serde_json::from_str(text).map_err(|error| {
             // Only errors of syntax are repeated: others may quote what was recorded.
             let detail = if error.is_syntax() || error.is_eof() {
                 error.to_string()
@@ -69,21 +108,29 @@ impl<'a> Fields<'a> {
 
     /// The text of a member, which stays.
     pub(super) fn peek(&self, name: &str) -> Option<&'a str> {
-        self.members.get(name).map(|raw| raw.get()).filter(|raw| *raw != "null")
+        let at = self.place(name).ok()?;
+        self.members.get(at).map(|(_, raw)| raw.get()).filter(|raw| *raw != "null")
     }
 
     /// Takes a member as the text that it is.
     pub(super) fn raw(&mut self, name: &str) -> Option<&'a str> {
         let alias = ALIASES.iter().find(|(known, _)| *known == name).map(|(_, alias)| *alias);
-        let raw = self.members.remove(name).or_else(|| self.members.remove(alias?))?;
-        Some(raw.get()).filter(|raw| *raw != "null")
+        let at = self.place(name).ok().or_else(|| self.place(alias?).ok())?;
+        Some(self.members.remove(at).1.get()).filter(|raw| *raw != "null")
     }
 
     /// Puts back a member that could not be understood, so that it is kept.
     pub(super) fn put_back(&mut self, name: &str, raw: &'a str) {
-        if let Ok(raw) = serde_json::from_str(raw) {
-            self.members.insert(name.to_owned(), raw);
+        if let Ok(raw) = serde_json::from_str(raw)
+            && let Err(at) = self.place(name)
+        {
+            self.members.insert(at, (Cow::Owned(name.to_owned()), raw));
         }
+    }
+
+    /// Where a member is, or belongs.
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.members.binary_search_by(|(known, _)| (**known).cmp(name))
     }
 
     /// Takes a string; numbers and booleans count as their text.
@@ -108,19 +155,20 @@ impl<'a> Fields<'a> {
     /// Takes an object.
     pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, Left> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
-        let members = serde_json::from_str(raw)
+        let Members(members) = serde_json::from_str(raw)
             .map_err(|_| verdict::invalid(self.path(name), "an object"))?;
         Ok(Some(Self { path: self.path(name), members }))
     }
 
     /// The members that are left, as text.
     pub(super) fn rest(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.members.iter().map(|(name, raw)| (name.as_str(), raw.get()))
+        self.members.iter().map(|(name, raw)| (&**name, raw.get()))
     }
 
     /// The members that are left, by name, as JSON without whitespace.
     pub(super) fn into_rest(self) -> Vec<(String, String)> {
-        self.members.into_iter().map(|(name, raw)| (name, compact(raw.get()))).collect()
+        let members = self.members.into_iter();
+        members.map(|(name, raw)| (name.into_owned(), compact(raw.get()))).collect()
     }
 }
 
@@ -149,29 +197,38 @@ pub(super) fn scalar(raw: &str) -> Option<String> {
 }
 
 /// A map from names to arrays of strings; a lone string counts as an array of one.
-pub(super) fn multimap(raw: &str) -> Option<BTreeMap<String, Vec<String>>> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(raw).ok()?;
+pub(super) fn multimap(raw: &str) -> Option<Vec<(String, Vec<String>)>> {
+    let Members::<&RawValue>(members) = serde_json::from_str(raw).ok()?;
     members
         .into_iter()
         .map(|(name, raw)| {
             let values = match raw.get() {
                 "null" => Vec::new(),
-                array if array.starts_with('[') => {
-                    let items: Vec<&RawValue> = serde_json::from_str(array).ok()?;
-                    items.into_iter().map(|item| scalar(item.get())).collect::<Option<_>>()?
-                }
+                array if array.starts_with('[') => match serde_json::from_str(array) {
+                    Ok(strings) => strings,
+                    Err(_) => {
+                        let items: Vec<&RawValue> = serde_json::from_str(array).ok()?;
+                        items.into_iter().map(|item| scalar(item.get())).collect::<Option<_>>()?
+                    }
+                },
                 one => vec![scalar(one)?],
             };
-            Some((name, values))
+            Some((name.into_owned(), values))
         })
         .collect()
 }
 
 /// The bytes of a base64 string in either alphabet.
 pub(super) fn base64_string(raw: &str) -> Option<Bytes> {
-    let text: String = serde_json::from_str(raw).ok()?;
-    let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
-    engine.decode(text).ok().map(Bytes::from)
+    let plain = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    // Base64 has no need of escapes; where there are some, they may still spell it.
+    let text: Cow<'_, str> = match plain.filter(|plain| !plain.contains('\\')) {
+        Some(plain) => plain.into(),
+        None => serde_json::from_str::<String>(raw).ok()?.into(),
+    };
+    let engine =
+        if text.bytes().any(|byte| matches!(byte, b'-' | b'_')) { &URL_SAFE } else { &STANDARD };
+    engine.decode(text.as_bytes()).ok().map(Bytes::from)
 }
 
 #[cfg(test)]
@@ -190,6 +247,24 @@ mod tests {
         assert_eq!(fields.text("f").unwrap().unwrap(), "true");
         assert_eq!(fields.integer("s").unwrap_err().why.path, "s");
         assert_eq!(object_json(&fields.into_rest()), r#"{"g":[1]}"#);
+    }
+
+    #[test]
+    fn of_a_repeated_name_the_last_counts_and_escapes_in_names_are_read() {
+        let fields = Fields::parse(r#"{"b":1,"a":2,"b":3,"\u0063":4,"b":5}"#).unwrap();
+        let rest: Vec<_> = fields.rest().collect();
+        assert_eq!(rest, [("a", "2"), ("b", "5"), ("c", "4")]);
+        assert_eq!(base64_string(r#""\u0065A==""#).unwrap(), "x");
+        let map = multimap(r#"{"b":["1",2,null],"a":"3","c":null}"#).unwrap();
+        let values = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        assert_eq!(
+            map,
+            [
+                ("a".to_owned(), values(&["3"])),
+                ("b".to_owned(), values(&["1", "2", "null"])),
+                ("c".to_owned(), Vec::new())
+            ]
+        );
     }
 
     #[test]

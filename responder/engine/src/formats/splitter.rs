@@ -67,6 +67,8 @@ pub(super) struct Splitter {
     /// The open objects (`true`) and arrays of the entry.
     open: Vec<bool>,
     buffer: Vec<u8>,
+    /// The byte at hand begins an entry.
+    begins: bool,
     /// The entry has outgrown the limit: it is read to its end and not kept.
     oversize: bool,
     in_array: bool,
@@ -87,6 +89,7 @@ impl Splitter {
             state: State::Between,
             open: Vec::new(),
             buffer: Vec::new(),
+            begins: false,
             oversize: false,
             in_array: false,
             only_array: false,
@@ -121,35 +124,43 @@ impl Splitter {
     /// Takes the next bytes up to the end of the array; what follows comes back.
     pub(super) fn push_array<'b>(
         &mut self,
-        mut bytes: &'b [u8],
+        bytes: &'b [u8],
         found: &mut impl FnMut(Piece),
     ) -> &'b [u8] {
-        while let Some(&byte) = bytes.first() {
+        // What belongs to the entry is kept in as few copies as can be: when it ends, and at the end of these bytes.
+        let (mut at, mut unkept) = (0, 0);
+        while let Some(&byte) = bytes.get(at) {
             if self.ended {
-                return bytes;
+                return bytes.get(at..).unwrap_or_default();
             }
             // Most of a recording is the inside of strings.
             if let State::Text { .. } = self.state {
-                let plain = bytes
-                    .iter()
-                    .position(|&b| matches!(b, b'"' | b'\\') || b < 0x20)
-                    .unwrap_or(bytes.len());
+                let plain = plain(bytes.get(at..).unwrap_or_default());
                 if plain > 0 {
-                    let (text, rest) = bytes.split_at_checked(plain).unwrap_or((bytes, &[]));
-                    self.keep(text);
                     self.line_start = false;
-                    bytes = rest;
+                    at += plain;
                     continue;
                 }
             }
+            if byte == b'}' && self.open.len() == 1 {
+                self.keep(bytes.get(unkept..=at).unwrap_or_default());
+                unkept = at + 1;
+            }
+            self.begins = false;
             self.byte(byte, found);
+            if self.begins {
+                unkept = at;
+            }
             if byte == b'\n' {
                 self.line = self.line.saturating_add(1);
             }
             self.line_start = byte == b'\n';
-            bytes = bytes.get(1..).unwrap_or_default();
+            at += 1;
         }
-        bytes
+        if !matches!(self.state, State::Between | State::Lost) {
+            self.keep(bytes.get(unkept..).unwrap_or_default());
+        }
+        &[]
     }
 
     /// Says that the stream has ended.
@@ -214,7 +225,7 @@ impl Splitter {
 
     fn begin(&mut self) {
         self.buffer.clear();
-        self.buffer.push(b'{');
+        self.begins = true;
         self.oversize = false;
         self.open.clear();
         self.open.push(true);
@@ -223,7 +234,6 @@ impl Splitter {
     }
 
     fn within(&mut self, byte: u8, found: &mut impl FnMut(Piece)) {
-        self.keep(&[byte]);
         match (self.state, byte) {
             (State::Text { key }, b'"') => {
                 self.state = if key { State::Colon } else { State::AfterValue }
@@ -325,11 +335,42 @@ impl Splitter {
     }
 }
 
+/// How many bytes come before the end of a string, an escape or a control character.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    // Eight bytes at a time; the lowest bit that is set belongs to the first byte below `limit`, if there is one.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut done = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let found = below(word, 0x20)
+            | below(word ^ (ONES * u64::from(b'"')), 1)
+            | below(word ^ (ONES * u64::from(b'\\')), 1);
+        if found != 0 {
+            return done + usize::try_from(found.trailing_zeros() / 8).unwrap_or_default();
+        }
+        done += 8;
+    }
+    let rest = bytes.get(done..).unwrap_or_default();
+    let special = |byte: &u8| matches!(*byte, b'"' | b'\\') || *byte < 0x20;
+    done + rest.iter().position(special).unwrap_or(rest.len())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_a_time_are_read_like_one(bytes in proptest::collection::vec(prop_oneof![Just(b'"'), Just(b'\\'), 0x1e_u8..0x24, any::<u8>(), Just(b'x'), Just(0x80)], 0..40)) {
+            let one = bytes.iter().position(|b| matches!(b, b'"' | b'\\') || *b < 0x20);
+            prop_assert_eq!(plain(&bytes), one.unwrap_or(bytes.len()));
+        }
+    }
 
     /// Entries as they are, damage as `!line code`.
     fn split(lines: bool, chunks: &[&[u8]]) -> Vec<String> {
