@@ -19,7 +19,7 @@ use crate::{
     materials::Allowed,
     metrics::Metrics,
     readiness::{Readiness, Source},
-    secrets::Secrets,
+    secrets::{Pace, Secrets},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
@@ -141,6 +141,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
     let secrets = Arc::new(Secrets::new(
         config.secret_dir.clone(),
+        Pace { overlap: config.key_overlap, grace: config.key_grace },
         Arc::clone(&snapshots),
         Arc::clone(&metrics),
     ));
@@ -172,6 +173,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
             files_dir: config.files_dir.clone(),
             environment: config.template_env.clone(),
         }),
+        serve_jwks: config.serve_jwks,
     });
 
     let data_addr = data.addr();

@@ -37,6 +37,12 @@ pub struct Config {
     pub replays: Vec<String>,
     /// How often the secret directory is read.
     pub secret_poll: Duration,
+    /// How long a new signing key is published in key sets before it signs.
+    pub key_overlap: Duration,
+    /// How long a signing key is published after the next one has taken over.
+    pub key_grace: Duration,
+    /// Serves a key set at `/.well-known/jwks.json` where none was recorded.
+    pub serve_jwks: bool,
     /// How long connections are still accepted after the readiness has gone, so that load balancers notice.
     pub drain_delay: Duration,
     /// How long requests in flight may take to finish at the end.
@@ -105,6 +111,9 @@ impl Default for Config {
             project: "default".to_owned(),
             replays: Vec::new(),
             secret_poll: Duration::from_secs(1),
+            key_overlap: Duration::ZERO,
+            key_grace: Duration::from_secs(600),
+            serve_jwks: false,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             runtime: RuntimeKind::PerCore,

@@ -84,6 +84,15 @@ struct Args {
     /// Which threads serve connections.
     #[arg(long, value_enum, default_value_t = Runtime::PerCore)]
     runtime: Runtime,
+    /// How long a new signing key is published in key sets before it signs, for verifiers that keep a key set, for example 5m.
+    #[arg(long, env = "COUNTERSIGN_KEY_OVERLAP", value_name = "TIME", default_value = "0s", value_parser = duration)]
+    key_overlap: Duration,
+    /// How long a signing key stays in key sets after the next one has taken over.
+    #[arg(long, env = "COUNTERSIGN_KEY_GRACE", value_name = "TIME", default_value = "10m", value_parser = duration)]
+    key_grace: Duration,
+    /// Serves the public signing keys at /.well-known/jwks.json where no key set was recorded.
+    #[arg(long)]
+    serve_jwks: bool,
     /// How long connections are still accepted after SIGTERM, for load balancers to notice, for example 5s.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     drain_delay: Duration,
@@ -180,6 +189,9 @@ impl Args {
             cache_dir: self.cache_dir,
             project: self.project,
             replays: self.replays.into_iter().filter(|replay| !replay.is_empty()).collect(),
+            key_overlap: self.key_overlap,
+            key_grace: self.key_grace,
+            serve_jwks: self.serve_jwks,
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
             runtime: match self.runtime {

@@ -4,12 +4,13 @@
 //! never a time stamp. Whoever needs further keys asks with [`Secrets::require`], which reads them before it returns.
 
 mod open;
+mod rotation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use countersign_engine::{
@@ -24,6 +25,8 @@ use zeroize::Zeroizing;
 
 use crate::{metrics::Metrics, snapshots::Snapshots};
 use open::OpenError;
+pub(crate) use rotation::Pace;
+use rotation::Rotation;
 
 /// The link that the kubelet switches from one generation of a secret to the next.
 const DATA_LINK: &str = "..data";
@@ -38,6 +41,7 @@ const SETTLE_ROUNDS: usize = 10;
 #[derive(Debug)]
 pub(crate) struct Secrets {
     dir: PathBuf,
+    pace: Pace,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     snapshots: Arc<Snapshots>,
@@ -53,8 +57,10 @@ struct State {
 /// What is known of one key.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// The last good key and the digest of its file.
-    key: Option<(Arc<SigningKey>, Digest)>,
+    /// The keys that were good, of which one signs.
+    keys: Rotation,
+    /// The digest of the file that the last good key came from.
+    digest: Option<Digest>,
     problem: Option<KeyProblem>,
     /// The generation of the ring in which the key was last replaced.
     generation: u64,
@@ -97,8 +103,20 @@ struct Found {
 }
 
 impl Secrets {
-    pub(crate) fn new(dir: PathBuf, snapshots: Arc<Snapshots>, metrics: Arc<Metrics>) -> Self {
-        Self { dir, state: Mutex::default(), changes: watch::Sender::new(0), snapshots, metrics }
+    pub(crate) fn new(
+        dir: PathBuf,
+        pace: Pace,
+        snapshots: Arc<Snapshots>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            dir,
+            pace,
+            state: Mutex::default(),
+            changes: watch::Sender::new(0),
+            snapshots,
+            metrics,
+        }
     }
 
     /// Changes when a key or a problem does.
@@ -185,7 +203,11 @@ impl Secrets {
         let mut changed = state.generation == 0 && !state.keys.is_empty();
         for (secret, found) in found {
             let Some(known) = state.keys.get_mut(&secret) else { continue };
-            changed |= known.adopt(&secret, &found, next, &self.metrics);
+            changed |= known.adopt(&secret, &found, next, self.pace, &self.metrics);
+            if known.keys.advance(self.pace, Instant::now()) {
+                known.generation = next;
+                changed = true;
+            }
         }
         if changed {
             state.generation = next;
@@ -259,11 +281,11 @@ fn is_plain(name: &str) -> bool {
 impl State {
     fn ring(&self) -> KeyRing {
         let entry = |known: &Known| KeyEntry {
-            key: known.key.as_ref().map(|(key, _)| Arc::clone(key)),
+            key: known.keys.signing().cloned(),
             problem: known.problem.clone(),
             generation: known.generation,
             text: known.text.clone(),
-            beside: Vec::new(),
+            beside: known.keys.beside(),
         };
         KeyRing::new(
             self.generation,
@@ -279,6 +301,7 @@ impl Known {
         secret: &SecretRef,
         found: &Found,
         generation: u64,
+        pace: Pace,
         metrics: &Metrics,
     ) -> bool {
         let bytes = match &found.content {
@@ -289,19 +312,23 @@ impl Known {
             }
         };
         let digest = Digest::of(bytes);
-        if self.key.as_ref().is_some_and(|(_, current)| *current == digest) {
+        if self.digest == Some(digest) {
             self.candidate = None;
             return self.problem.take().is_some();
         }
         // A writer that replaces a file in place may be half done, and half an HMAC secret is a valid HMAC secret.
-        if self.key.is_some() && !found.atomic && self.candidate.replace(digest) != Some(digest) {
+        if self.digest.is_some() && !found.atomic && self.candidate.replace(digest) != Some(digest)
+        {
             return false;
         }
         match SigningKey::parse(bytes) {
             Ok(key) => {
                 tracing::info!(%secret, kind = key.kind(), "signing key loaded");
+                let mut keys = std::mem::take(&mut self.keys);
+                keys.push(key, pace, Instant::now());
                 *self = Self {
-                    key: Some((Arc::new(key), digest)),
+                    keys,
+                    digest: Some(digest),
                     problem: None,
                     generation,
                     text: Some(Arc::new(Zeroizing::new(bytes.to_vec()))),
@@ -331,7 +358,7 @@ impl Known {
         {
             return false;
         }
-        tracing::warn!(%secret, code, problem = message, kept = self.key.is_some(), "signing key unusable");
+        tracing::warn!(%secret, code, problem = message, kept = self.digest.is_some(), "signing key unusable");
         metrics.secret_errors.inc();
         self.problem = Some(KeyProblem { code, message });
         true
@@ -339,9 +366,9 @@ impl Known {
 
     fn report(&self) -> Report {
         Report {
-            resolved: self.key.is_some(),
-            kind: self.key.as_ref().map(|(key, _)| key.kind()).unwrap_or_default(),
-            thumbprint: self.key.as_ref().and_then(|(key, _)| key.thumbprint()),
+            resolved: self.keys.signing().is_some(),
+            kind: self.keys.signing().map(|key| key.kind()).unwrap_or_default(),
+            thumbprint: self.keys.signing().and_then(|key| key.thumbprint()),
             problem: self.problem.as_ref().map(|problem| (problem.code, problem.message.clone())),
             generation: self.generation,
         }

@@ -30,6 +30,7 @@ impl Node {
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
         let secrets = Arc::new(Secrets::new(
             root.path().to_owned(),
+            Pace { overlap: Duration::ZERO, grace: Duration::from_secs(600) },
             Arc::clone(&snapshots),
             Arc::clone(&metrics),
         ));

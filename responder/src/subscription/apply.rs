@@ -32,6 +32,8 @@ pub(crate) struct Applier {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) allowed: Arc<Allowed>,
+    /// Serves key sets that were not recorded.
+    pub(crate) serve_jwks: bool,
 }
 
 /// How far the responder has followed a store.
@@ -86,10 +88,10 @@ impl Applier {
         assignment: Assignment,
     ) -> Result<(), Vec<Diagnostic>> {
         let (snapshots, secrets) = (Arc::clone(&self.snapshots), Arc::clone(&self.secrets));
-        let allowed = Arc::clone(&self.allowed);
+        let (allowed, serve_jwks) = (Arc::clone(&self.allowed), self.serve_jwks);
         let task = spawn_blocking(move || {
             let blobs = Arc::clone(&fetched.blobs);
-            let compiled = build(fetched, &allowed)?;
+            let compiled = build(fetched, &allowed, serve_jwks)?;
             // The keys come first, so that the first answer is signed.
             secrets.require(compiled.required_secrets());
             snapshots.install(assignment, Arc::new(compiled), blobs);
@@ -170,7 +172,11 @@ impl Applier {
 }
 
 /// Compiles a bundle; what the control plane let through is checked again by the same code.
-fn build(fetched: Fetched, allowed: &Allowed) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
+fn build(
+    fetched: Fetched,
+    allowed: &Allowed,
+    serve_jwks: bool,
+) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
     let mut pairs = Vec::new();
     for chunk in fetched.chunks {
         let decoded = wire::decode_chunk_bytes(chunk);
@@ -195,6 +201,7 @@ fn build(fetched: Fetched, allowed: &Allowed) -> Result<CompiledSnapshot, Vec<Di
     let config = TestConfig::parse(
         fetched.test_config.as_deref().unwrap_or(TestConfig::STANDARD.as_bytes()),
     )?;
+    let config = if serve_jwks { config.serving_jwks() } else { config };
     let treatment = fetched.treatment.open().ok_or_else(|| {
         let message = "what was done to the recording cannot be done to requests";
         vec![Diagnostic::error("bundle_malformed", "", message)]
