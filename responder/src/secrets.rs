@@ -323,9 +323,9 @@ impl Known {
         }
         match SigningKey::parse(bytes) {
             Ok(key) => {
-                tracing::info!(%secret, kind = key.kind(), "signing key loaded");
-                let mut keys = std::mem::take(&mut self.keys);
+                let (kind, mut keys) = (key.kind(), std::mem::take(&mut self.keys));
                 keys.push(key, pace, Instant::now());
+                tracing::info!(%secret, kind, waits = keys.is_waiting(), "signing key loaded");
                 *self = Self {
                     keys,
                     digest: Some(digest),

@@ -156,12 +156,12 @@ impl Snapshots {
         blobs: Arc<[Digest]>,
     ) {
         self.change(|ring, table| {
-            let name = assignment.name.clone();
+            let (name, start) = (assignment.name.clone(), assignment.start_time);
             let replay = Replay {
                 assignment,
                 secrets: compiled.required_secrets().to_vec(),
                 pairs: compiled.pairs(),
-                serving: Arc::new(Serving::new(compiled, &ring.keys)),
+                serving: Arc::new(Serving::new(compiled, &ring.keys).started_at(start)),
                 blobs,
             };
             table.replays.retain(|old| old.assignment.name != name);

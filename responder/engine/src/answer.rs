@@ -46,6 +46,24 @@ impl Spliced {
         Self { base, holes }
     }
 
+    /// The bytes without what fills the holes.
+    pub(crate) fn base(&self) -> &Bytes {
+        &self.base
+    }
+
+    /// What goes into the holes.
+    pub(crate) fn fills(&self) -> impl Iterator<Item = usize> {
+        self.holes.iter().map(|hole| hole.1)
+    }
+
+    /// One more hole, apart from the others.
+    #[must_use]
+    pub(crate) fn with_hole(self, span: Range<usize>, what: usize) -> Self {
+        let mut holes = self.holes;
+        holes.push((span, what));
+        Self::new(self.base, holes)
+    }
+
     /// The bytes with each hole filled by `fill`, which appends to the output. `None` when a fill fails.
     pub(crate) fn fill(
         &self,

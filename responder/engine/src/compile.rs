@@ -5,6 +5,7 @@
 //! sight (a token inside base64, say) runs per request instead.
 
 mod draft;
+mod expiry;
 pub(crate) mod headers;
 mod plan;
 mod tokens;
@@ -18,6 +19,7 @@ use http::HeaderMap;
 use crate::{
     answer::Spliced,
     body,
+    clock::Clock,
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
     explain::Candidate,
@@ -35,6 +37,7 @@ use crate::{
 };
 
 pub(crate) use draft::{Fill, Follows, token_error, validity_now};
+pub(crate) use expiry::http_date;
 pub(crate) use plan::{Plan, run_on_response};
 pub(crate) use tokens::Resigned;
 use ways::Ways;
@@ -58,6 +61,7 @@ pub struct CompiledSnapshot {
     /// Answers may hold values that its chains learn to replace.
     pub(crate) learns: bool,
     pub(crate) token_world: TokenWorld,
+    pub(crate) clock: Clock,
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -247,6 +251,7 @@ pub fn compile_treated(
         world,
         learns: template.learns(),
         token_world: TokenWorld::new(config.tokens().clone()),
+        clock: config.clock().clone(),
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),
     };

@@ -20,6 +20,7 @@
 
 pub mod answer;
 mod body;
+pub mod clock;
 pub mod compile;
 pub mod diagnostic;
 pub mod dlp;

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::{
     answer::{Answer, Hit, Spliced},
     body,
-    compile::{CompiledSnapshot, Fill, Instance, Way},
+    compile::{CompiledSnapshot, Fill, Instance, Way, http_date},
     diagnostic::Diagnostic,
     identity::{Who, may_hold_token},
     index::Entry,
@@ -35,6 +35,8 @@ pub struct Serving {
     tokens: Vec<Token>,
     keys: Arc<KeyRing>,
     published: Published,
+    /// When the replay was started.
+    start: i64,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -70,13 +72,19 @@ impl Serving {
         diagnostics.extend(binder.finish(snapshot.required_secrets()));
         let (published, told) = token_world::publish(&snapshot.token_world, keys);
         diagnostics.extend(told);
-        Self { snapshot, tokens, keys: Arc::new(keys.clone()), published, diagnostics }
+        Self { snapshot, tokens, keys: Arc::new(keys.clone()), published, start: 0, diagnostics }
     }
 
     /// The same snapshot with other keys; who comes next in a sequence stays as it is.
     #[must_use]
     pub fn rebind(&self, keys: &KeyRing) -> Self {
-        Self::new(Arc::clone(&self.snapshot), keys)
+        Self::new(Arc::clone(&self.snapshot), keys).started_at(self.start)
+    }
+
+    /// The same for a replay that was started then, in nanoseconds since the Unix epoch: a clock that runs at another pace began to do so.
+    #[must_use]
+    pub fn started_at(self, start: i64) -> Self {
+        Self { start, ..self }
     }
 
     /// The snapshot that it serves.
@@ -100,6 +108,21 @@ impl Serving {
     /// Answers a request. `now` is in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn answer(&self, request: &Request<'_>, now: i64) -> Answer {
+        let clock = &self.snapshot.clock;
+        if clock.is_real() {
+            return self.answer_at(request, now);
+        }
+        let now = clock.at(now, self.start);
+        let mut answer = self.answer_at(request, now);
+        let date = http_date(now).and_then(|date| HeaderValue::from_str(&date).ok());
+        if let (Answer::Hit(hit), Some(date)) = (&mut answer, date) {
+            hit.headers.insert(http::header::DATE, date);
+        }
+        answer
+    }
+
+    /// The same by the replay's own clock.
+    fn answer_at(&self, request: &Request<'_>, now: i64) -> Answer {
         let Some((instance, scope)) = self.find(request, now) else {
             return self.well_known(request).map_or(Answer::Miss, Answer::Hit);
         };
@@ -309,6 +332,7 @@ impl Serving {
     fn fill(&self, what: usize, second: i64, out: &mut Vec<u8>) -> Option<()> {
         match self.snapshot.fills.get(what)? {
             Fill::Token(slot) => out.extend_from_slice(&self.token(*slot, second)?),
+            Fill::Text(text) => out.extend_from_slice(text.as_bytes()),
             // A token that is served as recorded is not about another time.
             Fill::Moment { slot, text, .. } if self.tokens.get(*slot)?.key.is_none() => {
                 out.extend_from_slice(text.as_bytes());

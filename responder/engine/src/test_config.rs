@@ -8,6 +8,7 @@ use serde_json::Value;
 
 pub use self::sequence::{End, Scope, Sequence, State};
 use crate::{
+    clock::Clock,
     diagnostic::{Diagnostic, has_errors},
     token_world::TokenSettings,
 };
@@ -21,6 +22,7 @@ pub struct TestConfig {
     sequence: Sequence,
     claims: Option<Vec<String>>,
     warnings: Vec<Diagnostic>,
+    clock: Clock,
 }
 
 impl TestConfig {
@@ -101,12 +103,13 @@ impl TestConfig {
         let tokens = TokenSettings::parse(members.get("responder"), &mut found);
         let nothing = serde_json::Map::new();
         let responder = members.get("responder").and_then(Value::as_object).unwrap_or(&nothing);
+        let clock = Clock::parse(responder.get("clock"), &mut found);
         let sequence = sequence::sequence(responder, &mut found);
         let claims = sequence::claims(responder, &mut found);
         if has_errors(&found) {
             return Err(found);
         }
-        Ok(Self { id, protected, tokens, sequence, claims, warnings: found })
+        Ok(Self { id, protected, tokens, sequence, claims, warnings: found, clock })
     }
 
     /// The config's own id.
@@ -143,6 +146,12 @@ impl TestConfig {
     #[must_use]
     pub fn tokens(&self) -> &TokenSettings {
         &self.tokens
+    }
+
+    /// The clock that tokens follow.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The same, with a key set served even where none was recorded.

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{CompiledSnapshot, Known, Living, Way, headers, name_of, run_on_response};
+use super::{
+    CompiledSnapshot, Known, Living, Way,
+    expiry::{self, Ends},
+    headers, name_of, run_on_response,
+};
 use crate::{
     answer::Spliced,
     diagnostic::{Diagnostic, Diagnostics},
@@ -27,6 +31,8 @@ pub(crate) enum Fill {
     Token(usize),
     /// A point in time that moves with a token.
     Moment { slot: usize, text: String, follows: Follows },
+    /// Always the same.
+    Text(String),
 }
 
 /// Which claim a point in time moves with.
@@ -148,7 +154,8 @@ impl Draft<'_> {
             None
         } else {
             let subject = name_of(pair);
-            splice(&mark, first_fill, compiled.fills.len(), marked.response, &subject, found)
+            let way = splice(&mark, first_fill, compiled, marked.response, &subject, found);
+            way.map(|way| tie(way, compiled, first_slot))
         };
         let way = way.unwrap_or_else(|| {
             if !per_request {
@@ -208,6 +215,7 @@ impl Effects for Draft<'_> {
         self.known.retain(|known| known.slot < resigned);
         let kept = self.fills.iter().rposition(|fill| match fill {
             Fill::Token(slot) | Fill::Moment { slot, .. } => *slot < resigned,
+            Fill::Text(_) => true,
         });
         self.fills.truncate(kept.map_or(0, |last| last + 1));
     }
@@ -292,6 +300,9 @@ fn moved(text: &str, seconds: i64) -> Option<String> {
         let unit = if number.unsigned_abs() >= 100_000_000_000 { 1000 } else { 1 };
         return Some(number.saturating_add(seconds.saturating_mul(unit)).to_string());
     }
+    if let Some(new) = expiry::moved(text, seconds) {
+        return Some(new);
+    }
     let moment: jiff::Timestamp = text.parse().ok()?;
     let new = moment.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()?;
     let digits = text
@@ -325,12 +336,12 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 fn splice(
     mark: &str,
     first: usize,
-    end: usize,
+    compiled: &CompiledSnapshot,
     marked: HttpResponse,
     subject: &str,
     found: &mut Diagnostics,
 ) -> Option<Way> {
-    let mut seen = vec![false; end - first];
+    let mut seen = vec![false; compiled.fills.len().saturating_sub(first)];
     let mut holes = |bytes: Bytes| {
         let holes = find_stand_ins(&bytes, mark, first);
         for fill in holes.iter().map(|hole| hole.1) {
@@ -356,6 +367,54 @@ fn splice(
         plain_headers: plain,
         body,
     })
+}
+
+/// Ties header fields to the tokens whose end they tell: holes are added where they do.
+fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
+    let Way::Spliced { mut headers, plain_headers, body } = way else { return way };
+    let slots = compiled.slots.get(first_slot..).unwrap_or_default().to_vec();
+    let mut still_plain = http::HeaderMap::with_capacity(plain_headers.len());
+    for (name, value) in &plain_headers {
+        let ends = expiry::of(name.as_str(), value.as_bytes(), None, &slots, first_slot);
+        if ends.is_empty() {
+            still_plain.append(name.clone(), value.clone());
+            continue;
+        }
+        let value = Spliced::new(Bytes::copy_from_slice(value.as_bytes()), Vec::new());
+        headers.push((name.clone(), tied(value, ends, compiled)));
+    }
+    for (name, value) in &mut headers {
+        let own = value.fills().find_map(|fill| match compiled.fills.get(fill) {
+            Some(Fill::Token(slot)) => Some(*slot),
+            _ => None,
+        });
+        // Those that were plain are tied already.
+        let Some(own) = own else { continue };
+        let ends = expiry::of(name.as_str(), value.base(), Some(own), &slots, first_slot);
+        *value = tied(value.clone(), ends, compiled);
+    }
+    Way::Spliced { headers, plain_headers: still_plain, body }
+}
+
+fn tied(mut value: Spliced, ends: Vec<Ends>, compiled: &mut CompiledSnapshot) -> Spliced {
+    for end in ends {
+        let (Ends::At(span, slot) | Ends::In(span, slot)) = &end;
+        let text = value.base().get(span.clone()).unwrap_or_default();
+        let Ok(text) = std::str::from_utf8(text).map(str::to_owned) else { continue };
+        if let Ends::In(..) = end {
+            let change = compiled.slots.get(*slot).and_then(TokenSlot::lifetime_change);
+            let age = text.parse::<i64>().ok().zip(change.filter(|change| *change != 0));
+            if let Some((age, change)) = age {
+                let text = age.saturating_add(change).max(0).to_string();
+                compiled.fills.push(Fill::Text(text));
+                value = value.with_hole(span.clone(), compiled.fills.len() - 1);
+            }
+            continue;
+        }
+        compiled.fills.push(Fill::Moment { slot: *slot, text, follows: Follows::Expiry });
+        value = value.with_hole(span.clone(), compiled.fills.len() - 1);
+    }
+    value
 }
 
 fn find_stand_ins(bytes: &[u8], mark: &str, first: usize) -> Vec<(std::ops::Range<usize>, usize)> {

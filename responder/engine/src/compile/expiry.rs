@@ -1,0 +1,120 @@
+//! Header fields that tell when a token ends: the `Expires` and `Max-Age` of its cookie, and an `Expires` that names the same moment.
+
+use std::ops::Range;
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use crate::jwt::TokenSlot;
+
+/// How servers write the moment at which something expires (RFC 9110, section 5.6.7; RFC 6265, section 5.1.1).
+const FORMATS: [&str; 3] =
+    ["%a, %d %b %Y %H:%M:%S GMT", "%a, %d-%b-%y %H:%M:%S GMT", "%a, %d-%b-%Y %H:%M:%S GMT"];
+/// Two moments are the same when servers have computed them one after the other.
+const SAME: u64 = 2;
+
+/// What a header field says about the end of a token.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// A moment, which moves with the token of this position.
+    At(Range<usize>, usize),
+    /// A lifetime in seconds.
+    In(Range<usize>, usize),
+}
+
+/// Reads a field. `own` is the token that stands in it, and `slots` are the tokens of the response, the first of which has the position `first`.
+pub(super) fn of(
+    name: &str,
+    value: &[u8],
+    own: Option<usize>,
+    slots: &[TokenSlot],
+    first: usize,
+) -> Vec<Ends> {
+    let Ok(text) = std::str::from_utf8(value) else { return Vec::new() };
+    let tied = |moment: i64| {
+        own.or_else(|| {
+            let same = |slot: &TokenSlot| {
+                slot.times(0).recorded_exp.is_some_and(|exp| exp.abs_diff(moment) <= SAME)
+            };
+            slots.iter().position(same).map(|nth| first + nth)
+        })
+        // A cookie that is taken away expired long ago.
+        .filter(|nth| {
+            let slot = nth.checked_sub(first).and_then(|nth| slots.get(nth));
+            slot.and_then(|slot| slot.times(0).recorded_iat).is_none_or(|iat| iat <= moment)
+        })
+    };
+    if name.eq_ignore_ascii_case("expires") {
+        let found = seconds(text.trim()).and_then(tied);
+        return found.map(|slot| Ends::At(0..value.len(), slot)).into_iter().collect();
+    }
+    if !name.eq_ignore_ascii_case("set-cookie") {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut from = 0;
+    for attribute in text.split(';') {
+        let start = from;
+        from += attribute.len() + 1;
+        let Some((key, written)) = attribute.split_once('=') else { continue };
+        let written_at = start + key.len() + 1 + (written.len() - written.trim_start().len());
+        let written = written.trim();
+        let span = written_at..written_at + written.len();
+        if key.trim().eq_ignore_ascii_case("expires") {
+            let slot = seconds(written).and_then(tied);
+            found.extend(slot.map(|slot| Ends::At(span, slot)));
+        } else if key.trim().eq_ignore_ascii_case("max-age")
+            && let Some(slot) = own
+            && written.parse::<i64>().is_ok_and(|age| age > 0)
+        {
+            found.push(Ends::In(span, slot));
+        }
+    }
+    found
+}
+
+fn read(text: &str) -> Option<(Timestamp, &'static str)> {
+    FORMATS.iter().find_map(|format| {
+        let moment = DateTime::strptime(format, text).ok()?;
+        Some((moment.to_zoned(TimeZone::UTC).ok()?.timestamp(), *format))
+    })
+}
+
+fn seconds(text: &str) -> Option<i64> {
+    read(text).map(|(moment, _)| moment.as_second())
+}
+
+/// A moment of HTTP, moved; `None` when it is none.
+pub(super) fn moved(text: &str, seconds: i64) -> Option<String> {
+    let (moment, format) = read(text.trim())?;
+    let new = moment.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()?;
+    jiff::fmt::strtime::format(format, &new.to_zoned(TimeZone::UTC)).ok()
+}
+
+/// A moment as HTTP writes it.
+pub(crate) fn http_date(nanos: i64) -> Option<String> {
+    let moment = Timestamp::from_nanosecond(nanos.into()).ok()?;
+    jiff::fmt::strtime::format(FORMATS.first()?, &moment.to_zoned(TimeZone::UTC)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_http_move_in_their_own_notation() {
+        for (text, expected) in [
+            ("Tue, 14 Nov 2023 22:13:20 GMT", Some("Tue, 14 Nov 2023 22:14:20 GMT")),
+            ("Tue, 14-Nov-2023 23:59:20 GMT", Some("Wed, 15-Nov-2023 00:00:20 GMT")),
+            ("Tue, 14-Nov-23 22:13:20 GMT", Some("Tue, 14-Nov-23 22:14:20 GMT")),
+            ("0", None),
+            ("tomorrow", None),
+            ("", None),
+        ] {
+            assert_eq!(moved(text, 60).as_deref(), expected, "{text}");
+        }
+        assert_eq!(
+            http_date(1_700_000_000_999_999_999).as_deref(),
+            Some("Tue, 14 Nov 2023 22:13:20 GMT")
+        );
+    }
+}
