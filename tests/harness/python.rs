@@ -49,17 +49,78 @@ pub fn verify(asks: &[Ask]) -> Vec<Result<Value, String>> {
         ));
         return asks.iter().map(fallback::verify).collect();
     }
-    let mut child = Command::new(&python)
-        .args(["-c", SCRIPT])
+    let lines = asks.iter().map(|ask| json!({"token": ask.token, "key": ask.key, "alg": ask.alg}));
+    run(&python, SCRIPT, lines)
+}
+
+const JWKS_SCRIPT: &str = r#"
+import json, sys, warnings, jwt
+warnings.simplefilter("ignore")
+clients = {}
+for line in sys.stdin:
+    ask = json.loads(line)
+    try:
+        if ask["uri"]:
+            client = clients.setdefault(ask["uri"], jwt.PyJWKClient(ask["uri"]))
+            key = client.get_signing_key_from_jwt(ask["token"]).key
+        else:
+            kid = jwt.get_unverified_header(ask["token"])["kid"]
+            key = jwt.PyJWKSet.from_json(ask["keys"])[kid].key
+        claims = jwt.decode(ask["token"], key, algorithms=[ask["alg"]], options={"verify_aud": False})
+        print(json.dumps({"claims": claims}))
+    except Exception as why:
+        print(json.dumps({"error": type(why).__name__ + ": " + str(why)}))
+"#;
+
+/// One token to verify with a key set.
+#[derive(Debug, Clone)]
+pub struct AskWithKeys {
+    /// The token.
+    pub token: String,
+    /// The algorithm that it must have.
+    pub alg: String,
+    /// Where the key set is fetched from; empty to take `keys`.
+    pub uri: String,
+    /// A key set that the verifier has kept.
+    pub keys: String,
+}
+
+/// The same with keys that `PyJWKClient` fetches, or that were kept. `None`, with a notice, where Python has no PyJWT with `cryptography`,
+/// which CI must have.
+#[must_use]
+pub fn verify_with_keys(asks: &[AskWithKeys]) -> Option<Vec<Result<Value, String>>> {
+    let python = std::env::var("COUNTERSIGN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has_it = Command::new(&python)
+        .args(["-c", "import jwt, cryptography"])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !has_it {
+        assert!(std::env::var_os("CI").is_none(), "CI needs PyJWT and cryptography");
+        notice(&format!("{python} has no PyJWT with cryptography, no key set is fetched with it"));
+        return None;
+    }
+    let lines = asks
+        .iter()
+        .map(|ask| json!({"token": ask.token, "alg": ask.alg, "uri": ask.uri, "keys": ask.keys}));
+    Some(run(&python, JWKS_SCRIPT, lines))
+}
+
+/// Runs a script that answers each line of JSON with a line.
+fn run(
+    python: &str,
+    script: &str,
+    asks: impl Iterator<Item = Value>,
+) -> Vec<Result<Value, String>> {
+    let asks: Vec<Value> = asks.collect();
+    let mut child = Command::new(python)
+        .args(["-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("python runs");
     let mut stdin = child.stdin.take().expect("piped");
-    let lines: String = asks
-        .iter()
-        .map(|ask| format!("{}\n", json!({"token": ask.token, "key": ask.key, "alg": ask.alg})))
-        .collect();
+    let lines: String = asks.iter().map(|ask| format!("{ask}\n")).collect();
     let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
     let out = child.wait_with_output().expect("python ends");
     writer.join().expect("the writer ends").expect("python reads");

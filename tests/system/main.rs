@@ -17,3 +17,4 @@ mod redaction;
 mod sessions;
 mod stubs;
 mod tidy;
+mod token_world;
