@@ -104,8 +104,8 @@ fn with_keys(alg: &str, token: &str, keys: &str) -> AskWithKeys {
 
 fn assert_accepted(asks: &[AskWithKeys]) {
     for (ask, verdict) in asks.iter().zip(python::verify_with_keys(asks).into_iter().flatten()) {
-        let claims = verdict.unwrap_or_else(|why| panic!("{}: {why}", ask.alg));
-        assert_eq!(claims["sub"], *ask.alg);
+        let subject = verdict.map(|claims| claims["sub"].clone());
+        assert_eq!(subject, Ok(json!(ask.alg)));
     }
 }
 
