@@ -79,6 +79,9 @@ pub fn is_recording(path: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use std::{
         collections::{BTreeMap, BTreeSet},
@@ -87,7 +90,10 @@ pub(crate) mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        testing::{recordings_in, shared_data},
+        *,
+    };
 
     #[derive(Debug, Default)]
     pub(super) struct Seen {
@@ -264,30 +270,10 @@ pub(crate) mod tests {
         }
     }
 
-    /// Recorded third-party traffic that lies beside the repository on some machines.
-    fn shared_data() -> Option<PathBuf> {
-        let given = std::env::var_os("COUNTERSIGN_SHARED_DATA").map(PathBuf::from);
-        let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-        given.into_iter().chain([beside]).find(|dir| dir.is_dir())
-    }
-
-    fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, files);
-            } else if is_recording(&path.to_string_lossy()) {
-                files.push(path);
-            }
-        }
-    }
-
     #[expect(clippy::disallowed_methods, reason = "the recorded data are files")]
     fn read_folder(dir: &Path) -> Seen {
-        let mut files = Vec::new();
-        walk(dir, &mut files);
         let mut all = Seen::default();
-        for file in files {
+        for file in recordings_in(dir) {
             let seen = read(&file.to_string_lossy(), &[&std::fs::read(&file).unwrap()]);
             all.pairs.extend(seen.pairs);
             all.skipped.extend(seen.skipped);
@@ -320,14 +306,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
     fn reads_every_recording_at_hand() {
-        let Some(data) = shared_data() else {
-            eprintln!(
-                "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-            );
-            return;
-        };
+        let Some(data) = shared_data() else { return };
         let mut exceptions = BTreeMap::new();
         for (folder, pairs, refused) in [
             ("sessions-demo", 1048, 0),
@@ -359,18 +339,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
     fn both_forms_of_a_recording_are_the_same_pair() {
-        let Some(data) = shared_data() else {
-            eprintln!(
-                "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-            );
-            return;
-        };
-        let mut files = Vec::new();
-        for folder in ["dlp-demo", "xml"] {
-            walk(&data.join(folder), &mut files);
-        }
+        let Some(data) = shared_data() else { return };
+        let files: Vec<PathBuf> = ["dlp-demo", "xml"]
+            .into_iter()
+            .flat_map(|dir| recordings_in(&data.join(dir)))
+            .collect();
         let mut compared = 0;
         for file in
             files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md"))

@@ -8,69 +8,17 @@
     reason = "a test that reads files and reports"
 )]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+mod shared;
 
 use countersign_engine::{
     compile::compile,
-    diagnostic::Diagnostic,
-    formats::{FileReader, Sink, is_recording},
     lineage::{Analysis, Analyzer, Check, Form, Options, Origin, Suggestion, suggest},
     snapshot::{RrPair, Serve},
     test_config::TestConfig,
     transform::Template,
 };
 
-#[derive(Default)]
-struct Collected {
-    pairs: Vec<RrPair>,
-}
-
-impl Sink for Collected {
-    fn pair(&mut self, pair: RrPair) {
-        self.pairs.push(pair);
-    }
-
-    fn skipped(&mut self, _why: Diagnostic) {}
-
-    fn refused(&mut self, _why: Diagnostic) {}
-}
-
-fn shared_data() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let root = std::env::var_os("COUNTERSIGN_SHARED_DATA").map_or(beside, PathBuf::from);
-    if root.is_dir() {
-        return Some(root);
-    }
-    eprintln!("NOTICE: {} is absent, token lineage of recordings is not tested", root.display());
-    None
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    all.sort();
-    all.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
-fn read(folder: &Path) -> Vec<RrPair> {
-    let mut collected = Collected::default();
-    for path in files(folder) {
-        let name = path.to_string_lossy();
-        if is_recording(&name) {
-            let mut reader = FileReader::new(&name, &mut collected);
-            reader.push(&fs::read(&path).unwrap());
-            reader.finish();
-        }
-    }
-    collected.pairs.sort_by_key(|pair| pair.ts);
-    for (ordinal, pair) in (0..).zip(&mut collected.pairs) {
-        pair.ordinal = ordinal;
-    }
-    collected.pairs
-}
+use shared::{read, shared_data};
 
 fn config() -> TestConfig {
     TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap()
@@ -127,8 +75,8 @@ fn told(analysis: &Analysis) -> Vec<String> {
 
 #[test]
 fn every_login_of_many_users_is_re_signed() {
-    let Some(root) = shared_data() else { return };
-    let pairs = read(&root.join("sessions-demo"));
+    let Some(root) = shared_data("token lineage of recordings is") else { return };
+    let pairs = read(&root.join("sessions-demo")).0;
     let (analysis, suggestion, covered) = lineage(&pairs);
     assert_eq!(
         told(&analysis),
@@ -161,7 +109,7 @@ fn every_login_of_many_users_is_re_signed() {
 
 #[test]
 fn tokens_of_other_recordings_are_found() {
-    let Some(root) = shared_data() else { return };
+    let Some(root) = shared_data("token lineage of recordings is") else { return };
     for (folder, expected, re_signed) in [
         (
             "node-auth",
@@ -196,7 +144,7 @@ fn tokens_of_other_recordings_are_found() {
         ("go-drift-demo", vec!["opaque: 30 tokens never issued , 30 uses, 0 never used"], 0),
         ("xml", vec![], 0),
     ] {
-        let (analysis, _, covered) = lineage(&read(&root.join(folder)));
+        let (analysis, _, covered) = lineage(&read(&root.join(folder)).0);
         assert_eq!(told(&analysis), expected, "{folder}");
         assert_eq!(covered, re_signed, "{folder}");
     }

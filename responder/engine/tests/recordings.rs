@@ -8,19 +8,14 @@
     reason = "a test that reads files and reports"
 )]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod shared;
+
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use countersign_engine::{
     answer::Answer,
     compile::{compile, compile_treated},
-    diagnostic::Diagnostic,
     dlp::{DlpConfig, RedactionKey, Redactor, Tally, Treatment},
-    formats::{FileReader, Sink, is_recording},
     jwt::key::KeyRing,
     request::Request,
     serving::Serving,
@@ -29,57 +24,7 @@ use countersign_engine::{
     transform::Template,
 };
 
-#[derive(Default)]
-struct Collected {
-    pairs: Vec<RrPair>,
-    refused: Vec<Diagnostic>,
-}
-
-impl Sink for Collected {
-    fn pair(&mut self, pair: RrPair) {
-        self.pairs.push(pair);
-    }
-
-    fn skipped(&mut self, _why: Diagnostic) {}
-
-    fn refused(&mut self, why: Diagnostic) {
-        self.refused.push(why);
-    }
-}
-
-fn shared_data() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let root = std::env::var_os("COUNTERSIGN_SHARED_DATA").map_or(beside, PathBuf::from);
-    if root.is_dir() {
-        return Some(root);
-    }
-    eprintln!("NOTICE: {} is absent, recordings are not tested", root.display());
-    None
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    all.sort();
-    all.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
-fn read(folder: &Path) -> Collected {
-    let mut collected = Collected::default();
-    for path in files(folder) {
-        let name = path.to_string_lossy();
-        if is_recording(&name) {
-            let mut reader = FileReader::new(&name, &mut collected);
-            reader.push(&fs::read(&path).unwrap());
-            reader.finish();
-        }
-    }
-    collected.pairs.sort_by_key(|pair| pair.ts);
-    for (ordinal, pair) in (0..).zip(&mut collected.pairs) {
-        pair.ordinal = ordinal;
-    }
-    collected
-}
+use shared::{read, shared_data};
 
 /// How many recorded requests get an answer, of how many.
 fn replay(pairs: &[RrPair], serving: &Serving) -> (usize, usize) {
@@ -117,10 +62,10 @@ fn replay(pairs: &[RrPair], serving: &Serving) -> (usize, usize) {
 
 #[test]
 fn every_recorded_request_is_a_hit() {
-    let Some(root) = shared_data() else { return };
+    let Some(root) = shared_data("recordings are") else { return };
     let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
     for folder in fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
-        let Collected { pairs, refused } = read(&folder);
+        let (pairs, refused) = read(&folder);
         let (compiled, found) = compile(pairs.clone(), &Template::default(), &config, Serve::All);
         let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
         let (hits, all) = replay(&pairs, &serving);
@@ -135,8 +80,8 @@ fn every_recorded_request_is_a_hit() {
 
 #[test]
 fn the_recorded_demo_loses_what_belongs_to_people_and_still_answers() {
-    let Some(data) = shared_data() else { return };
-    let recorded = read(&data.join("dlp-demo")).pairs;
+    let Some(data) = shared_data("recordings are") else { return };
+    let recorded = read(&data.join("dlp-demo")).0;
     assert_eq!(recorded.len(), 5);
     let (config, found) = DlpConfig::parse(
         br#"{"extends":"standard","keys":["name"],"patterns":["phone","ipv4","ipv6"]}"#,
@@ -199,20 +144,17 @@ fn joined(headers: &http::HeaderMap) -> BTreeMap<String, String> {
 
 #[test]
 fn mappings_answer_like_the_recording_that_they_were_made_from() {
-    let Some(root) = shared_data() else { return };
+    let Some(root) = shared_data("recordings are") else { return };
     let folder = root.join("wiremock-export-demo");
     let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
     let serving = |pairs: &[RrPair]| {
         let (compiled, _) = compile(pairs.to_vec(), &Template::default(), &config, Serve::All);
         Serving::new(Arc::new(compiled), &KeyRing::default())
     };
-    let pairs = read(&folder.join("recording")).pairs;
-    let mut mappings = Collected::default();
-    let mut reader = FileReader::new("mappings.json", &mut mappings);
-    reader.push(&fs::read(folder.join("mappings.json")).unwrap());
-    reader.finish();
-    assert_eq!((mappings.pairs.len(), mappings.refused.len()), (pairs.len(), 0));
-    let (recorded, stubbed) = (serving(&pairs), serving(&mappings.pairs));
+    let pairs = read(&folder.join("recording")).0;
+    let (mappings, refused) = read(&folder.join("mappings.json"));
+    assert_eq!((mappings.len(), refused.len()), (pairs.len(), 0));
+    let (recorded, stubbed) = (serving(&pairs), serving(&mappings));
     for pair in &pairs {
         let (Answer::Hit(one), Answer::Hit(other)) =
             (answer(&recorded, pair), answer(&stubbed, pair))

@@ -9,10 +9,10 @@
     reason = "a test that reads files and reports"
 )]
 
+mod shared;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
-    path::Path,
     sync::Arc,
 };
 
@@ -20,8 +20,6 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::{
     answer::Answer,
     compile::compile,
-    diagnostic::Diagnostic,
-    formats::{FileReader, Sink, is_recording},
     jwt::key::{KeyEntry, KeyRing, SecretRef, SigningKey},
     request::Request,
     serving::Serving,
@@ -33,6 +31,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::Value;
 
+use shared::{read, shared_data};
+
 const KEY: &[u8] = b"a secret of at least thirty-two bytes";
 const NOW: i64 = 1_900_000_000_000_000_000;
 const RESIGN: &str = r#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[
@@ -40,41 +40,9 @@ const RESIGN: &str = r#"{"id":"t","responder":[{"extractor":{"type":"res_body"},
     {"type":"jwt_resign","config":{"secretPath":"${{secret:demo/key}}"}}]}]}"#;
 const SHUFFLES: u64 = 20;
 
-#[derive(Default)]
-struct Pairs(Vec<RrPair>);
-
-impl Sink for Pairs {
-    fn pair(&mut self, pair: RrPair) {
-        self.0.push(pair);
-    }
-
-    fn skipped(&mut self, _why: Diagnostic) {}
-
-    fn refused(&mut self, _why: Diagnostic) {}
-}
-
 fn recording() -> Option<Vec<RrPair>> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let root = std::env::var_os("COUNTERSIGN_SHARED_DATA").map_or(beside, Into::into);
-    let folder = root.join("sessions-demo");
-    if !folder.is_dir() {
-        eprintln!("NOTICE: {} is absent, identities are not tested on it", folder.display());
-        return None;
-    }
-    let mut pairs = Pairs::default();
-    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        let name = path.to_string_lossy();
-        if is_recording(&name) {
-            let mut reader = FileReader::new(&name, &mut pairs);
-            reader.push(&fs::read(&path).unwrap());
-            reader.finish();
-        }
-    }
-    pairs.0.sort_by_key(|pair| pair.ts);
-    for (ordinal, pair) in (0..).zip(&mut pairs.0) {
-        pair.ordinal = ordinal;
-    }
-    Some(pairs.0)
+    let root = shared_data("identities of recorded users are")?;
+    Some(read(&root.join("sessions-demo")).0)
 }
 
 fn serving(pairs: &[RrPair], config: &str) -> Serving {

@@ -1,32 +1,19 @@
 //! Round trips of the recordings at hand.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Severity, Target, Writer, exchange, read, round_trip};
-use crate::{formats::write::wiremock::tests::assert_alike, snapshot::RrPair};
-
-/// Recorded third-party traffic that lies beside the repository on some machines.
-fn shared_data() -> Option<PathBuf> {
-    let given = std::env::var_os("COUNTERSIGN_SHARED_DATA").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    given.into_iter().chain([beside]).find(|dir| dir.is_dir())
-}
-
-fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            walk(&path, files);
-        } else if path.extension().is_some_and(|e| e == "md" || e == "json" || e == "jsonl") {
-            files.push(path);
-        }
-    }
-}
+use crate::{
+    formats::{
+        testing::{recordings_in, shared_data},
+        write::wiremock::tests::assert_alike,
+    },
+    snapshot::RrPair,
+};
 
 #[expect(clippy::disallowed_methods, reason = "the recorded data are files")]
 fn read_folder(dir: &Path) -> Vec<RrPair> {
-    let mut files = Vec::new();
-    walk(dir, &mut files);
+    let files = recordings_in(dir);
     let pairs =
         files.iter().map(|file| read(&file.to_string_lossy(), &std::fs::read(file).unwrap()).pairs);
     // Mappings of WireMock are no recorded traffic.
@@ -34,14 +21,8 @@ fn read_folder(dir: &Path) -> Vec<RrPair> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
 fn every_recording_at_hand_comes_back_from_both_forms() {
-    let Some(data) = shared_data() else {
-        eprintln!(
-            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-        );
-        return;
-    };
+    let Some(data) = shared_data() else { return };
     let pairs = read_folder(&data);
     assert!(pairs.len() >= 1164, "{}", pairs.len());
     for pair in &pairs {
@@ -57,16 +38,9 @@ fn visible(text: &str) -> Vec<&str> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
 fn files_look_as_recorders_write_them() {
-    let Some(data) = shared_data() else {
-        eprintln!(
-            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-        );
-        return;
-    };
-    let mut files = Vec::new();
-    walk(&data, &mut files);
+    let Some(data) = shared_data() else { return };
+    let mut files = recordings_in(&data);
     files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     let mut compared = 0;
     for file in files {
@@ -81,14 +55,8 @@ fn files_look_as_recorders_write_them() {
 
 /// The recording at hand as one HAR, read again: what is lost is told, and it is nothing that a request depends on.
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
 fn every_recording_at_hand_comes_back_from_a_har() {
-    let Some(data) = shared_data() else {
-        eprintln!(
-            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-        );
-        return;
-    };
+    let Some(data) = shared_data() else { return };
     let pairs = read_folder(&data);
     let mut writer = Writer::new(Target::Har);
     let mut text: Vec<u8> = pairs.iter().flat_map(|pair| writer.pair(pair).bytes).collect();
@@ -110,14 +78,8 @@ fn every_recording_at_hand_comes_back_from_a_har() {
 
 /// Every folder by itself: recordings of different services are not served together.
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
 fn every_recording_at_hand_answers_alike_as_mappings() {
-    let Some(data) = shared_data() else {
-        eprintln!(
-            "NOTICE: not run, there is no recorded data: set COUNTERSIGN_SHARED_DATA to its folder"
-        );
-        return;
-    };
+    let Some(data) = shared_data() else { return };
     for folder in std::fs::read_dir(data).unwrap() {
         let mut pairs = read_folder(&folder.unwrap().path());
         pairs.sort_by_key(|pair| pair.ts);
