@@ -350,13 +350,7 @@ impl CompiledSnapshot {
         let admitted: Vec<usize> = (0..chains.len())
             .filter(|nth| chains.get(*nth).is_some_and(|chain| chain.filters.admits(pair, parts)))
             .collect();
-        let mut reply = Reply::of(pair);
-        // A 204 or 304 has no body, whatever the recording says (RFC 9110, sections 15.3.5 and 15.4.5).
-        if matches!(reply.response.status, 204 | 304) {
-            reply.response.body = Bytes::new();
-        }
-        let edited = !admitted.is_empty() || self.learns;
-        headers::settle_encoding(&mut reply.response, pair, edited);
+        let mut reply = recorded_reply(pair, !admitted.is_empty() || self.learns);
         let scope = || Scope::recorded(&self.world, Side::Response, pair.ts);
         let captured = self.captures(&admitted, &reply, scope());
         // What depends on nothing but the recording is done here and now, up to the first chain that does.
@@ -422,6 +416,17 @@ impl CompiledSnapshot {
         }
         effects.scope.captured
     }
+}
+
+/// The reply of a pair before its chains. `edited` says that they will look into the body, which must be plain then.
+pub(crate) fn recorded_reply(pair: &RrPair, edited: bool) -> Reply {
+    let mut reply = Reply::of(pair);
+    // A 204 or 304 has no body, whatever the recording says (RFC 9110, sections 15.3.5 and 15.4.5).
+    if matches!(reply.response.status, 204 | 304) {
+        reply.response.body = Bytes::new();
+    }
+    headers::settle_encoding(&mut reply.response, pair, edited);
+    reply
 }
 
 /// The header fields of a response whose chains ran for a request.

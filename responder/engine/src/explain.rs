@@ -1,10 +1,7 @@
 //! Explanations: how a request would be matched, and why so. Nothing moves: no cursor, no scenario, no variable.
 
-use http::HeaderMap;
-
 use crate::{
-    identity::Who,
-    jwt::Presented,
+    identity::{Who, presented},
     near_miss::NearMiss,
     request::{Parts, Request},
     serving::Serving,
@@ -146,34 +143,11 @@ impl Serving {
                 .entries()
                 .map(|(key, value)| (key.to_owned(), value.to_vec()))
                 .collect(),
-            credentials: credentials(request.headers, request.query, now),
+            credentials: presented(request)
+                .into_iter()
+                .map(|(place, credential)| Credential { place, what: credential.tell(now) })
+                .collect(),
             outcome,
         }
     }
-}
-
-/// The credentials of a request: bearer and other tokens in any header, cookie or query parameter, basic authentication.
-fn credentials(headers: &HeaderMap, query: &str, now: i64) -> Vec<Credential> {
-    let mut found = Vec::new();
-    let mut add = |place: String, value: &str| {
-        if let Some(what) = Presented::read(value).map(|presented| presented.tell(now)) {
-            found.push(Credential { place, what });
-        }
-    };
-    for (name, value) in headers {
-        let Ok(value) = value.to_str() else { continue };
-        if name == http::header::COOKIE {
-            for (cookie, value) in
-                value.split(';').filter_map(|cookie| cookie.trim().split_once('='))
-            {
-                add(format!("cookie {cookie}"), value);
-            }
-        } else {
-            add(format!("header {name}"), value);
-        }
-    }
-    for (name, value) in crate::request::sorted_query(query) {
-        add(format!("query {name}"), &value);
-    }
-    found
 }

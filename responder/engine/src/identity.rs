@@ -15,7 +15,8 @@ use std::collections::HashMap;
 
 use crate::request::Request;
 use claims::Choice;
-use credential::{Credential, Key, claims_of, opaque_key, session_key, user_key};
+pub(crate) use credential::{Credential, claims_of};
+use credential::{Key, opaque_key, session_key, user_key};
 pub(crate) use mark::may_hold_token;
 use place::Place;
 pub(crate) use survey::{Seen, survey};
@@ -63,6 +64,15 @@ impl Default for Identities {
             labels: vec!["nobody".into()],
         }
     }
+}
+
+/// Every credential that a request presents, and where.
+pub(crate) fn presented(request: &Request<'_>) -> Vec<(String, Credential<'static>)> {
+    let mut found = Vec::new();
+    place::all(request, &mut |place, credential| {
+        found.push((place.to_string(), credential.into_owned()));
+    });
+    found
 }
 
 impl Identities {

@@ -8,21 +8,21 @@
 pub mod alg;
 mod claims;
 mod config;
+mod describe;
 mod door;
 pub mod key;
 mod members;
 mod moment;
-mod presented;
 mod slot;
 mod token;
 
+pub(crate) use self::describe::describe;
 pub use self::{
     config::{KeySource, ResignConfig, TimeClaims},
     door::Door,
     slot::{Times, TokenSlot},
     token::TokenError,
 };
-pub(crate) use self::{presented::Presented, token::with_claims};
 
 /// Why a text could not be re-signed, whatever the config; `None` when it could.
 pub(crate) fn refusal(token: &[u8]) -> Option<TokenError> {

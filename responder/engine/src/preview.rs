@@ -3,17 +3,14 @@
 //! The chains are those that serve; only the steps are wrapped, to write down what each is given and what it gives back. Nothing is
 //! signed, because keys are on the nodes: a re-signed token shows its new header and claims. JWS signatures are not told.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use regex::bytes::Regex;
 
 use crate::{
-    body,
-    compile::{token_error, validity_now},
+    compile::{recorded_reply, token_error, validity_now},
+    dlp::token,
+    json,
     jwt::{ResignConfig, TokenSlot},
     request::Parts,
     signature::Signature,
@@ -74,6 +71,8 @@ const MAX_VALUE: usize = 64 * 1024;
 const MAX_STEPS: usize = 1000;
 /// Stands for a signature that a node will make.
 const TO_BE_SIGNED: &str = "to-be-signed-by-a-responder";
+/// Stands for a recorded signature.
+const NOT_TOLD: &str = "signature-not-told";
 
 /// Runs a template on a pair. `now` is in nanoseconds since the epoch.
 #[must_use]
@@ -84,10 +83,7 @@ pub fn preview(template: &Template, pair: &RrPair, now: i64) -> Preview {
     let recorded = Parts::of_recorded(pair);
     let mut parts = recorded.clone();
     let mut effects = Unsigned::new(Scope::live(&world, Side::Request, now), pair.ts);
-    let mut reply = Reply::of(pair);
-    if let Cow::Owned(plain) = body::unfolded(&reply.response.body) {
-        reply.response.body = plain.into();
-    }
+    let mut reply = recorded_reply(pair, true);
     for side in [Side::Request, Side::Response] {
         effects.scope.side = side;
         for chain in template.chains().iter().filter(|chain| chain.side() == side) {
@@ -198,18 +194,13 @@ fn escaped(text: &str) -> String {
 
 /// A value as it may be told: JWS signatures are left out, and a long value is cut.
 fn told(value: &[u8]) -> Bytes {
-    static JWS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"(?-u)(eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.)([A-Za-z0-9_-]+)").ok()
-    });
     let short = value.get(..MAX_VALUE).unwrap_or(value);
-    let Some(pattern) = &*JWS else { return Bytes::new() };
-    let masked = pattern.replace_all(short, |found: &regex::bytes::Captures<'_>| {
-        let signature = found.get(2).map(|part| part.as_bytes()).unwrap_or_default();
-        let kept =
-            if signature == TO_BE_SIGNED.as_bytes() { TO_BE_SIGNED } else { "signature-not-told" };
-        [found.get(1).map(|part| part.as_bytes()).unwrap_or_default(), kept.as_bytes()].concat()
-    });
-    Bytes::copy_from_slice(&masked)
+    let signatures = token::find(short).into_iter().map(|span| token::signature(short, &span));
+    let hidden: Vec<_> = signatures
+        .filter(|span| short.get(span.clone()) != Some(TO_BE_SIGNED.as_bytes()))
+        .map(|span| (span, NOT_TOLD.as_bytes().to_vec()))
+        .collect();
+    json::replace(short, &hidden).into()
 }
 
 /// A step that writes down what it is given and what it gives back.

@@ -9,22 +9,21 @@ pub(crate) mod extractor;
 pub(crate) mod filter;
 mod materials;
 pub(crate) mod message;
+mod nearest;
 pub(crate) mod op;
 mod random;
 mod replacements;
+mod step;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
 pub(crate) mod time;
-mod token_view;
+pub(crate) mod token_view;
 mod variable;
 mod world;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -38,8 +37,10 @@ use filter::Filters;
 pub use filter::PairFilter;
 pub use materials::{Materials, Required};
 use message::Message;
+pub(crate) use nearest::did_you_mean;
 pub(crate) use op::Nature;
 use op::{Effects, Op, StepError};
+pub(crate) use step::Step;
 pub(crate) use text::{Text, split_outside};
 use variable::Variable;
 pub(crate) use world::{Bodies, Captured, Finalizer, Scope, World};
@@ -279,139 +280,13 @@ impl Chain {
     }
 }
 
-/// A step's `type` and its `config`, whose keys are lower-cased and whose values are text.
-pub(crate) struct Step<'a> {
-    pub(crate) kind: &'a str,
-    pub(crate) config: BTreeMap<String, String>,
-}
-
-impl<'a> Step<'a> {
-    pub(crate) fn parse(node: &'a Node, path: &str, found: &mut Diagnostics) -> Option<Self> {
-        if !node.is_object() {
-            found.push(Diagnostic::error(
-                "wrong_type",
-                path,
-                "a step is an object with `type` and `config`",
-            ));
-            return None;
-        }
-        let Some(kind) = node.get("type").and_then(Node::as_str).filter(|kind| !kind.is_empty())
-        else {
-            found.push(Diagnostic::error(
-                "missing_field",
-                join(path, "type"),
-                "the step has no `type`",
-            ));
-            return None;
-        };
-        let mut config = BTreeMap::new();
-        let mut sound = true;
-        match node.get("config") {
-            None | Some(Node::Null) => {}
-            Some(Node::Object(members)) => {
-                for (name, value) in members {
-                    match value.to_text() {
-                        Some(text) => drop(config.insert(name.to_ascii_lowercase(), text)),
-                        None => {
-                            sound = false;
-                            let at = format!("{path}.config.{name}");
-                            found.push(Diagnostic::error(
-                                "wrong_type",
-                                at,
-                                "config values are strings",
-                            ));
-                        }
-                    }
-                }
-            }
-            Some(_) => {
-                sound = false;
-                found.push(Diagnostic::error(
-                    "wrong_type",
-                    join(path, "config"),
-                    "`config` is an object of strings",
-                ));
-            }
-        }
-        sound.then_some(Self { kind, config })
-    }
-
-    /// A config value that must be there.
-    pub(crate) fn required(
-        &mut self,
-        name: &str,
-        path: &str,
-        found: &mut Diagnostics,
-    ) -> Option<String> {
-        let value = self.config.remove(&name.to_ascii_lowercase());
-        if value.is_none() {
-            let at = format!("{path}.config.{name}");
-            found.push(Diagnostic::error(
-                "missing_field",
-                at,
-                format!("`{}` needs `{name}`", self.kind),
-            ));
-        }
-        value
-    }
-
-    /// A config value with a default.
-    pub(crate) fn optional(&mut self, name: &str) -> Option<String> {
-        self.config.remove(&name.to_ascii_lowercase())
-    }
-
-    /// A number with a default.
-    pub(crate) fn number(
-        &mut self,
-        name: &str,
-        default: usize,
-        path: &str,
-        found: &mut Diagnostics,
-    ) -> Option<usize> {
-        let Some(text) = self.optional(name) else { return Some(default) };
-        let number = text.trim().parse().ok();
-        if number.is_none() {
-            found.push(Diagnostic::error(
-                "wrong_type",
-                format!("{path}.config.{name}"),
-                format!("`{name}` is a number from 0, not `{text}`"),
-            ));
-        }
-        number
-    }
-
-    /// Text without placeholders: their presence is an error, because leaving them in place would change traffic in a way that nobody
-    /// asked for.
-    pub(crate) fn plain(value: String, at: &str, found: &mut Diagnostics) -> Option<String> {
-        if value.contains("${{") {
-            found.push(
-                Diagnostic::error("unsupported_placeholder", at, "placeholders mean nothing here")
-                    .hint("write the value itself"),
-            );
-            return None;
-        }
-        Some(value)
-    }
-
-    /// Reports config keys that nobody took.
-    pub(crate) fn finish(self, path: &str, found: &mut Diagnostics) {
-        for name in self.config.keys() {
-            let at = format!("{path}.config.{name}");
-            found.push(Diagnostic::warning(
-                "unknown_field",
-                at,
-                format!("`{}` has no setting `{name}`; it is ignored", self.kind),
-            ));
-        }
-    }
-}
-
-/// Reads a list of steps.
+/// Whether an extractor or a step is of such a type.
 fn is_type(node: Option<&Node>, is: impl Fn(&str) -> bool) -> bool {
     let kind = node.and_then(|node| node.get("type")).and_then(Node::as_str);
     kind.is_some_and(|kind| is(&kind.to_ascii_lowercase()))
 }
 
+/// Reads a list of steps.
 fn parse_steps(node: Option<&Node>, path: &str, found: &mut Diagnostics) -> Option<Vec<Op>> {
     let steps = match node {
         Some(Node::List(steps)) => steps.as_slice(),
@@ -430,6 +305,7 @@ fn parse_steps(node: Option<&Node>, path: &str, found: &mut Diagnostics) -> Opti
     ops.into_iter().collect()
 }
 
+/// The types of a chain's steps, as they were written.
 fn kinds_of(chain: &Node) -> Vec<String> {
     let Some(Node::List(steps)) = chain.get("transforms") else { return Vec::new() };
     let kind = |step: &Node| step.get("type").and_then(Node::as_str).unwrap_or_default().to_owned();
@@ -479,36 +355,6 @@ fn section(root: &Node, at: &str, name: &str, found: &mut Diagnostics) -> Vec<(S
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// The known name that is nearest to a misspelt one.
-pub(crate) fn did_you_mean(name: &str, known: &[&str]) -> String {
-    let nearest = known.iter().map(|candidate| (distance(name, candidate), candidate)).min();
-    match nearest {
-        Some((distance, candidate)) if distance <= 3 && distance < candidate.len() => {
-            format!("did you mean `{candidate}`?")
-        }
-        _ => format!("known are: {}", known.join(", ")),
-    }
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
-            let next = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = next;
-            left = next;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

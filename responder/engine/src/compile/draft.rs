@@ -20,7 +20,7 @@ use crate::{
     transform::{
         Chain, Nature, Scope,
         message::Reply,
-        op::{Effects, StepError},
+        op::{Effects, NoTokens, StepError},
     },
 };
 
@@ -52,34 +52,6 @@ pub(super) fn without_tokens(
     let mut plain = reply.clone();
     run_on_response(chains, admitted, &mut plain, &mut NoTokens { scope }, |_, _| {});
     plain
-}
-
-struct NoTokens {
-    scope: Scope,
-}
-
-impl Effects for NoTokens {
-    fn resign(&mut self, token: &[u8], _config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
-        if token.is_empty() {
-            Ok(Vec::new())
-        } else {
-            Err(StepError::new("not_signed", "tokens stay as recorded"))
-        }
-    }
-
-    fn resigned(&self) -> usize {
-        0
-    }
-
-    fn forget(&mut self, _resigned: usize) {}
-
-    fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn scope(&mut self) -> &mut Scope {
-        &mut self.scope
-    }
 }
 
 /// Running the chains of one response.

@@ -145,16 +145,6 @@ impl Effects for Untouched {
         Ok(token.to_vec())
     }
 
-    fn resigned(&self) -> usize {
-        0
-    }
-
-    fn forget(&mut self, _resigned: usize) {}
-
-    fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
-        None
-    }
-
     fn scope(&mut self) -> &mut Scope {
         &mut self.scope
     }

@@ -2,14 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{draft::token_error, headers, run_on_response};
+use super::{draft::token_error, recorded_reply, run_on_response};
 use crate::{
     jwt::{ResignConfig, TokenSlot},
     request::Parts,
     snapshot::RrPair,
     transform::{
         Chain, Scope, Side, Template, World,
-        message::Reply,
         op::{Effects, StepError},
     },
 };
@@ -40,8 +39,7 @@ impl Resigned {
             .filter(|(_, chain)| chain.filters.admits(pair, &parts))
             .map(|(nth, _)| nth)
             .collect();
-        let mut reply = Reply::of(pair);
-        headers::settle_encoding(&mut reply.response, pair, !admitted.is_empty());
+        let mut reply = recorded_reply(pair, !admitted.is_empty());
         let scope = Scope::recorded(&self.world, Side::Response, pair.ts);
         let mut tokens = Tokens { met: Vec::new(), recorded_at: pair.ts, scope };
         run_on_response(&self.chains, &admitted, &mut reply, &mut tokens, |_, _| {});
@@ -77,10 +75,6 @@ impl Effects for Tokens {
 
     fn forget(&mut self, resigned: usize) {
         self.met.truncate(resigned);
-    }
-
-    fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
-        None
     }
 
     fn scope(&mut self) -> &mut Scope {

@@ -11,6 +11,8 @@ use base64::{
 };
 use jiter::{Jiter, Peek};
 
+use crate::jwt;
+
 /// Longer tokens are opaque.
 const MAX_TOKEN: usize = 64 * 1024;
 
@@ -19,7 +21,7 @@ pub(crate) type Key = [u8; 16];
 
 /// A credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Credential<'v> {
+pub(crate) enum Credential<'v> {
     /// A JWT, as far as its look tells.
     Jwt(Cow<'v, [u8]>),
     /// A token, key or session id that says nothing of itself.
@@ -98,6 +100,16 @@ impl Credential<'_> {
             Self::User(name) => Credential::User(name),
         }
     }
+
+    /// What it is, in words that give nothing away. `now` is in nanoseconds since the epoch.
+    pub(crate) fn tell(&self, now: i64) -> String {
+        match self {
+            Self::User(name) => format!("the user {name}"),
+            Self::Opaque(_) => "an opaque token, key or session id".to_owned(),
+            Self::Jwt(token) => jwt::describe(token, now)
+                .unwrap_or_else(|| "a token that cannot be read".to_owned()),
+        }
+    }
 }
 
 /// A word and what stands behind it.
@@ -147,7 +159,7 @@ pub(super) fn is_jwt(text: &[u8]) -> bool {
 }
 
 /// The claims of a token, JSON.
-pub(super) fn claims_of(token: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn claims_of(token: &[u8]) -> Option<Vec<u8>> {
     if !is_jwt(token) {
         return None;
     }

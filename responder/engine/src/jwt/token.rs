@@ -155,20 +155,6 @@ fn alg(header: &[u8], members: &[Member]) -> Result<Alg, TokenError> {
     Alg::parse(&text).ok_or(TokenError::AlgNotAllowed)
 }
 
-/// The token with other claims and its old signature, which no longer fits; `None` when it is no token or `edit` changes nothing.
-pub(crate) fn with_claims(
-    token: &[u8],
-    edit: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
-) -> Option<Vec<u8>> {
-    let mut parts = token.split(|byte| *byte == b'.');
-    let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    let claims = edit(&URL_SAFE_NO_PAD.decode(claims).ok()?)?;
-    Some([header, URL_SAFE_NO_PAD.encode(claims).as_bytes(), signature].join(&b'.'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

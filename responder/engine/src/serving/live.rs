@@ -10,11 +10,12 @@ use crate::{
     answer::Hit,
     body,
     compile::{Known, run_on_response, token_error, validity_now},
-    jwt::{KeySource, ResignConfig, TokenSlot, with_claims},
+    jwt::{KeySource, ResignConfig, TokenSlot},
     transform::{
         Scope, World,
         message::Reply,
         op::{Effects, StepError},
+        token_view::{Part, View},
     },
 };
 
@@ -114,7 +115,10 @@ impl LiveTokens<'_> {
         let replaced = if self.scope.world.replacements.is_empty() {
             None
         } else {
-            with_claims(token, |claims| self.scope.world.replacements.apply(claims))
+            View::open(token, Part::Claims).and_then(|claims| {
+                let replaced = self.scope.world.replacements.apply(&claims.json)?;
+                Some(claims.close(token, &replaced))
+            })
         };
         let slot =
             TokenSlot::new(replaced.as_deref().unwrap_or(token), config, self.scope.recorded_at)

@@ -5,8 +5,9 @@ use std::{collections::HashMap, ops::Range};
 use crate::{
     body,
     compile::{Fill, Follows},
+    identity::claims_of,
     json::{self, Kind},
-    jwt::{Presented, TokenSlot},
+    jwt::TokenSlot,
     snapshot::RrPair,
 };
 
@@ -25,10 +26,7 @@ impl Introspection {
         let request = pair.request.as_ref()?;
         let text = std::str::from_utf8(&request.body).ok()?;
         let (_, token) = body::pairs(text).find(|(name, _)| name == "token")?;
-        match Presented::read(&token)? {
-            Presented::Jwt { claims, .. } => Some(Self { instance, claims }),
-            Presented::Basic { .. } | Presented::Opaque => None,
-        }
+        Some(Self { instance, claims: claims_of(token.as_bytes())? })
     }
 
     /// Which times in the answer move with which token.

@@ -215,17 +215,40 @@ pub(crate) trait Effects {
     fn resign(&mut self, token: &[u8], config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError>;
 
     /// How many tokens were re-signed so far.
-    fn resigned(&self) -> usize;
+    fn resigned(&self) -> usize {
+        0
+    }
 
     /// Forgets the tokens after this many: the chain that re-signed them failed, and its message stays as it was.
-    fn forget(&mut self, resigned: usize);
+    fn forget(&mut self, _resigned: usize) {}
 
     /// The current form of a value that tells the validity of the token re-signed last, for example `expires_in` beside it; `None` when it
     /// stays. `text` is the recorded value without quotes.
-    fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>>;
+    fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
+        None
+    }
 
     /// The run that the chain is part of.
     fn scope(&mut self) -> &mut Scope;
+}
+
+/// Running chains where nothing can be signed: a chain that comes to a token stops there.
+pub(crate) struct NoTokens {
+    pub(crate) scope: Scope,
+}
+
+impl Effects for NoTokens {
+    fn resign(&mut self, token: &[u8], _config: &Arc<ResignConfig>) -> Result<Vec<u8>, StepError> {
+        if token.is_empty() {
+            Ok(Vec::new())
+        } else {
+            Err(StepError::new("not_signed", "tokens stay as recorded"))
+        }
+    }
+
+    fn scope(&mut self) -> &mut Scope {
+        &mut self.scope
+    }
 }
 
 /// Runs the steps on a value and returns what takes its place.

@@ -7,10 +7,10 @@ use super::{
     extractor::{self, Extractor},
     join,
     message::Message,
-    op::{self, Effects, Op, StepError},
+    op::{self, NoTokens, Op},
     parse_steps,
 };
-use crate::{jwt::ResignConfig, request::Parts};
+use crate::request::Parts;
 
 /// A variable of a template.
 #[derive(Debug, Clone)]
@@ -57,33 +57,5 @@ impl Variable {
             effects.scope.store(&self.name, Bytes::from(value));
         }
         effects.scope
-    }
-}
-
-struct NoTokens {
-    scope: Scope,
-}
-
-impl Effects for NoTokens {
-    fn resign(
-        &mut self,
-        _token: &[u8],
-        _config: &std::sync::Arc<ResignConfig>,
-    ) -> Result<Vec<u8>, StepError> {
-        Err(StepError::new("not_signed", "variables are made without keys"))
-    }
-
-    fn resigned(&self) -> usize {
-        0
-    }
-
-    fn forget(&mut self, _resigned: usize) {}
-
-    fn validity(&mut self, _name: &str, _text: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn scope(&mut self) -> &mut Scope {
-        &mut self.scope
     }
 }
