@@ -1,4 +1,5 @@
-//! Explanations: how a request would be matched, and why so. Nothing moves: no cursor, no scenario, no variable.
+//! Explanations: how a request would be matched, and why so. No cursor and no scenario moves; variables that
+//! walk through a table take their next row, as for any request.
 
 use crate::{
     identity::{Who, presented},
