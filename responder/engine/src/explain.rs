@@ -1,5 +1,4 @@
-//! Explanations: how a request would be matched, and why so. No cursor and no scenario moves; variables that
-//! walk through a table take their next row, as for any request.
+//! Explanations: how a request would be matched, and why so. Nothing moves: no cursor, no scenario, no row.
 
 use crate::{
     identity::{Who, presented},
@@ -7,6 +6,7 @@ use crate::{
     request::{Parts, Request},
     serving::Serving,
     signature::Signature,
+    transform::{Scope, Side},
 };
 
 /// How a request would be answered.
@@ -101,7 +101,8 @@ impl Serving {
         let live = Parts::of_live(request);
         let mut ran = Vec::new();
         let mut signature = None;
-        let found = snapshot.plan.run_on_live(&live, &snapshot.world, now, |parts, scope| {
+        let looking = Scope::looking(&snapshot.world, Side::Request, now);
+        let found = snapshot.plan.run_on_live(&live, looking, |parts, scope| {
             let signed = snapshot.signature_of(parts, scope);
             let entry = snapshot.index.get(&signed);
             if signature.is_none() || entry.is_some() {

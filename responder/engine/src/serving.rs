@@ -138,9 +138,10 @@ impl Serving {
     pub fn near_miss(&self, request: &Request<'_>) -> NearMiss {
         let live = Parts::of_live(request);
         let snapshot = &self.snapshot;
-        let signature = snapshot.plan.run_on_live(&live, &snapshot.world, 0, |parts, scope| {
-            Some(snapshot.signature_of(parts, scope))
-        });
+        let looking = Scope::looking(&snapshot.world, Side::Request, 0);
+        let signature = snapshot
+            .plan
+            .run_on_live(&live, looking, |parts, scope| Some(snapshot.signature_of(parts, scope)));
         let signature = signature.map_or_else(|| Signature::of(&live, &[]), |found| found.0);
         near_miss::nearest(&signature, &snapshot.index).with_stubs(&snapshot.stubs, request)
     }
@@ -209,8 +210,10 @@ impl Serving {
                 let look_up = |parts: &Parts, scope: &Scope| {
                     snapshot.index.get(&snapshot.signature_of(parts, scope))
                 };
-                let (entry, scope) =
-                    snapshot.plan.run_on_live(&live, &snapshot.world, now, look_up)?;
+                // Without a chain on requests the run begins with the answer.
+                let begin = if snapshot.plan.is_empty() { Scope::looking } else { Scope::live };
+                let first = begin(&snapshot.world, Side::Request, now);
+                let (entry, scope) = snapshot.plan.run_on_live(&live, first, look_up)?;
                 Some((entry, (!snapshot.plan.is_empty()).then_some(scope)))
             }
         }

@@ -80,12 +80,12 @@ impl Plan {
         scope
     }
 
-    /// Runs each combination of chains that fits a live request and hands the outcomes on until one is taken.
+    /// Runs each combination of chains that fits a live request and hands the outcomes on until one is taken. Each begins where `first`
+    /// does.
     pub(crate) fn run_on_live<T>(
         &self,
         live: &Parts,
-        world: &Arc<World>,
-        now: i64,
+        first: Scope,
         mut take: impl FnMut(&Parts, &Scope) -> Option<T>,
     ) -> Option<(T, Scope)> {
         let treated = (!self.treatment.is_empty()).then(|| {
@@ -95,8 +95,7 @@ impl Plan {
         });
         let live = treated.as_ref().unwrap_or(live);
         if self.chains.is_empty() {
-            let scope = Scope::live(world, Side::Request, now);
-            return take(live, &scope).map(|taken| (taken, scope));
+            return take(live, &first).map(|taken| (taken, first));
         }
         let verdicts: Vec<Verdict> =
             self.chains.iter().map(|chain| chain.filters.admits_live(live)).collect();
@@ -109,7 +108,7 @@ impl Plan {
         };
         self.combinations.iter().filter(|combination| fits(combination)).find_map(|combination| {
             let mut parts = live.clone();
-            let scope = Scope::live(world, Side::Request, now);
+            let scope = first.again();
             let scope = self.run(combination, &mut parts, scope, |_, _| {});
             take(&parts, &scope).map(|taken| (taken, scope))
         })

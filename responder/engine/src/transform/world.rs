@@ -201,20 +201,34 @@ impl Scope {
 
     /// A run for a live request. `now` is in nanoseconds since the epoch.
     pub(crate) fn live(world: &Arc<World>, side: Side, now: i64) -> Self {
+        let per_pair = world.declared.iter().filter(|variable| variable.per_pair());
+        per_pair.fold(Self::looking(world, side, now), |scope, variable| variable.evaluate(scope))
+    }
+
+    /// The same for somebody who only looks: variables that walk through a table stay where they are, and are not set.
+    pub(crate) fn looking(world: &Arc<World>, side: Side, now: i64) -> Self {
         let new = || Self {
             now: Some(now),
             seed: world.next_seed(),
             ..Self::recorded(world, side, None)
         };
-        if world.declared.is_empty() {
-            return new();
+        if !world.declared.is_empty() {
+            world.started.get_or_init(|| {
+                let once = world.declared.iter().filter(|variable| !variable.per_pair());
+                once.fold(new(), |scope, variable| variable.evaluate(scope)).commit();
+            });
         }
-        world.started.get_or_init(|| {
-            let once = world.declared.iter().filter(|variable| !variable.per_pair());
-            once.fold(new(), |scope, variable| variable.evaluate(scope)).commit();
-        });
-        let per_pair = world.declared.iter().filter(|variable| variable.per_pair());
-        per_pair.fold(new(), |scope, variable| variable.evaluate(scope))
+        new()
+    }
+
+    /// A run for the same request from the beginning, with the same values for its variables.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            now: self.now,
+            seed: self.seed,
+            stored: self.stored.clone(),
+            ..Self::recorded(&self.world, self.side, None)
+        }
     }
 
     /// A random number.

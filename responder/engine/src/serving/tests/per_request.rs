@@ -160,3 +160,46 @@ fn what_depends_on_nothing_is_done_once_and_told() {
         ]
     );
 }
+
+/// Two combinations of chains: what the filter asks is known of recorded pairs only.
+const OF_CREATED: &str = r#"{"filters":{"filters":[{"include":true,"detectedStatus":"201"}]},"extractor":{"type":"req_body"},"transforms":[{"type":"constant","config":{"new":"x"}}]},"#;
+
+#[test]
+fn a_request_takes_one_row_however_often_it_is_tried_or_looked_at() {
+    takes_one_row("");
+    takes_one_row(OF_CREATED);
+}
+
+fn takes_one_row(request_chain: &str) {
+    let variable = r#"{"name":"user","config":{"extractor":{"type":"empty"},"transforms":[{"type":"csv_iter","config":{"csv_name":"users"}}]}}"#;
+    let answer = r#"{"extractor":{"type":"res_body"},"transforms":[{"type":"constant","config":{"new":"${{user}}"}}]}"#;
+    let template = &format!(
+        r#"{{"id":"t","responderVariables":[{variable}],"responder":[{request_chain}{answer}]}}"#
+    );
+    let materials = Materials {
+        files: BTreeMap::from([(
+            "dataframe:users__payload.csv".to_owned(),
+            "ann\nbob\ncid\n".into(),
+        )]),
+        ..Materials::default()
+    };
+    let mut created = pair("GET", "/other", "", "old");
+    created.response.status = 201;
+    let serving = serve_with(vec![created, pair("GET", "/v", "", "old")], template, materials);
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        let headers = HeaderMap::new();
+        // A host that was never recorded is looked up in another way.
+        let request = Request {
+            method: "GET",
+            host: "localhost",
+            path: "/v",
+            query: "",
+            headers: &headers,
+            body: b"",
+        };
+        got.push(text(&hit(serving.answer(&request, seconds(NOW)))).to_owned());
+        drop((serving.explain(&request, 0), serving.near_miss(&request)));
+    }
+    assert_eq!(got, ["ann", "bob", "cid"]);
+}
