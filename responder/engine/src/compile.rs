@@ -31,6 +31,7 @@ use crate::{
     snapshot::{HttpResponse, RrPair, Serve, stub::Stub},
     stub::Stubs,
     test_config::{End, TestConfig},
+    timing::Timing,
     token_world::TokenWorld,
     transform::{Captured, Chain, Nature, Scope, Side, Template, World, message::Reply},
     turns::{self, Counts, Move, Progress, Recorded},
@@ -62,6 +63,7 @@ pub struct CompiledSnapshot {
     pub(crate) learns: bool,
     pub(crate) token_world: TokenWorld,
     pub(crate) clock: Clock,
+    pub(crate) timing: Timing,
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -252,6 +254,7 @@ pub fn compile_treated(
         learns: template.learns(),
         token_world: TokenWorld::new(config.tokens().clone()),
         clock: config.clock().clone(),
+        timing: config.timing(),
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),
     };
@@ -381,7 +384,7 @@ impl CompiledSnapshot {
             draft::Draft::run(self, pair, rest, &reply, living_scope, found).map(Box::new)
         };
         ways.count(&admitted, first.len(), living.as_deref());
-        let delay = unsigned.delay();
+        let delay = unsigned.delay(self.timing);
         let folded = body::is_gzip(&unsigned.response.body);
         let headers = headers::served(&unsigned.response.headers, &name_of(pair), found);
         Instance {

@@ -41,6 +41,7 @@ mod signature;
 pub mod snapshot;
 mod stub;
 pub mod test_config;
+pub mod timing;
 pub mod token_world;
 pub mod transform;
 pub mod turns;

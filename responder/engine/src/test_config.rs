@@ -10,6 +10,7 @@ pub use self::sequence::{End, Scope, Sequence, State};
 use crate::{
     clock::Clock,
     diagnostic::{Diagnostic, has_errors},
+    timing::Timing,
     token_world::TokenSettings,
 };
 
@@ -23,6 +24,7 @@ pub struct TestConfig {
     claims: Option<Vec<String>>,
     warnings: Vec<Diagnostic>,
     clock: Clock,
+    timing: Timing,
 }
 
 impl TestConfig {
@@ -104,12 +106,13 @@ impl TestConfig {
         let nothing = serde_json::Map::new();
         let responder = members.get("responder").and_then(Value::as_object).unwrap_or(&nothing);
         let clock = Clock::parse(responder.get("clock"), &mut found);
+        let timing = Timing::read(members.get("responder"), &mut found);
         let sequence = sequence::sequence(responder, &mut found);
         let claims = sequence::claims(responder, &mut found);
         if has_errors(&found) {
             return Err(found);
         }
-        Ok(Self { id, protected, tokens, sequence, claims, warnings: found, clock })
+        Ok(Self { id, protected, tokens, sequence, claims, warnings: found, clock, timing })
     }
 
     /// The config's own id.
@@ -152,6 +155,12 @@ impl TestConfig {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// How long answers take.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.timing
     }
 
     /// The same, with a key set served even where none was recorded.

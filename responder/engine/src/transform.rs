@@ -42,8 +42,9 @@ pub(crate) use op::Nature;
 use op::{Effects, Op, StepError};
 pub(crate) use step::Step;
 pub(crate) use text::{Text, split_outside};
+pub(crate) use time::{format_duration, parse_duration};
 use variable::Variable;
-pub(crate) use world::{Bodies, Captured, Finalizer, Scope, World};
+pub(crate) use world::{Bodies, Captured, Finalizer, MAX_DELAY, Scope, World};
 
 /// A transform template, ready to compile snapshots with.
 #[derive(Debug, Clone, Default)]

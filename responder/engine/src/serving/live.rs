@@ -41,7 +41,7 @@ pub(super) fn run(
     run_on_response(&serving.snapshot.response_chains, chains, &mut reply, &mut effects, |_, _| {});
     let hit = Hit {
         status: reply.response.status,
-        delay: reply.delay(),
+        delay: reply.delay(serving.snapshot.timing),
         headers: crate::compile::served_headers(&reply.response),
         body: reply.response.body,
         resigned: u32::try_from(effects.signed.len()).unwrap_or(u32::MAX),

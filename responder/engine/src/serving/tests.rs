@@ -12,6 +12,7 @@ mod explain;
 mod key_sets;
 mod per_request;
 mod steps;
+mod timing;
 
 use super::Serving;
 use crate::{

@@ -8,6 +8,7 @@ use crate::{
     extra,
     request::Parts,
     snapshot::{Direction, Header, HttpResponse, RrPair},
+    timing::Timing,
     transform::world::{Bodies, Finalizer, MAX_DELAY},
 };
 
@@ -176,9 +177,11 @@ impl Reply {
         self.held = self.held.saturating_add(longer).min(MAX_DELAY);
     }
 
-    /// How long the answer is held back, all in all.
-    pub(crate) fn delay(&self) -> Duration {
-        self.latency.unwrap_or_default().saturating_add(self.held)
+    /// How long the answer is held back, all in all. What a chain has set is meant as it is; else `timing` says what becomes of the
+    /// recorded time.
+    pub(crate) fn delay(&self, timing: Timing) -> Duration {
+        let latency = self.latency.unwrap_or_else(|| timing.of(self.recorded_latency));
+        latency.saturating_add(self.held)
     }
 }
 

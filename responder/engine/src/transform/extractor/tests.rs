@@ -9,6 +9,7 @@ use crate::{
     request::Parts,
     signature::{Edit, Signature},
     snapshot::{Header, RrPair},
+    timing::Timing,
     transform::{
         message::Reply,
         testing::{Lab, codes, reply, request},
@@ -177,7 +178,7 @@ fn latency_is_a_duration() {
     assert_eq!(on_reply("latency", "").unwrap(), "1.5s");
     let reply = changed_reply("latency", "", "100ms").unwrap();
     assert_eq!(
-        (reply.latency, reply.delay()),
+        (reply.latency, reply.delay(Timing::default())),
         (Some(Duration::from_millis(100)), Duration::from_millis(100))
     );
     assert_eq!(changed_reply("latency", "", "2h").unwrap().latency, Some(Duration::from_secs(60)));
@@ -192,7 +193,7 @@ fn sleeping_on_an_answer_holds_it_back() {
     let sleep = r#"{"type":"sleep","config":{"duration":"2s"}}"#;
     let mut message = Message::Response(&mut reply);
     Lab::new().run_on(&typed("res_body", ""), sleep, &mut message).unwrap();
-    assert_eq!(reply.delay(), Duration::from_secs(2));
+    assert_eq!(reply.delay(Timing::default()), Duration::from_secs(2));
 }
 
 #[test]
