@@ -86,6 +86,12 @@ impl Identities {
         self.labels.get(identity.index()).map_or("", |label| label)
     }
 
+    /// The identities of which this is told.
+    pub(crate) fn named(&self, label: &str) -> impl Iterator<Item = IdentityId> {
+        let numbered = (0..).map(IdentityId).zip(&self.labels);
+        numbered.filter(move |(_, known)| ***known == *label).map(|(identity, _)| identity)
+    }
+
     /// Who presents this request. `session` is the one that a chain has named.
     pub(crate) fn who(&self, request: &Request<'_>, session: Option<&[u8]>) -> Who {
         let known = |key: &Key| self.by_key.get(key).copied().map(Who::Known);

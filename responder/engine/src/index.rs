@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    identity::Who,
+    identity::{IdentityId, Who},
     signature::Signature,
     test_config::End,
     turns::{Cursor, Narrowed, Progress, Turns},
@@ -98,8 +98,16 @@ impl Index {
     pub(crate) fn cursors(&self) -> impl Iterator<Item = (&Cursor, usize)> {
         self.entries.iter().flat_map(|entry| {
             let own = (&entry.cursor, entry.instances.len());
-            entry.turns.iter().flat_map(|turns| turns.cursors()).chain([own])
+            let lists = entry.turns.iter().flat_map(|turns| turns.lists());
+            lists.map(|(_, list)| (list.cursor, list.instances.len())).chain([own])
         })
+    }
+
+    /// Every signature's bytes and its entry, in no particular order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+        self.by_signature
+            .iter()
+            .filter_map(|(signature, nth)| Some((&**signature, self.entries.get(*nth)?)))
     }
 }
 
@@ -109,14 +117,20 @@ impl Entry {
         &self.instances
     }
 
+    /// The lists of single identities, and whose they are.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = (IdentityId, Narrowed<'_>)> {
+        self.turns.iter().flat_map(|turns| turns.lists())
+    }
+
+    /// The list of all instances, for whoever has no own one.
+    pub(crate) fn whole(&self) -> Narrowed<'_> {
+        Narrowed { instances: &self.instances, cursor: &self.cursor, epoch: None }
+    }
+
     /// The instances that somebody may get, whom `who` names if it matters.
     pub(crate) fn narrow(&self, who: impl FnOnce() -> Who, progress: &Progress) -> Narrowed<'_> {
         let narrowed = self.turns.as_ref().and_then(|turns| turns.narrow(who(), progress));
-        narrowed.unwrap_or(Narrowed {
-            instances: &self.instances,
-            cursor: &self.cursor,
-            epoch: None,
-        })
+        narrowed.unwrap_or_else(|| self.whole())
     }
 
     /// The next instance.

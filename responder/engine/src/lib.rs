@@ -14,7 +14,7 @@
 //!
 //! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
 //!
-//! [`preview`] and [`explain`] tell what would happen and why, with the same code.
+//! [`preview`] and [`explain`] tell what would happen and why, with the same code; [`sequences`] tells whose turn it is, and begins turns anew.
 //!
 //! Whatever is wrong with a document is a [`diagnostic::Diagnostic`].
 
@@ -36,6 +36,7 @@ pub mod lineage;
 pub mod near_miss;
 pub mod preview;
 pub mod request;
+pub mod sequences;
 pub mod serving;
 mod signature;
 pub mod snapshot;

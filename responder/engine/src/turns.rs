@@ -34,7 +34,7 @@ impl Cursor {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
@@ -102,12 +102,16 @@ impl Turns {
         })
     }
 
-    /// Every cursor, and how many answers take turns by it.
-    pub(crate) fn cursors(&self) -> impl Iterator<Item = (&Cursor, usize)> {
-        self.groups
-            .iter()
-            .flat_map(|group| &group.runs)
-            .map(|run| (&run.cursor, run.instances.len()))
+    /// Every list of answers, and whose it is.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = (IdentityId, Narrowed<'_>)> {
+        self.groups.iter().flat_map(|group| {
+            let several = group.runs.len() > 1;
+            group.runs.iter().map(move |run| {
+                let epoch = several.then_some(run.epoch);
+                let list = Narrowed { instances: &run.instances, cursor: &run.cursor, epoch };
+                (group.identity, list)
+            })
+        })
     }
 }
 
@@ -137,6 +141,13 @@ impl Progress {
     pub(crate) fn make(&self, by: Move) {
         if let Some(epoch) = self.0.get(by.identity.index()) {
             epoch.store(by.to, Ordering::Release);
+        }
+    }
+
+    /// Puts one identity back to the start.
+    pub(crate) fn reset_of(&self, identity: IdentityId) {
+        if let Some(epoch) = self.0.get(identity.index()) {
+            epoch.store(0, Ordering::Release);
         }
     }
 

@@ -23,7 +23,7 @@ pub enum Scope {
     /// Requests of one identity to this node.
     #[default]
     Identity,
-    /// Requests of one identity to any node. Until nodes share state it works as [`Self::Identity`].
+    /// Everybody, whichever node they ask; identities do not matter. Nodes do not share cursors, so that each has an order of its own.
     Global,
 }
 
@@ -76,9 +76,9 @@ pub(super) fn sequence(responder: &Map<String, Value>, found: &mut Vec<Diagnosti
             Diagnostic::warning(
                 "sequence_scope_local",
                 format!("{PATH}.scope"),
-                "nodes do not share cursors yet: `global` works as `identity` on each node",
+                "nodes do not share cursors: each responder that serves the replay keeps an order of its own",
             )
-            .hint("use `identity`, and one node where the order across nodes matters"),
+            .hint("let one responder serve the replay, for example by the others' --replays"),
         );
     }
     sequence

@@ -60,7 +60,8 @@ pub(crate) fn plan(
     rules: &Sequence,
 ) -> (Progress, Vec<Option<Move>>) {
     let mut moves = vec![None; recorded.len()];
-    if rules.scope == Scope::Replica {
+    // One order for everybody is the cursor that each signature has without any layout.
+    if matches!(rules.scope, Scope::Replica | Scope::Global) {
         return (Progress::default(), moves);
     }
     let epochs = epochs(recorded);
