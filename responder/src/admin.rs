@@ -11,7 +11,6 @@ use countersign_engine::{
     snapshot::digest::Digest,
 };
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
@@ -166,7 +165,7 @@ impl Admin {
         self.metrics.ready.set(i64::from(self.readiness.reasons().is_empty()));
         match self.metrics.render() {
             Ok(text) => {
-                let mut response = http::Response::new(Full::new(Bytes::from(text)));
+                let mut response = http::Response::new(Bytes::from(text).into());
                 response
                     .headers_mut()
                     .insert(header::CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE));

@@ -93,7 +93,7 @@ pub(crate) async fn serve_request(
             if !hit.delay.is_zero() {
                 tokio::time::sleep(hit.delay).await;
             }
-            write::hit(hit)
+            write::hit(hit, received.trailing())
         }
         Outcome::Miss(replay) => {
             lane.miss();

@@ -92,6 +92,7 @@ fn ask(pair: &RrPair) {
         query: &request.query,
         headers: &headers,
         body: &request.body,
+        ..Request::default()
     };
     let _ = serving.answer(&live, NOW);
     let _ = serving.explain(&live, NOW);

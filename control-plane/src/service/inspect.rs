@@ -127,6 +127,7 @@ impl Inspect {
                 query: &asked.query,
                 headers: &headers,
                 body: &asked.body,
+                ..request::Request::default()
             };
             (serving.explain(&live, at), found)
         })

@@ -29,6 +29,24 @@ pub struct Hit {
     pub unsigned: u32,
     /// How long it is held back before it is sent.
     pub delay: Duration,
+    /// The fields behind the body; `None` when there are none.
+    pub trailers: Option<Box<HeaderMap>>,
+}
+
+impl Hit {
+    /// A response without tokens, delay or trailers.
+    #[must_use]
+    pub fn new(status: u16, headers: HeaderMap, body: Bytes) -> Self {
+        Self {
+            status,
+            headers,
+            body,
+            resigned: 0,
+            unsigned: 0,
+            delay: Duration::ZERO,
+            trailers: None,
+        }
+    }
 }
 
 /// Recorded bytes with holes.

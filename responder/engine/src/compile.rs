@@ -28,7 +28,7 @@ use crate::{
     jwt::{ResignConfig, TokenSlot, key::SecretRef},
     request::Parts,
     signature::Signature,
-    snapshot::{HttpResponse, RrPair, Serve, stub::Stub},
+    snapshot::{Header, HttpResponse, RrPair, Serve, stub::Stub},
     stub::Stubs,
     test_config::{End, TestConfig},
     timing::Timing,
@@ -75,6 +75,8 @@ pub(crate) struct Instance {
     /// Served when there is no token in it, or when one of its tokens cannot be signed.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// The fields behind the body.
+    pub(crate) trailers: Option<Box<HeaderMap>>,
     /// The body is compressed with gzip.
     pub(crate) folded: bool,
     /// How long the answer is held back.
@@ -102,11 +104,18 @@ pub(crate) struct Living {
 #[derive(Debug)]
 pub(crate) enum Way {
     /// By filling holes.
-    Spliced { headers: Vec<(http::HeaderName, Spliced)>, plain_headers: HeaderMap, body: Spliced },
+    Spliced { headers: Fields, body: Spliced, trailers: Option<Box<Fields>> },
     /// By running the chains again.
     Dynamic { reply: Box<Reply>, chains: Vec<usize>, known: Vec<Known>, recorded_at: Option<i64> },
     /// By taking the key set of this number from the token world.
     KeySet(usize),
+}
+
+/// Header or trailer fields, some of which have holes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fields {
+    pub(crate) spliced: Vec<(http::HeaderName, Spliced)>,
+    pub(crate) plain: HeaderMap,
 }
 
 /// A token that chains which run per request are expected to meet.
@@ -387,10 +396,12 @@ impl CompiledSnapshot {
         let delay = unsigned.delay(self.timing);
         let folded = body::is_gzip(&unsigned.response.body);
         let headers = headers::served(&unsigned.response.headers, &name_of(pair), found);
+        let trailers = headers::served_trailers(&unsigned.trailers, &name_of(pair), found);
         Instance {
             status: unsigned.response.status,
             headers,
             body: unsigned.response.body,
+            trailers,
             folded,
             delay,
             captured,
@@ -435,6 +446,11 @@ pub(crate) fn recorded_reply(pair: &RrPair, edited: bool) -> Reply {
 /// The header fields of a response whose chains ran for a request.
 pub(crate) fn served_headers(response: &HttpResponse) -> HeaderMap {
     headers::served(&response.headers, "", &mut Diagnostics::default())
+}
+
+/// The trailer fields of a response whose chains ran for a request.
+pub(crate) fn served_trailers(trailers: &[Header]) -> Option<Box<HeaderMap>> {
+    headers::served_trailers(trailers, "", &mut Diagnostics::default())
 }
 
 /// What findings call a pair.

@@ -1,9 +1,9 @@
 //! Requests: the live one as the data plane hands it in, and the normal form that live and recorded ones are compared in.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     body::{self, BodyKey},
@@ -11,7 +11,7 @@ use crate::{
     snapshot::{Header, RrPair},
 };
 
-/// A live request.
+/// A live request. Parts that most requests lack have a default: write `..Request::default()` behind those that you have.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The method.
@@ -26,6 +26,25 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// The whole body.
     pub body: &'a [u8],
+    /// The fields behind the body, once it was read whole.
+    pub trailers: Option<&'a HeaderMap>,
+}
+
+/// What a request without header fields refers to.
+static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Self {
+            method: "GET",
+            host: "",
+            path: "/",
+            query: "",
+            headers: &NO_FIELDS,
+            body: &[],
+            trailers: None,
+        }
+    }
 }
 
 /// The parts of a request that chains may change and that a signature is made of.
@@ -53,18 +72,19 @@ pub(crate) struct Parts {
 impl Parts {
     /// The parts of a live request.
     pub(crate) fn of_live(request: &Request<'_>) -> Self {
+        let fields = |fields: &HeaderMap| {
+            let field = |(name, value): (&HeaderName, &HeaderValue)| {
+                (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
+            };
+            fields.iter().map(field).collect()
+        };
         Self {
             method: request.method.to_owned(),
             host: request.host.to_owned(),
             path: request.path.to_owned(),
             query: sorted_query(request.query),
-            headers: request
-                .headers
-                .iter()
-                .map(|(name, value)| {
-                    (name.as_str().to_owned(), Bytes::copy_from_slice(value.as_bytes()))
-                })
-                .collect(),
+            headers: fields(request.headers),
+            trailers: request.trailers.map(fields).unwrap_or_default(),
             body: Bytes::copy_from_slice(&body::unfolded(request.body)),
             upstream: request.host.to_owned(),
             ..Self::default()

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::{
     answer::{Answer, Hit, Spliced},
     body,
-    compile::{CompiledSnapshot, Fill, Instance, Way, http_date},
+    compile::{CompiledSnapshot, Fields, Fill, Instance, Way, http_date},
     diagnostic::Diagnostic,
     identity::{Who, may_hold_token},
     index::Entry,
@@ -158,14 +158,8 @@ impl Serving {
             return None;
         }
         let json = HeaderValue::from_static("application/json");
-        Some(Hit {
-            status: 200,
-            headers: HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]),
-            body: body.clone(),
-            resigned: 0,
-            unsigned: 0,
-            delay: std::time::Duration::ZERO,
-        })
+        let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, json)]);
+        Some(Hit::new(200, headers, body.clone()))
     }
 
     /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
@@ -246,12 +240,10 @@ impl Serving {
 
     fn current(&self, instance: &Instance, scope: Option<Scope>, now: i64) -> Hit {
         let recorded = |unsigned: u32| Hit {
-            status: instance.status,
-            headers: instance.headers.clone(),
-            body: instance.body.clone(),
-            resigned: 0,
             unsigned,
             delay: instance.delay,
+            trailers: instance.trailers.clone(),
+            ..Hit::new(instance.status, instance.headers.clone(), instance.body.clone())
         };
         let hit = match instance.living.as_deref() {
             None => recorded(0),
@@ -267,18 +259,17 @@ impl Serving {
                     let body = self.published.sets.get(*set).cloned().flatten();
                     Hit { body: body.unwrap_or_else(|| instance.body.clone()), ..recorded(0) }
                 }
-                Way::Spliced { headers, plain_headers, body } => {
-                    match self.fill_all(headers, plain_headers, body, now.div_euclid(NANOS)) {
-                        Some((headers, body)) => Hit {
-                            headers,
-                            body,
+                Way::Spliced { headers, body, trailers } => self
+                    .fill_all(headers, body, trailers.as_deref(), now.div_euclid(NANOS))
+                    .map_or_else(
+                        || recorded(living.tokens),
+                        |filled| Hit {
+                            status: instance.status,
+                            delay: instance.delay,
                             resigned: living.tokens,
-                            unsigned: 0,
-                            ..recorded(0)
+                            ..filled
                         },
-                        None => recorded(living.tokens),
-                    }
-                }
+                    ),
             },
         };
         if scope.is_none() && !self.snapshot.learns {
@@ -315,21 +306,28 @@ impl Serving {
         live::finish(&self.snapshot.world, &scope, hit);
     }
 
-    /// Header fields and body with current tokens; `None` when one of them cannot be signed.
+    /// Fields and body with current tokens; `None` when one of them cannot be signed.
     fn fill_all(
         &self,
-        headers: &[(http::HeaderName, Spliced)],
-        plain_headers: &HeaderMap,
+        headers: &Fields,
         body: &Spliced,
+        trailers: Option<&Fields>,
         second: i64,
-    ) -> Option<(HeaderMap, Bytes)> {
+    ) -> Option<Hit> {
         let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, out);
-        let mut all = plain_headers.clone();
-        for (name, value) in headers {
-            let value = Bytes::from(value.fill(fill)?);
-            all.append(name.clone(), HeaderValue::from_maybe_shared(value).ok()?);
-        }
-        Some((all, Bytes::from(body.fill(fill)?)))
+        let all = |fields: &Fields| {
+            let mut all = fields.plain.clone();
+            for (name, value) in &fields.spliced {
+                let value = Bytes::from(value.fill(fill)?);
+                all.append(name.clone(), HeaderValue::from_maybe_shared(value).ok()?);
+            }
+            Some(all)
+        };
+        let trailers = match trailers {
+            Some(trailers) => Some(Box::new(all(trailers)?)),
+            None => None,
+        };
+        Some(Hit { trailers, ..Hit::new(0, all(headers)?, Bytes::from(body.fill(fill)?)) })
     }
 
     fn fill(&self, what: usize, second: i64, out: &mut Vec<u8>) -> Option<()> {

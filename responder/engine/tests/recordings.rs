@@ -46,6 +46,7 @@ fn replay(pairs: &[RrPair], serving: &Serving) -> (usize, usize) {
             query: &recorded.query,
             headers: &headers,
             body: &recorded.body,
+            ..Request::default()
         };
         match serving.answer(&request, 1_800_000_000_000_000_000) {
             Answer::Hit(_) => hits += 1,
@@ -129,6 +130,7 @@ fn answer(serving: &Serving, pair: &RrPair) -> Answer {
         query: &recorded.query,
         headers: &headers,
         body: &recorded.body,
+        ..Request::default()
     };
     serving.answer(&request, 1_800_000_000_000_000_000)
 }

@@ -134,6 +134,7 @@ impl Client<'_> {
             query: &recorded.query,
             headers: &headers,
             body: &recorded.body,
+            ..Request::default()
         };
         let Answer::Hit(hit) = serving.answer(&request, NOW) else {
             return Some((false, 0));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::request::Request;
-use http::{Method, Version, header, request::Parts};
+use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
@@ -20,8 +20,18 @@ const DISCARD_TIME: Duration = Duration::from_secs(1);
 pub(crate) struct Received {
     parts: Parts,
     body: Bytes,
+    trailers: Option<Box<HeaderMap>>,
     /// The replay that it selects.
     pub(crate) replay: Option<String>,
+}
+
+/// What becomes of a response's trailers (RFC 9110, section 6.5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trailing {
+    Sent,
+    /// They are named in a header field first.
+    Announced,
+    Dropped,
 }
 
 /// Why a request was not read.
@@ -45,6 +55,21 @@ pub(crate) enum Refusal {
 }
 
 impl Received {
+    /// What becomes of trailers of its response.
+    pub(crate) fn trailing(&self) -> Trailing {
+        let asked = || {
+            let te = self.parts.headers.get_all(header::TE).iter();
+            te.filter_map(|value| value.to_str().ok())
+                .flat_map(|value| value.split(','))
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        };
+        match self.parts.version {
+            Version::HTTP_2 => Trailing::Sent,
+            Version::HTTP_11 if asked() => Trailing::Announced,
+            _ => Trailing::Dropped,
+        }
+    }
+
     /// The request as the engine wants it.
     pub(crate) fn request(&self) -> Request<'_> {
         let uri = &self.parts.uri;
@@ -55,6 +80,7 @@ impl Received {
             query: uri.query().unwrap_or_default(),
             headers: &self.parts.headers,
             body: &self.body,
+            trailers: self.trailers.as_deref(),
         }
     }
 }
@@ -77,7 +103,7 @@ pub(crate) async fn request(
         .remove(REPLAY_HEADER)
         .and_then(|value| value.to_str().ok().map(str::to_owned));
     let mut incoming = body;
-    let body = match read_body(&mut incoming, limits.body, limits.body_pause).await {
+    let (body, trailers) = match read_body(&mut incoming, limits.body, limits.body_pause).await {
         Ok(body) => body,
         Err(refusal) => {
             // A client that asked first, with `Expect: 100-continue`, has sent nothing.
@@ -89,7 +115,7 @@ pub(crate) async fn request(
             return Err(refusal);
         }
     };
-    Ok(Received { parts, body, replay })
+    Ok(Received { parts, body, trailers, replay })
 }
 
 /// The authority of the target (HTTP/2, absolute form), else the `Host` header.
@@ -104,9 +130,13 @@ fn host(parts: &Parts) -> &str {
     }
 }
 
-async fn read_body(body: &mut Incoming, limit: usize, pause: Duration) -> Result<Bytes, Refusal> {
+async fn read_body(
+    body: &mut Incoming,
+    limit: usize,
+    pause: Duration,
+) -> Result<(Bytes, Option<Box<HeaderMap>>), Refusal> {
     if body.is_end_stream() {
-        return Ok(Bytes::new());
+        return Ok((Bytes::new(), None));
     }
     // A length that is announced is refused before any of it is read, and before `100 Continue` is sent.
     if usize::try_from(body.size_hint().lower()).map_or(true, |announced| announced > limit) {
@@ -115,6 +145,7 @@ async fn read_body(body: &mut Incoming, limit: usize, pause: Duration) -> Result
     // Most bodies come in one piece, which is not copied.
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
+    let mut trailers = None;
     loop {
         let frame = match timeout(pause, body.frame()).await {
             Err(_) => return Err(Refusal::TooSlow),
@@ -122,7 +153,13 @@ async fn read_body(body: &mut Incoming, limit: usize, pause: Duration) -> Result
             Ok(Some(Err(_))) => return Err(Refusal::Broken),
             Ok(Some(Ok(frame))) => frame,
         };
-        let Ok(data) = frame.into_data() else { continue };
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                trailers = frame.into_trailers().ok().map(Box::new);
+                continue;
+            }
+        };
         if whole.len() + joined.len() + data.len() > limit {
             return Err(Refusal::TooLarge(limit));
         }
@@ -133,7 +170,8 @@ async fn read_body(body: &mut Incoming, limit: usize, pause: Duration) -> Result
             joined.extend_from_slice(&data);
         }
     }
-    Ok(if joined.is_empty() { whole } else { joined.freeze() })
+    let body = if joined.is_empty() { whole } else { joined.freeze() };
+    Ok((body, trailers))
 }
 
 async fn discard(mut body: Incoming) {

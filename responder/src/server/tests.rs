@@ -166,6 +166,24 @@ async fn requests_without_one_host_and_tunnels_are_refused() {
 }
 
 #[tokio::test]
+async fn trailers_are_sent_to_a_client_that_takes_them() {
+    let trailing = RrPair {
+        extra_json: r#"{"http":{"res":{"trailers":{"X-Sum":["7"]}}}}"#.to_owned(),
+        ..pair("/a", "recorded")
+    };
+    let node = Node::serving(Limits::default(), vec![trailing]);
+    let ask = async |fields: &str| {
+        let head = format!("GET /a HTTP/1.1\r\nHost: api\r\nConnection: close\r\n{fields}\r\n");
+        node.exchange(&head).await
+    };
+    let text = ask("TE: trailers\r\n").await;
+    assert!(text.contains("trailer: x-sum\r\n"), "{text}");
+    assert!(text.ends_with("recorded\r\n0\r\nx-sum: 7\r\n\r\n"), "{text}");
+    let text = ask("").await;
+    assert!(text.contains("content-length: 8\r\n") && text.ends_with("\r\n\r\nrecorded"), "{text}");
+}
+
+#[tokio::test]
 async fn smuggled_requests_are_never_answered() {
     let node = Node::new(Limits::default());
     let marker = "GET /a HTTP/1.1\r\nHost: api\r\n\r\n";

@@ -2,20 +2,22 @@
 
 use bytes::Bytes;
 use countersign_engine::{answer::Hit, near_miss::NearMiss};
-use http::{HeaderValue, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::read::Refusal;
+use super::{
+    body::Outgoing,
+    read::{Refusal, Trailing},
+};
 
 /// A response, ready to send.
-pub(crate) type Response = http::Response<Full<Bytes>>;
+pub(crate) type Response = http::Response<Outgoing>;
 
 /// Marks a response as ours: nothing recorded answered.
 const MISS_HEADER: &str = "x-countersign-miss";
 
 /// A recorded response.
-pub(crate) fn hit(hit: Hit) -> Response {
+pub(crate) fn hit(mut hit: Hit, trailing: Trailing) -> Response {
     let status = match StatusCode::from_u16(hit.status) {
         // hyper refuses to end an exchange with an interim response.
         Ok(status) if !status.is_informational() => status,
@@ -26,10 +28,27 @@ pub(crate) fn hit(hit: Hit) -> Response {
             );
         }
     };
-    let mut response = Response::new(Full::new(hit.body));
+    if hit.trailers.is_some() {
+        settle_trailers(&mut hit, trailing);
+    }
+    let mut response = Response::new(Outgoing::trailed(hit.body, hit.trailers));
     *response.status_mut() = status;
     *response.headers_mut() = hit.headers;
     response
+}
+
+fn settle_trailers(hit: &mut Hit, trailing: Trailing) {
+    match trailing {
+        Trailing::Sent => {}
+        Trailing::Announced => {
+            let names = hit.trailers.iter().flat_map(|trailers| trailers.keys());
+            let names = names.map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
+            if let Ok(names) = HeaderValue::from_str(&names) {
+                hit.headers.insert(header::TRAILER, names);
+            }
+        }
+        Trailing::Dropped => hit.trailers = None,
+    }
 }
 
 /// Nothing recorded answers: what was presented and what comes near stand beside, unless too many misses want to know at once.
@@ -93,7 +112,7 @@ fn missed(body: &Value) -> Response {
 pub(crate) fn ours(status: StatusCode, body: &Value) -> Response {
     let mut text = body.to_string();
     text.push('\n');
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+    let mut response = Response::new(Outgoing::whole(Bytes::from(text)));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    CompiledSnapshot, Known, Living, Way,
+    CompiledSnapshot, Fields, Known, Living, Way,
     expiry::{self, Ends},
     headers, name_of, run_on_response,
 };
@@ -16,7 +16,7 @@ use crate::{
     answer::Spliced,
     diagnostic::{Diagnostic, Diagnostics},
     jwt::{ResignConfig, TokenError, TokenSlot},
-    snapshot::{HttpResponse, RrPair, digest::Digest},
+    snapshot::{Header, RrPair, digest::Digest},
     transform::{
         Chain, Nature, Scope,
         message::Reply,
@@ -83,7 +83,7 @@ impl Draft<'_> {
         };
         let per_request = compiled.learns || chains(&|chain| chain.nature() == Nature::PerRequest);
         let mut draft = Draft {
-            mark: unused_number(&reply.response),
+            mark: unused_number(reply),
             probes: per_request || chains(&Chain::looks_at_its_token),
             recorded_at: pair.ts,
             first_fill: compiled.fills.len(),
@@ -126,7 +126,7 @@ impl Draft<'_> {
             None
         } else {
             let subject = name_of(pair);
-            let way = splice(&mark, first_fill, compiled, marked.response, &subject, found);
+            let way = splice(&mark, first_fill, compiled, marked, &subject, found);
             way.map(|way| tie(way, compiled, first_slot))
         };
         let way = way.unwrap_or_else(|| {
@@ -284,7 +284,8 @@ fn moved(text: &str, seconds: i64) -> Option<String> {
 }
 
 /// A number that the response does not contain.
-fn unused_number(response: &HttpResponse) -> String {
+fn unused_number(reply: &Reply) -> String {
+    let response = &reply.response;
     let mut seed = Digest::of(&response.body);
     loop {
         // It must not begin with a zero, to be a JSON number.
@@ -292,7 +293,8 @@ fn unused_number(response: &HttpResponse) -> String {
             .chain(seed.hash().iter().take(16).map(|byte| char::from(b'0' + byte % 10)))
             .collect();
         let taken = contains(&response.body, digits.as_bytes())
-            || response.headers.iter().any(|header| contains(&header.value, digits.as_bytes()));
+            || (response.headers.iter().chain(&reply.trailers))
+                .any(|field| contains(&field.value, digits.as_bytes()));
         if !taken {
             return digits;
         }
@@ -309,7 +311,7 @@ fn splice(
     mark: &str,
     first: usize,
     compiled: &CompiledSnapshot,
-    marked: HttpResponse,
+    marked: Reply,
     subject: &str,
     found: &mut Diagnostics,
 ) -> Option<Way> {
@@ -323,30 +325,33 @@ fn splice(
         }
         Spliced::new(bytes, holes)
     };
-    let body = holes(marked.body);
-    let mut spliced = Vec::new();
-    let mut plain = http::HeaderMap::new();
-    for field in &marked.headers {
-        let Some((name, value)) = headers::servable(field, subject, found) else { continue };
-        if contains(&field.value, mark.as_bytes()) {
-            spliced.push((name, holes(field.value.clone())));
-        } else {
-            plain.append(name, value);
+    let body = holes(marked.response.body);
+    let mut fields = |marked: &[Header]| {
+        let mut fields = Fields::default();
+        for field in marked {
+            let Some((name, value)) = headers::servable(field, subject, found) else { continue };
+            if contains(&field.value, mark.as_bytes()) {
+                fields.spliced.push((name, holes(field.value.clone())));
+            } else {
+                fields.plain.append(name, value);
+            }
         }
-    }
-    seen.iter().all(|seen| *seen).then_some(Way::Spliced {
-        headers: spliced,
-        plain_headers: plain,
-        body,
-    })
+        fields
+    };
+    let headers = fields(&marked.response.headers);
+    let trailers = (!marked.trailers.is_empty()).then(|| Box::new(fields(&marked.trailers)));
+    seen.iter().all(|seen| *seen).then_some(Way::Spliced { headers, body, trailers })
 }
 
 /// Ties header fields to the tokens whose end they tell: holes are added where they do.
 fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
-    let Way::Spliced { mut headers, plain_headers, body } = way else { return way };
+    let Way::Spliced { headers: Fields { spliced: mut headers, plain }, body, trailers } = way
+    else {
+        return way;
+    };
     let slots = compiled.slots.get(first_slot..).unwrap_or_default().to_vec();
-    let mut still_plain = http::HeaderMap::with_capacity(plain_headers.len());
-    for (name, value) in &plain_headers {
+    let mut still_plain = http::HeaderMap::with_capacity(plain.len());
+    for (name, value) in &plain {
         let ends = expiry::of(name.as_str(), value.as_bytes(), None, &slots, first_slot);
         if ends.is_empty() {
             still_plain.append(name.clone(), value.clone());
@@ -365,7 +370,8 @@ fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
         let ends = expiry::of(name.as_str(), value.base(), Some(own), &slots, first_slot);
         *value = tied(value.clone(), ends, compiled);
     }
-    Way::Spliced { headers, plain_headers: still_plain, body }
+    let headers = Fields { spliced: headers, plain: still_plain };
+    Way::Spliced { headers, body, trailers }
 }
 
 fn tied(mut value: Spliced, ends: Vec<Ends>, compiled: &mut CompiledSnapshot) -> Spliced {

@@ -53,6 +53,19 @@ pub(super) fn served(recorded: &[Header], subject: &str, found: &mut Diagnostics
     headers
 }
 
+/// The trailer fields that are served; `None` when there are none.
+pub(super) fn served_trailers(
+    recorded: &[Header],
+    subject: &str,
+    found: &mut Diagnostics,
+) -> Option<Box<HeaderMap>> {
+    if recorded.is_empty() {
+        return None;
+    }
+    let trailers = served(recorded, subject, found);
+    (!trailers.is_empty()).then(|| Box::new(trailers))
+}
+
 /// A field as the server can send it; `None` when it is not served.
 pub(super) fn servable(
     field: &Header,

@@ -316,6 +316,7 @@ fn live_signature(redactor: &Redactor, request: &HttpRequest) -> Signature {
         query: &request.query,
         headers: &headers,
         body: &request.body,
+        ..Request::default()
     });
     redactor.redact_request(&mut parts);
     Signature::of(&parts, &[])

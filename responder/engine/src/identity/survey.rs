@@ -424,5 +424,6 @@ fn with_request<T>(pair: &RrPair, look: impl FnOnce(&Request<'_>) -> T) -> Optio
         query: &recorded.query,
         headers: &headers,
         body: &recorded.body,
+        ..Request::default()
     }))
 }

@@ -86,6 +86,7 @@ impl Ask {
             query: &self.query,
             headers: &headers,
             body: self.body.as_bytes(),
+            ..Request::default()
         };
         match serving.answer(&request, 0) {
             Answer::Hit(hit) => String::from_utf8(hit.body.to_vec()).unwrap(),
@@ -410,7 +411,7 @@ proptest! {
             (http::header::COOKIE, value.parse().unwrap()),
         ]);
         for body in [&body[..], b""] {
-            let request = Request { method: "GET", host: "api", path: "/me", query: &query, headers: &headers, body };
+            let request = Request { method: "GET", host: "api", path: "/me", query: &query, headers: &headers, body, ..Request::default() };
             drop(serving.answer(&request, 0));
         }
     }

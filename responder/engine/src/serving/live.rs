@@ -43,6 +43,7 @@ pub(super) fn run(
         status: reply.response.status,
         delay: reply.delay(serving.snapshot.timing),
         headers: crate::compile::served_headers(&reply.response),
+        trailers: crate::compile::served_trailers(&reply.trailers),
         body: reply.response.body,
         resigned: u32::try_from(effects.signed.len()).unwrap_or(u32::MAX),
         unsigned: effects.unsigned,
@@ -69,7 +70,8 @@ pub(super) fn finish(world: &World, scope: &Scope, hit: &mut Hit) {
         if let Some(new) = world.replacements.apply(&hit.body) {
             hit.body = new.into();
         }
-        for value in hit.headers.values_mut() {
+        let trailers = hit.trailers.iter_mut().flat_map(|trailers| trailers.values_mut());
+        for value in hit.headers.values_mut().chain(trailers) {
             let new = world.replacements.apply(value.as_bytes());
             if let Some(new) = new.and_then(|new| HeaderValue::from_bytes(&new).ok()) {
                 *value = new;

@@ -13,6 +13,7 @@ mod key_sets;
 mod per_request;
 mod steps;
 mod timing;
+mod trailers;
 
 use super::Serving;
 use crate::{
@@ -116,6 +117,7 @@ fn ask(serving: &Serving, method: &str, target: &str, body: &str) -> Answer {
             query,
             headers: &headers,
             body: body.as_bytes(),
+            ..Request::default()
         },
         seconds(NOW),
     )
@@ -386,6 +388,7 @@ fn a_compressed_answer_is_unfolded_for_a_client_that_takes_none() {
         query: "",
         headers: &headers,
         body: b"",
+        ..Request::default()
     };
     let answer = hit(serving.answer(&request, seconds(NOW)));
     assert_eq!(answer.body, folded);

@@ -6,7 +6,7 @@ use super::*;
 use crate::snapshot::stub::{Condition, Test};
 
 fn sent<'a>(method: &'a str, path: &'a str, headers: &'a HeaderMap) -> Request<'a> {
-    Request { method, host: "h", path, query: "", headers, body: b"" }
+    Request { method, host: "h", path, query: "", headers, body: b"", ..Request::default() }
 }
 
 fn stub(priority: i32, conditions: &[(Part, Test)]) -> Stub {

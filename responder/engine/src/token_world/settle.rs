@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     answer::Spliced,
-    compile::{CompiledSnapshot, Living, Way},
+    compile::{CompiledSnapshot, Fields, Living, Way},
     diagnostic::{Diagnostic, Diagnostics},
 };
 
@@ -174,9 +174,9 @@ fn introspections(compiled: &mut CompiledSnapshot, found: &[Introspection]) {
             compiled.fills.push(fill);
         }
         let way = Way::Spliced {
-            headers: Vec::new(),
-            plain_headers: instance.headers.clone(),
+            headers: Fields { spliced: Vec::new(), plain: instance.headers.clone() },
             body: Spliced::new(instance.body.clone(), holes),
+            trailers: None,
         };
         instance.living = Some(Box::new(Living { tokens: 0, way }));
     }

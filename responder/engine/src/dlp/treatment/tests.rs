@@ -44,6 +44,7 @@ fn hits(pair: RrPair, treatment: Treatment, query: &str) -> bool {
         query,
         headers: &http::HeaderMap::new(),
         body: br#"{ "ssn": "123-45-6789" }"#,
+        ..Request::default()
     };
     matches!(serving.answer(&request, 0), Answer::Hit(_))
 }

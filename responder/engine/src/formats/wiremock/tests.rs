@@ -56,8 +56,15 @@ fn serving(pairs: Vec<RrPair>) -> Serving {
 fn ask(serving: &Serving, method: &str, target: &str, body: &str) -> Option<(u16, String)> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers = HeaderMap::new();
-    let request =
-        Request { method, host: "h", path, query, headers: &headers, body: body.as_bytes() };
+    let request = Request {
+        method,
+        host: "h",
+        path,
+        query,
+        headers: &headers,
+        body: body.as_bytes(),
+        ..Request::default()
+    };
     match serving.answer(&request, 0) {
         Answer::Hit(hit) => Some((hit.status, String::from_utf8(hit.body.to_vec()).unwrap())),
         Answer::Miss => None,
@@ -441,8 +448,15 @@ fn a_miss_names_the_failing_conditions() {
     let serving = serving(read("m.json", &[mapping]).pairs);
     let headers =
         HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer other".parse().unwrap())]);
-    let request =
-        Request { method: "GET", host: "h", path: "/a", query: "", headers: &headers, body: b"" };
+    let request = Request {
+        method: "GET",
+        host: "h",
+        path: "/a",
+        query: "",
+        headers: &headers,
+        body: b"",
+        ..Request::default()
+    };
     let miss = serde_json::to_value(serving.near_miss(&request)).unwrap();
     assert_eq!(
         miss["stubs"],

@@ -8,7 +8,15 @@ fn explain(serving: &Serving, target: &str, authorization: &str) -> crate::expla
     let headers =
         HeaderMap::from_iter([(http::header::AUTHORIZATION, authorization.parse().unwrap())]);
     serving.explain(
-        &Request { method: "GET", host: "api.example", path, query, headers: &headers, body: b"" },
+        &Request {
+            method: "GET",
+            host: "api.example",
+            path,
+            query,
+            headers: &headers,
+            body: b"",
+            ..Request::default()
+        },
         seconds(RECORDED_AT),
     )
 }

@@ -103,6 +103,7 @@ fn secrets_go_into_answers_and_nowhere_else() {
             query: "",
             headers: &HeaderMap::new(),
             body: b"",
+            ..Request::default()
         })
     );
     assert!(!nearest.contains(std::str::from_utf8(KEY).unwrap()));
@@ -197,6 +198,7 @@ fn takes_one_row(request_chain: &str) {
             query: "",
             headers: &headers,
             body: b"",
+            ..Request::default()
         };
         got.push(text(&hit(serving.answer(&request, seconds(NOW)))).to_owned());
         drop((serving.explain(&request, 0), serving.near_miss(&request)));

@@ -11,8 +11,15 @@ fn ask_as(serving: &Serving, target: &str, body: &str, field: (&'static str, &st
         (http::HeaderName::from_static(field.0), field.1.parse().unwrap()),
     ]);
     let (method, host) = ("POST", "api.example");
-    let request =
-        Request { method, host, path: target, query: "", headers: &headers, body: body.as_bytes() };
+    let request = Request {
+        method,
+        host,
+        path: target,
+        query: "",
+        headers: &headers,
+        body: body.as_bytes(),
+        ..Request::default()
+    };
     serving.answer(&request, seconds(NOW))
 }
 

@@ -54,6 +54,7 @@ impl Sent {
             query: "q=a+b&q=c&empty",
             headers: &self.headers,
             body: self.body.as_bytes(),
+            ..Request::default()
         };
         compiled.holds(&View::new(&request))
     }
@@ -268,7 +269,7 @@ proptest! {
             (http::header::AUTHORIZATION, HeaderValue::from_str(&format!("Basic {cookie}")).unwrap()),
             (http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
         ]);
-        let request = Request { method: &method, host: &host, path: &path, query: &query, headers: &headers, body: &body };
+        let request = Request { method: &method, host: &host, path: &path, query: &query, headers: &headers, body: &body, ..Request::default() };
         let view = View::new(&request);
         for part in [
             Part::Method, Part::Url, Part::Path, Part::Host, Part::Port, Part::Query("a".into()), Part::Header("cookie".into()),

@@ -297,6 +297,7 @@ fn ask(serving: &Serving, recorded: &HttpRequest) -> Option<(u16, Vec<u8>)> {
         query: &recorded.query,
         headers: &headers,
         body: &recorded.body,
+        ..Request::default()
     };
     match serving.answer(&request, 0) {
         Answer::Hit(hit) => Some((hit.status, hit.body.to_vec())),
