@@ -152,7 +152,7 @@ async fn explain(plane: &Plane, replay: Arc<Replay>, received: Received) -> Opti
     let turn = Arc::clone(&plane.explanations).acquire_owned();
     let permit = timeout(EXPLANATION_WAIT, turn).await.ok()?.ok()?;
     let task = plane.control.spawn_blocking(move || {
-        let nearest = replay.serving.near_miss(&received.request());
+        let nearest = replay.serving.near_miss(&received.request(), now());
         drop(permit);
         nearest
     });

@@ -22,6 +22,7 @@ mod text;
 pub(crate) mod token;
 mod treatment;
 mod value;
+mod veil;
 mod xml;
 
 use std::sync::{Arc, LazyLock};
@@ -33,6 +34,7 @@ pub use mark::RedactionKey;
 pub use report::{Report, RuleReport, Tally};
 pub use treatment::{StoredTreatment, Treatment};
 use value::Pass;
+pub use veil::Veil;
 
 /// Redacts under a config, with a key.
 #[derive(Debug, Clone)]

@@ -132,7 +132,7 @@ impl Serving {
             }
             None => match snapshot.stubs.nearest(request, 1).into_iter().next() {
                 Some(stub) if stub.failed.is_empty() => Outcome::Stub(stub.name),
-                _ => Outcome::Miss(self.near_miss(request)),
+                _ => Outcome::Miss(self.near_miss(request, now)),
             },
         };
         let chains = snapshot.plan.chains();

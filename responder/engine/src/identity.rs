@@ -7,19 +7,24 @@
 
 mod claims;
 mod credential;
+mod heard;
 mod mark;
 mod place;
 mod survey;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::request::Request;
 use claims::Choice;
 pub(crate) use credential::{Credential, claims_of};
 use credential::{Key, opaque_key, session_key, user_key};
+pub(crate) use heard::Heard;
 pub(crate) use mark::may_hold_token;
 use place::Place;
 pub(crate) use survey::{Seen, survey};
+
+/// So many labels are told at a time.
+const MAX_LABELS: usize = 3;
 
 /// The number of an identity in a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -53,6 +58,8 @@ pub(crate) struct Identities {
     by_key: HashMap<Key, IdentityId, rapidhash::fast::RandomState>,
     /// What may be told of each identity.
     labels: Vec<Box<str>>,
+    /// What the tokens that recorded requests present say.
+    heard: Heard,
 }
 
 impl Default for Identities {
@@ -62,6 +69,7 @@ impl Default for Identities {
             choice: Choice::default(),
             by_key: HashMap::default(),
             labels: vec!["nobody".into()],
+            heard: Heard::default(),
         }
     }
 }
@@ -107,6 +115,45 @@ impl Identities {
             }
         }
         if presented { Who::Unknown } else { Who::Known(IdentityId::NOBODY) }
+    }
+
+    /// The identity that a credential leads to.
+    pub(crate) fn recognise(&self, credential: &Credential<'_>) -> Option<IdentityId> {
+        self.by_key.get(&self.key(credential)).copied()
+    }
+
+    /// Who presents a credential, as identities are labelled; `None` when it does not say, or the recording asks nobody.
+    pub(crate) fn tell(&self, credential: &Credential<'_>) -> Option<String> {
+        match credential {
+            Credential::User(name) => Some(format!("user {name}")),
+            Credential::Opaque(_) => None,
+            Credential::Jwt(token) => {
+                let claims = claims_of(token)?;
+                let chosen = &self.choice.identity;
+                (!chosen.0.is_empty()).then(|| chosen.tell(&claims))
+            }
+        }
+    }
+
+    /// The labels of some identities, the first few of them in order.
+    pub(crate) fn labels(&self, identities: impl Iterator<Item = IdentityId>) -> Vec<String> {
+        let all: BTreeSet<IdentityId> = identities.collect();
+        let told = all.iter().take(MAX_LABELS).map(|identity| self.label(*identity).to_owned());
+        let mut told: Vec<String> = told.collect();
+        if all.len() > MAX_LABELS {
+            told.push(format!("{} more", all.len() - MAX_LABELS));
+        }
+        told
+    }
+
+    /// Every identity but nobody.
+    pub(crate) fn everybody(&self) -> impl Iterator<Item = IdentityId> {
+        (1..u32::try_from(self.labels.len()).unwrap_or(u32::MAX)).map(IdentityId)
+    }
+
+    /// What the tokens of recorded requests say.
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// The identity of a session that a chain has named for a recorded request.

@@ -13,15 +13,19 @@ mod door;
 pub mod key;
 mod members;
 mod moment;
+mod presented;
 mod slot;
 mod token;
 
-pub(crate) use self::describe::describe;
 pub use self::{
     config::{KeySource, ResignConfig, TimeClaims},
     door::Door,
     slot::{Times, TokenSlot},
     token::TokenError,
+};
+pub(crate) use self::{
+    describe::{describe, distance},
+    presented::Presented,
 };
 
 /// Why a text could not be re-signed, whatever the config; `None` when it could.

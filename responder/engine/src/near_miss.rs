@@ -1,14 +1,28 @@
-//! Near misses: what was recorded nearest to a request that got no answer.
+//! Near misses: what was recorded nearest to a request that got no answer, and what is known of the credentials that it presents.
+//!
+//! A report holds no credential: tokens, keys and passwords give way to marks, in what was presented and in what was recorded.
 
+mod credentials;
+mod known;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
+    compile::CompiledSnapshot,
+    dlp::Veil,
+    identity::Who,
     index::Index,
     request::{Request, keys},
     signature::Signature,
     snapshot::stub::Part,
     stub::{Failed, Stubs},
 };
+pub(crate) use credentials::credentials;
+pub use credentials::{Finding, Presented};
+pub(crate) use known::Known;
 
 /// How many recorded signatures are compared at the most.
 const MAX_COMPARED: usize = 50_000;
@@ -27,6 +41,9 @@ pub struct NearMiss {
     /// The stubs that fail least.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stubs: Vec<NearStub>,
+    /// What is known of the credentials of the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<Presented>,
 }
 
 /// A key and its value, shortened and made printable.
@@ -45,6 +62,15 @@ pub struct Near {
     pub recorded: Vec<Entry>,
     /// The keys that differ.
     pub differing: Vec<Difference>,
+    /// Whose answers were recorded under it, where the recording tells callers apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recorded_for: Vec<String>,
+    /// Who asked and who is recorded, when these are not the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The answers that it leads to.
+    #[serde(skip)]
+    pub(crate) instances: Vec<usize>,
 }
 
 /// One key that differs.
@@ -82,6 +108,32 @@ pub struct FailedCondition {
 }
 
 impl NearMiss {
+    /// Adds who was recorded under the nearest signatures, and who asks.
+    pub(crate) fn with_callers(mut self, snapshot: &CompiledSnapshot, who: Who) -> Self {
+        let identities = &snapshot.identities;
+        if identities.len() < 2 {
+            return self;
+        }
+        let asks = match who {
+            Who::Known(identity) => Some(identities.label(identity).to_owned()),
+            // Who is unknown may have a name nevertheless.
+            Who::Unknown => {
+                self.credentials.iter().find_map(|presented| presented.identity.clone())
+            }
+        };
+        for near in &mut self.nearest {
+            let instances = near.instances.iter().filter_map(|nth| snapshot.instances.get(*nth));
+            let recorded: Vec<_> = instances.map(|instance| instance.identity).collect();
+            near.recorded_for = identities.labels(recorded.iter().copied());
+            let same = matches!(who, Who::Known(identity) if recorded.contains(&identity));
+            near.identity = asks
+                .as_ref()
+                .filter(|_| !same && !recorded.is_empty())
+                .map(|asks| format!("{} recorded, {asks} presented", near.recorded_for.join(", ")));
+        }
+        self
+    }
+
     /// Adds the stubs that fail least.
     pub(crate) fn with_stubs(mut self, stubs: &Stubs, request: &Request<'_>) -> Self {
         self.stubs = stubs
@@ -129,15 +181,29 @@ pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
         .map(|recorded| (distance(&compare(&recorded), &recorded), recorded))
         .collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.to_bytes().cmp(&b.1.to_bytes())));
-    let nearest = ranked
-        .iter()
-        .take(MAX_TOLD)
-        .map(|(_, recorded)| Near {
-            recorded: entries(recorded),
-            differing: differences(&compare(recorded), recorded),
-        })
-        .collect();
-    NearMiss { presented: entries(presented), nearest, stubs: Vec::new() }
+    let near = |(_, recorded): &(usize, Signature)| {
+        let entry = index.get_bytes(&recorded.to_bytes());
+        let (own, other) = (shown(&compare(recorded)), shown(recorded));
+        Near {
+            differing: keys_that_differ(&compare(recorded), recorded)
+                .map(|key| Difference {
+                    key: key.to_owned(),
+                    recorded: other.get(key).cloned(),
+                    presented: own.get(key).cloned(),
+                })
+                .collect(),
+            recorded: entries(other),
+            recorded_for: Vec::new(),
+            identity: None,
+            instances: entry.map(|entry| entry.instances().to_vec()).unwrap_or_default(),
+        }
+    };
+    NearMiss {
+        nearest: ranked.iter().take(MAX_TOLD).map(near).collect(),
+        presented: entries(shown(presented)),
+        stubs: Vec::new(),
+        credentials: Vec::new(),
+    }
 }
 
 /// A path or a method that differs weighs more than the rest: a request is rather meant for the same endpoint.
@@ -169,25 +235,18 @@ fn keys_that_differ<'s>(
     changed.chain(missing)
 }
 
-fn differences(presented: &Signature, recorded: &Signature) -> Vec<Difference> {
-    keys_that_differ(presented, recorded)
-        .map(|key| Difference {
-            key: key.to_owned(),
-            recorded: value(recorded, key).map(|value| printable(key, value)),
-            presented: value(presented, key).map(|value| printable(key, value)),
-        })
-        .collect()
-}
-
 fn value<'s>(signature: &'s Signature, key: &str) -> Option<&'s [u8]> {
     signature.entries().find(|entry| entry.0 == key).map(|entry| entry.1)
 }
 
-fn entries(signature: &Signature) -> Vec<Entry> {
-    signature
-        .entries()
-        .map(|(key, value)| Entry { key: key.to_owned(), value: printable(key, value) })
-        .collect()
+/// A signature as it may be told.
+fn shown(signature: &Signature) -> BTreeMap<String, String> {
+    let veiled: BTreeMap<String, Bytes> = Veil::default().signature(signature.entries());
+    veiled.into_iter().map(|(key, value)| (key.clone(), printable(&key, &value))).collect()
+}
+
+fn entries(shown: BTreeMap<String, String>) -> Vec<Entry> {
+    shown.into_iter().map(|(key, value)| Entry { key, value }).collect()
 }
 
 /// Hashes in hex, text as it is, both shortened.

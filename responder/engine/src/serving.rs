@@ -6,7 +6,10 @@
 mod binder;
 mod live;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -19,7 +22,10 @@ use crate::{
     diagnostic::Diagnostic,
     identity::{Who, may_hold_token},
     index::Entry,
-    jwt::key::{KeyRing, SigningKey},
+    jwt::{
+        TokenSlot,
+        key::{KeyRing, SigningKey},
+    },
     near_miss::{self, NearMiss},
     request::{Parts, Request, host_key},
     signature::Signature,
@@ -38,6 +44,8 @@ pub struct Serving {
     /// When the replay was started.
     start: i64,
     diagnostics: Vec<Diagnostic>,
+    /// What the first miss finds out.
+    known: OnceLock<near_miss::Known>,
 }
 
 /// A token slot and the key that signs it.
@@ -72,7 +80,15 @@ impl Serving {
         diagnostics.extend(binder.finish(snapshot.required_secrets()));
         let (published, told) = token_world::publish(&snapshot.token_world, keys);
         diagnostics.extend(told);
-        Self { snapshot, tokens, keys: Arc::new(keys.clone()), published, start: 0, diagnostics }
+        Self {
+            snapshot,
+            tokens,
+            keys: Arc::new(keys.clone()),
+            published,
+            start: 0,
+            diagnostics,
+            known: OnceLock::new(),
+        }
     }
 
     /// The same snapshot with other keys; who comes next in a sequence stays as it is.
@@ -133,17 +149,42 @@ impl Serving {
         Answer::Hit(hit)
     }
 
-    /// What was recorded nearest to a request that got no answer. Costs more than an answer: for misses only.
+    /// What was recorded nearest to a request that got no answer, and what is known of its credentials. Costs more than an answer: for
+    /// misses only. `now` is in nanoseconds since the Unix epoch.
     #[must_use]
-    pub fn near_miss(&self, request: &Request<'_>) -> NearMiss {
+    pub fn near_miss(&self, request: &Request<'_>, now: i64) -> NearMiss {
         let live = Parts::of_live(request);
         let snapshot = &self.snapshot;
-        let looking = Scope::looking(&snapshot.world, Side::Request, 0);
-        let signature = snapshot
-            .plan
-            .run_on_live(&live, looking, |parts, scope| Some(snapshot.signature_of(parts, scope)));
-        let signature = signature.map_or_else(|| Signature::of(&live, &[]), |found| found.0);
-        near_miss::nearest(&signature, &snapshot.index).with_stubs(&snapshot.stubs, request)
+        let looking = Scope::looking(&snapshot.world, Side::Request, now);
+        let found = snapshot.plan.run_on_live(&live, looking, |parts, scope| {
+            Some((snapshot.signature_of(parts, scope), scope.session.clone()))
+        });
+        let (signature, session) = match found {
+            Some((found, _)) => found,
+            None => (Signature::of(&live, &[]), None),
+        };
+        let who = snapshot.identities.who(request, session.as_deref());
+        let mut miss = near_miss::nearest(&signature, &snapshot.index);
+        miss.credentials = self.credentials(request, now);
+        miss.with_callers(snapshot, who).with_stubs(&snapshot.stubs, request)
+    }
+
+    /// What is known of the credentials that a request presents. `now` is in nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn credentials(&self, request: &Request<'_>, now: i64) -> Vec<near_miss::Presented> {
+        let now = self.snapshot.clock.at(now, self.start);
+        let known = self
+            .known
+            .get_or_init(|| near_miss::Known::of(self, &self.keys, now.div_euclid(NANOS)));
+        near_miss::credentials(&self.snapshot, known, request, now)
+    }
+
+    /// The tokens that are given out, who signs them, and what key sets call the key.
+    pub(crate) fn signers(
+        &self,
+    ) -> impl Iterator<Item = (&TokenSlot, Option<&Arc<SigningKey>>, Option<&str>)> {
+        let tokens = self.snapshot.slots.iter().zip(&self.tokens);
+        tokens.map(|(slot, token)| (slot, token.key.as_ref(), token.kid.as_deref()))
     }
 
     /// Whether tokens name their key as key sets do.

@@ -54,7 +54,7 @@ fn replay(pairs: &[RrPair], serving: &Serving) -> (usize, usize) {
                 "miss: {} {}: {:?}",
                 recorded.method,
                 recorded.path,
-                serving.near_miss(&request).nearest.first()
+                serving.near_miss(&request, 0).nearest.first()
             ),
         }
     }

@@ -248,7 +248,7 @@ impl Chosen {
                 let text = String::from_utf8_lossy(&raw);
                 let text: String = text.trim_matches('"').chars().take(64).collect();
                 let name = self.0.get(nth).map_or("", String::as_str);
-                told.push((nth, format!("{name} {text}")));
+                told.push((nth, format!("{name}={text}")));
             },
         );
         told.sort();

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
-    Identities, IdentityId,
+    Heard, Identities, IdentityId,
     claims::Table,
     credential::{Credential, Key, claims_of, opaque_key, user_key},
     mark::{may_hold_token, runs},
@@ -198,13 +198,15 @@ impl Survey {
         set: &HashSet<String>,
     ) -> (Identities, Vec<Seen>) {
         let mut table = Table::default();
+        let mut heard = Heard::default();
         for token in self.tokens.iter().filter(|token| token.jwt) {
+            heard.token(&token.text);
             if let Some(claims) = claims_of(&token.text) {
                 table.add(&claims, token.issuer.and_then(|nth| self.login(pairs, nth)));
             }
         }
         let mut identities =
-            Identities { choice: table.choose(configured, set), ..Identities::default() };
+            Identities { choice: table.choose(configured, set), heard, ..Identities::default() };
         let mut ids: Vec<Option<IdentityId>> = vec![None; self.tokens.len()];
         for nth in 0..self.tokens.len() {
             let id = self.identify(nth, pairs, &mut identities, 0);

@@ -25,13 +25,24 @@ pub(crate) fn describe(token: &[u8], now: i64) -> Option<String> {
     }
     if let Some(exp) = claims.get("exp").and_then(Value::as_i64) {
         let left = exp.saturating_sub(now.div_euclid(1_000_000_000));
+        let time = distance(left.unsigned_abs());
         told.push(if left < 0 {
-            format!("expired {} s ago", left.unsigned_abs())
+            format!("expired {time} ago")
         } else {
-            format!("valid for {left} s")
+            format!("valid for {time}")
         });
     }
     Some(told.join(", "))
+}
+
+/// A time span in the unit that people would take.
+pub(crate) fn distance(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +56,9 @@ mod tests {
         let tell = |seconds: i64| describe(token, seconds * 1_000_000_000).unwrap();
         assert_eq!(tell(1_700_000_000), "a JWT, alg HS256, kid k1, sub a, valid for 60 s");
         assert_eq!(tell(1_700_000_090), "a JWT, alg HS256, kid k1, sub a, expired 30 s ago");
+        assert!(tell(1_700_000_250).ends_with("expired 3 min ago"));
         assert_eq!(describe(b"api.nasa.gov", 0), None);
+        assert_eq!(distance(7_200), "2 h");
+        assert_eq!(distance(400_000), "4 days");
     }
 }

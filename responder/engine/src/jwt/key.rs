@@ -9,6 +9,7 @@ mod load;
 mod public;
 mod ring;
 mod secret;
+mod verify;
 
 use std::fmt;
 

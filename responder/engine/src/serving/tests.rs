@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 mod clock;
 mod explain;
 mod key_sets;
+mod misses;
 mod per_request;
 mod steps;
 mod timing;

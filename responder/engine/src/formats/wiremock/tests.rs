@@ -457,7 +457,7 @@ fn a_miss_names_the_failing_conditions() {
         body: b"",
         ..Request::default()
     };
-    let miss = serde_json::to_value(serving.near_miss(&request)).unwrap();
+    let miss = serde_json::to_value(serving.near_miss(&request, 0)).unwrap();
     assert_eq!(
         miss["stubs"],
         serde_json::json!([{"stub": "GET /a", "failed": [

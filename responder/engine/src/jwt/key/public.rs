@@ -8,7 +8,7 @@ use crate::jwt::alg::Alg;
 /// The public half of an asymmetric key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
-    jwk: Value,
+    pub(super) jwk: Value,
     thumbprint: String,
     algs: Vec<Alg>,
 }

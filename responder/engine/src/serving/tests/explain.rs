@@ -68,9 +68,9 @@ fn says_who_asks_and_what_is_left_for_him() {
         Outcome::Hit { candidates, narrowing, .. } => narrowing.tell(candidates.len()),
         other => panic!("{other:?}"),
     };
-    assert_eq!(told("ann"), "asked by sub ann: 1 of 3 recorded pairs are for this identity");
+    assert_eq!(told("ann"), "asked by sub=ann: 1 of 3 recorded pairs are for this identity");
     assert_eq!(
         told("bob"),
-        "asked by sub bob: 1 of 3 recorded pairs are for this identity, as before it changed anything"
+        "asked by sub=bob: 1 of 3 recorded pairs are for this identity, as before it changed anything"
     );
 }
