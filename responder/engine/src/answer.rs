@@ -31,6 +31,19 @@ pub struct Hit {
     pub delay: Duration,
     /// The fields behind the body; `None` when there are none.
     pub trailers: Option<Box<HeaderMap>>,
+    /// Where it comes from; `None` when it was not recorded.
+    pub origin: Option<Origin>,
+}
+
+/// The recorded pair that an answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its position in the recording.
+    pub ordinal: u64,
+    /// It is one of several, and none of them was recorded for whoever asks.
+    pub borrowed: bool,
+    /// Its number in the snapshot.
+    pub(crate) instance: usize,
 }
 
 impl Hit {
@@ -45,6 +58,7 @@ impl Hit {
             unsigned: 0,
             delay: Duration::ZERO,
             trailers: None,
+            origin: None,
         }
     }
 }

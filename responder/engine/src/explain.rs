@@ -47,6 +47,8 @@ pub struct Narrowing {
     pub identity: String,
     /// How many recorded pairs have the signature.
     pub recorded: usize,
+    /// Whose they are, when none of them is of whoever asks.
+    pub borrowed_from: Vec<String>,
     /// How many state-changing requests the identity had made when the candidates were recorded, where reads follow what was changed.
     pub epoch: Option<u32>,
 }
@@ -55,7 +57,7 @@ impl Narrowing {
     /// The whole in a sentence, for `candidates` that are left.
     #[must_use]
     pub fn tell(&self, candidates: usize) -> String {
-        let Self { identity, recorded, epoch } = self;
+        let Self { identity, recorded, borrowed_from, epoch } = self;
         let left = match (candidates, recorded) {
             (1, 1) => "one recorded pair has this signature".to_owned(),
             (left, all) if left == *all => {
@@ -64,6 +66,9 @@ impl Narrowing {
             (left, all) => format!("{left} of {all} recorded pairs are for this identity"),
         };
         match epoch {
+            None if !borrowed_from.is_empty() => {
+                format!("asked by {identity}: {left}, recorded for {}", borrowed_from.join(", "))
+            }
             None => format!("asked by {identity}: {left}"),
             Some(0) => format!("asked by {identity}: {left}, as before it changed anything"),
             Some(epoch) => format!("asked by {identity}: {left}, as after its change {epoch}"),
@@ -117,6 +122,10 @@ impl Serving {
                 let who = snapshot.identities.who(request, scope.session.as_deref());
                 let list = entry.narrow(|| who, &snapshot.progress);
                 let candidates = list.instances.iter().filter_map(|nth| snapshot.candidate(*nth));
+                let recorded = list.instances.iter().filter_map(|nth| snapshot.instances.get(*nth));
+                let owners: Vec<_> = recorded.map(|instance| instance.identity).collect();
+                let own = matches!(who, Who::Known(identity) if owners.contains(&identity));
+                let several = snapshot.identities.len() > 1;
                 Outcome::Hit {
                     candidates: candidates.collect(),
                     chosen: list.cursor.peek(list.instances.len(), snapshot.end),
@@ -126,6 +135,11 @@ impl Serving {
                             Who::Unknown => "somebody whom the recording does not know".to_owned(),
                         },
                         recorded: entry.instances().len(),
+                        borrowed_from: if own || !several {
+                            Vec::new()
+                        } else {
+                            snapshot.identities.labels(owners.into_iter())
+                        },
                         epoch: list.epoch,
                     },
                 }

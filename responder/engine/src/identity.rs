@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::request::Request;
 use claims::Choice;
-pub(crate) use credential::{Credential, claims_of};
+pub(crate) use credential::{Credential, claims_of, is_token_byte};
 use credential::{Key, opaque_key, session_key, user_key};
 pub(crate) use heard::Heard;
 pub(crate) use mark::may_hold_token;

@@ -129,22 +129,29 @@ impl Entry {
 
     /// The instances that somebody may get, whom `who` names if it matters.
     pub(crate) fn narrow(&self, who: impl FnOnce() -> Who, progress: &Progress) -> Narrowed<'_> {
-        let narrowed = self.turns.as_ref().and_then(|turns| turns.narrow(who(), progress));
-        narrowed.unwrap_or_else(|| self.whole())
+        self.own(who, progress).unwrap_or_else(|| self.whole())
     }
 
-    /// The next instance.
+    /// The instances that were recorded for whoever asks; `None` when there are none, or it does not matter.
+    fn own(&self, who: impl FnOnce() -> Who, progress: &Progress) -> Option<Narrowed<'_>> {
+        self.turns.as_ref().and_then(|turns| turns.narrow(who(), progress))
+    }
+
+    /// The next instance, and whether it is one of others for want of an own one.
     pub(crate) fn next(
         &self,
         end: End,
         who: impl FnOnce() -> Who,
         progress: &Progress,
-    ) -> Option<usize> {
+    ) -> Option<(usize, bool)> {
         if let [only] = self.instances.as_slice() {
-            return Some(*only);
+            return Some((*only, false));
         }
-        let list = self.narrow(who, progress);
-        list.instances.get(list.cursor.take(list.instances.len(), end)).copied()
+        let own = self.own(who, progress);
+        let borrowed = own.is_none() && self.turns.is_some();
+        let list = own.unwrap_or_else(|| self.whole());
+        let nth = list.instances.get(list.cursor.take(list.instances.len(), end))?;
+        Some((*nth, borrowed))
     }
 }
 
@@ -166,7 +173,7 @@ mod tests {
     }
 
     fn next(entry: &Entry, end: End) -> usize {
-        entry.next(end, || Who::Unknown, &Progress::default()).unwrap()
+        entry.next(end, || Who::Unknown, &Progress::default()).unwrap().0
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //!
 //! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
 //!
-//! [`preview`] and [`explain`] tell what would happen and why, with the same code; [`sequences`] tells whose turn it is, and begins turns anew.
+//! [`preview`] and [`explain`] tell what would happen and why, with the same code; [`sequences`] tells whose turn it is, and begins turns anew;
+//! [`near_miss`] and [`witness`] tell what may be told of a request afterwards.
 //!
 //! Whatever is wrong with a document is a [`diagnostic::Diagnostic`].
 
@@ -46,4 +47,5 @@ pub mod timing;
 pub mod token_world;
 pub mod transform;
 pub mod turns;
+pub mod witness;
 mod xml;

@@ -141,7 +141,7 @@ impl NearMiss {
             .into_iter()
             .map(|stub| NearStub {
                 stub: stub.name,
-                failed: stub.failed.into_iter().map(told).collect(),
+                failed: stub.failed.into_iter().map(condition).collect(),
             })
             .collect();
         self
@@ -149,7 +149,7 @@ impl NearMiss {
 }
 
 /// A failed condition as it may be told. Credentials are not repeated, neither the expected nor the presented ones.
-fn told(failed: Failed) -> FailedCondition {
+fn condition(failed: Failed) -> FailedCondition {
     let Failed { part, scenario, expected, presented } = failed;
     let secret = part.as_ref().is_some_and(holds_credentials);
     let part = part.map_or_else(|| format!("scenario {scenario}"), |part| part.to_string());
@@ -181,9 +181,10 @@ pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
         .map(|recorded| (distance(&compare(&recorded), &recorded), recorded))
         .collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.to_bytes().cmp(&b.1.to_bytes())));
+    let veil = Veil::default();
     let near = |(_, recorded): &(usize, Signature)| {
         let entry = index.get_bytes(&recorded.to_bytes());
-        let (own, other) = (shown(&compare(recorded)), shown(recorded));
+        let (own, other) = (shown(&compare(recorded), &veil), shown(recorded, &veil));
         Near {
             differing: keys_that_differ(&compare(recorded), recorded)
                 .map(|key| Difference {
@@ -200,7 +201,7 @@ pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
     };
     NearMiss {
         nearest: ranked.iter().take(MAX_TOLD).map(near).collect(),
-        presented: entries(shown(presented)),
+        presented: told(presented, &veil),
         stubs: Vec::new(),
         credentials: Vec::new(),
     }
@@ -240,8 +241,12 @@ fn value<'s>(signature: &'s Signature, key: &str) -> Option<&'s [u8]> {
 }
 
 /// A signature as it may be told.
-fn shown(signature: &Signature) -> BTreeMap<String, String> {
-    let veiled: BTreeMap<String, Bytes> = Veil::default().signature(signature.entries());
+pub(crate) fn told(signature: &Signature, veil: &Veil) -> Vec<Entry> {
+    entries(shown(signature, veil))
+}
+
+fn shown(signature: &Signature, veil: &Veil) -> BTreeMap<String, String> {
+    let veiled: BTreeMap<String, Bytes> = veil.signature(signature.entries());
     veiled.into_iter().map(|(key, value)| (key.clone(), printable(&key, &value))).collect()
 }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use crate::{
-    answer::{Answer, Hit, Spliced},
+    answer::{Answer, Hit, Origin, Spliced},
     body,
     compile::{CompiledSnapshot, Fields, Fill, Instance, Way, http_date},
     diagnostic::Diagnostic,
@@ -57,6 +57,12 @@ struct Token {
     kid: Option<Arc<str>>,
     /// The token as signed in the second named beside it.
     signed: ArcSwapOption<(i64, Bytes)>,
+}
+
+/// The instance that answers.
+struct Chosen<'s> {
+    instance: &'s Instance,
+    origin: Origin,
 }
 
 const NANOS: i64 = 1_000_000_000;
@@ -139,10 +145,11 @@ impl Serving {
 
     /// The same by the replay's own clock.
     fn answer_at(&self, request: &Request<'_>, now: i64) -> Answer {
-        let Some((instance, scope)) = self.find(request, now) else {
+        let Some((Chosen { instance, origin }, scope)) = self.find(request, now) else {
             return self.well_known(request).map_or(Answer::Miss, Answer::Hit);
         };
         let mut hit = self.current(instance, scope, now);
+        hit.origin = Some(origin);
         if instance.folded && !accepts_gzip(request.headers) {
             unfold(&mut hit);
         }
@@ -205,14 +212,14 @@ impl Serving {
 
     /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
     /// than any condition, so stubs come after.
-    fn find(&self, request: &Request<'_>, now: i64) -> Option<(&Instance, Option<Scope>)> {
+    fn find(&self, request: &Request<'_>, now: i64) -> Option<(Chosen<'_>, Option<Scope>)> {
         let snapshot = &*self.snapshot;
         match self.find_recorded(request, now) {
             Some((entry, scope)) => {
                 let session = scope.as_ref().and_then(|scope| scope.session.as_deref());
                 Some((self.choose(entry, request, session)?, scope))
             }
-            None => Some((snapshot.instances.get(snapshot.stubs.find(request)?)?, None)),
+            None => Some((self.chosen(snapshot.stubs.find(request)?, false)?, None)),
         }
     }
 
@@ -222,18 +229,24 @@ impl Serving {
         entry: &Entry,
         request: &Request<'_>,
         session: Option<&[u8]>,
-    ) -> Option<&Instance> {
+    ) -> Option<Chosen<'_>> {
         let snapshot = &*self.snapshot;
         let who = || snapshot.identities.who(request, session);
-        let nth = entry.next(snapshot.end, who, &snapshot.progress)?;
-        let instance = snapshot.instances.get(nth)?;
+        let (nth, borrowed) = entry.next(snapshot.end, who, &snapshot.progress)?;
+        let chosen = self.chosen(nth, borrowed)?;
         // Somebody else who gets this answer for want of an own one does not move its owner on.
-        if let Some(moves) = instance.moves
+        if let Some(moves) = chosen.instance.moves
             && (moves.issues || who() == Who::Known(moves.identity))
         {
             snapshot.progress.make(moves);
         }
-        Some(instance)
+        Some(chosen)
+    }
+
+    fn chosen(&self, nth: usize, borrowed: bool) -> Option<Chosen<'_>> {
+        let instance = self.snapshot.instances.get(nth)?;
+        let origin = Origin { ordinal: instance.ordinal, borrowed, instance: nth };
+        Some(Chosen { instance, origin })
     }
 
     fn find_recorded(&self, request: &Request<'_>, now: i64) -> Option<(&Entry, Option<Scope>)> {

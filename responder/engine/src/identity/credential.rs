@@ -146,7 +146,7 @@ pub(super) fn names_credential(name: &str) -> bool {
 }
 
 /// Whether a byte may stand in a token.
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 

@@ -47,6 +47,7 @@ pub(super) fn run(
         body: reply.response.body,
         resigned: u32::try_from(effects.signed.len()).unwrap_or(u32::MAX),
         unsigned: effects.unsigned,
+        origin: None,
     };
     (hit, effects.scope)
 }
