@@ -1,7 +1,10 @@
-//! The admin listener: `/healthz`, `/readyz`, `/metrics` and `/status` tell; `POST /reset` begins all turns anew.
+//! The admin listener: `/healthz`, `/readyz`, `/metrics`, `/status` and `/journal` tell; `POST /reset` begins all turns anew, and
+//! `DELETE /journal` forgets what was noted.
 //!
 //! A web page must not read it by way of a rebound name, so requests for names other than `localhost` are refused on a loopback address. What
 //! changes something is for loopback addresses only, and for no web page at all.
+
+mod journal;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,6 +24,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    journal::Journal,
     metrics::Metrics,
     readiness::{Readiness, Source},
     secrets::{Report, Secrets},
@@ -46,6 +50,8 @@ pub(crate) struct Admin {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Arc<Metrics>,
+    /// `None` when nothing is noted.
+    pub(crate) journal: Option<Arc<Journal>>,
 }
 
 impl Admin {
@@ -76,7 +82,12 @@ impl Admin {
     async fn serve(self: Arc<Self>, stream: TcpStream) {
         let service = service_fn(|request| {
             let admin = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(admin.answer(&request)) }
+            async move {
+                if request.uri().path() == "/journal" && admin.admits(&request) {
+                    return Ok(admin.tell_journal(&request).await);
+                }
+                Ok::<_, Infallible>(admin.answer(&request))
+            }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -88,8 +99,13 @@ impl Admin {
         }
     }
 
+    /// Whether it is asked under a name that nobody can have rebound.
+    fn admits(&self, request: &Request<Incoming>) -> bool {
+        self.any_host || names_this_host(request)
+    }
+
     fn answer(&self, request: &Request<Incoming>) -> Response {
-        if !self.any_host && !names_this_host(request) {
+        if !self.admits(request) {
             return ours(
                 StatusCode::FORBIDDEN,
                 &json!({ "error": "host", "message": "ask for localhost or an address" }),
@@ -111,9 +127,21 @@ impl Admin {
             "/status" => ours(StatusCode::OK, &self.status()),
             _ => ours(
                 StatusCode::NOT_FOUND,
-                &json!({ "error": "path", "message": "there are /healthz, /readyz, /metrics, /status and /reset" }),
+                &json!({ "error": "path", "message": "there are /healthz, /readyz, /metrics, /status, /journal and /reset" }),
             ),
         }
+    }
+
+    /// What changes something is for loopback addresses only, and for no web page.
+    pub(super) fn may_change(&self, request: &Request<Incoming>) -> Result<(), &'static str> {
+        if self.any_host {
+            return Err("it is for an admin listener on a loopback address");
+        }
+        // A page may post anywhere, but not without saying where it comes from.
+        if request.headers().contains_key(header::ORIGIN) {
+            return Err("it is not for web pages");
+        }
+        Ok(())
     }
 
     /// Begins the turns and scenarios of all replays anew, or of the one that `replay` in the query names.
@@ -127,12 +155,8 @@ impl Admin {
                 &json!({ "error": "method", "message": "only POST" }),
             );
         }
-        if self.any_host {
-            return refused("it is for an admin listener on a loopback address");
-        }
-        // A page may post anywhere, but not without saying where it comes from.
-        if request.headers().contains_key(header::ORIGIN) {
-            return refused("it is not for web pages");
+        if let Err(message) = self.may_change(request) {
+            return refused(message);
         }
         let wanted = request.uri().query().and_then(|query| query.strip_prefix("replay="));
         let table = self.snapshots.load_full();

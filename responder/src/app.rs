@@ -16,6 +16,7 @@ use crate::{
     config::{Config, DEFAULT_SECRET_DIR},
     drain::Drain,
     fetch::{Blobs, disk::Disk},
+    journal::Journal,
     materials::Allowed,
     metrics::Metrics,
     readiness::{Readiness, Source},
@@ -146,10 +147,12 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         Arc::clone(&metrics),
     ));
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
+    let journal = Journal::new(config.journal).map(Arc::new);
     let plane = Arc::new(Plane::new(
         Arc::clone(&snapshots),
         Arc::clone(&metrics),
         config.limits,
+        journal.clone(),
         Handle::current(),
     ));
     let admin = Arc::new(Admin {
@@ -162,6 +165,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         secrets: Arc::clone(&secrets),
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),
+        journal,
     });
     let applier = Arc::new(Applier {
         project: config.project_name(),

@@ -53,6 +53,8 @@ pub struct Config {
     pub allow_insecure: bool,
     /// Bounds of the data plane.
     pub limits: Limits,
+    /// How many of the last requests are kept to be looked at.
+    pub journal: crate::journal::Settings,
 }
 
 /// Which threads serve connections.
@@ -119,6 +121,7 @@ impl Default for Config {
             runtime: RuntimeKind::PerCore,
             allow_insecure: false,
             limits: Limits::default(),
+            journal: crate::journal::Settings::default(),
         }
     }
 }

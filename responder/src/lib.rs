@@ -10,6 +10,7 @@ pub mod app;
 pub mod config;
 mod drain;
 mod fetch;
+pub mod journal;
 mod materials;
 mod metrics;
 mod readiness;

@@ -12,6 +12,7 @@ use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
     config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
+    journal,
 };
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +30,7 @@ If nothing recorded answers a request, the response is 404 with the header `x-co
 recorded requests that come nearest. When several replays are active, the header `x-countersign-replay: ID` selects one; otherwise they \
 are tried in turn, the one that was started last first.
 
-The admin listener has /healthz, /readyz, /metrics (OpenMetrics) and /status (JSON).";
+The admin listener has /healthz, /readyz, /metrics (OpenMetrics), /status and /journal (JSON).";
 const AFTER: &str = "\
 Examples:
   countersign-responder --control-plane http://127.0.0.1:4180 --secret-dir ./secrets
@@ -105,6 +106,12 @@ struct Args {
     /// The most connections at a time.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
     max_connections: usize,
+    /// How many of the last requests the journal keeps, which /journal of the admin listener tells without credentials; 0 turns it off.
+    #[arg(long, env = "COUNTERSIGN_JOURNAL", value_name = "COUNT", default_value_t = journal::Settings::default().entries)]
+    journal: usize,
+    /// Keeps bodies in the journal, too, up to 64 KiB each; credentials in them are hidden when they are told.
+    #[arg(long)]
+    journal_bodies: bool,
     /// Lets the admin listener, which has no authentication, listen beyond the loopback interface.
     #[arg(long)]
     allow_insecure: bool,
@@ -199,6 +206,7 @@ impl Args {
                 Runtime::Shared => RuntimeKind::Shared,
             },
             allow_insecure: self.allow_insecure,
+            journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             limits: Limits {
                 body: self.max_body,
                 connections: self.max_connections,

@@ -48,7 +48,9 @@ pub(crate) struct Metrics {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Lane {
+    number: usize,
     hits: AtomicU64,
+    borrowed: AtomicU64,
     misses: AtomicU64,
     unavailable: AtomicU64,
     refused: AtomicU64,
@@ -66,7 +68,7 @@ impl Metrics {
     pub(crate) fn new(lanes: usize) -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
-            lanes: Lanes((0..lanes.max(1)).map(|_| Arc::default()).collect()),
+            lanes: Lanes((0..lanes.max(1)).map(Lane::new).collect()),
             connections: Gauge::default(),
             accepted: Counter::default(),
             accept_errors: Counter::default(),
@@ -127,6 +129,20 @@ impl Metrics {
 }
 
 impl Lane {
+    fn new(number: usize) -> Arc<Self> {
+        Arc::new(Self { number, ..Self::default() })
+    }
+
+    /// Which one it is.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Counts an answer that was recorded for somebody else, for want of an own one.
+    pub(crate) fn borrowed(&self) {
+        add(&self.borrowed, 1);
+    }
+
     /// Counts an answer and its tokens.
     pub(crate) fn hit(&self, signed: u32, unsigned: u32) {
         add(&self.hits, 1);
@@ -209,6 +225,11 @@ impl Collector for Lanes {
         for (name, help, count) in [
             ("request_bytes", "Bytes of request bodies.", self.sum(|lane| &lane.request_bytes)),
             ("response_bytes", "Bytes of recorded bodies.", self.sum(|lane| &lane.response_bytes)),
+            (
+                "borrowed_hits",
+                "Hits with one of several answers, none of which was recorded for whoever asked.",
+                self.sum(|lane| &lane.borrowed),
+            ),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(count).encode(metric)?;
@@ -225,6 +246,7 @@ mod tests {
     fn workers_are_summed_up() {
         let metrics = Metrics::new(2);
         metrics.lane(0).hit(2, 1);
+        metrics.lane(1).borrowed();
         metrics.lane(1).hit(1, 0);
         metrics.lane(2).miss();
         metrics.lane(1).unavailable();
@@ -237,6 +259,7 @@ mod tests {
             r#"countersign_tokens_total{result="signed"} 3"#,
             r#"countersign_tokens_total{result="unsigned"} 1"#,
             "countersign_nacks_total 1",
+            "countersign_borrowed_hits_total 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");

@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use countersign_engine::{
@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use crate::{
     config::Limits,
+    journal::{self, Journal, Line, Note},
     metrics::{Lane, Metrics},
     server::{
         read::{self, Received},
@@ -36,6 +37,8 @@ pub(crate) struct Plane {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    /// `None` when nothing is noted.
+    pub(crate) journal: Option<Arc<Journal>>,
     explanations: Arc<Semaphore>,
     control: Handle,
 }
@@ -43,7 +46,8 @@ pub(crate) struct Plane {
 /// What became of a request.
 #[derive(Debug)]
 enum Outcome {
-    Hit(Hit),
+    /// A recorded answer, and the serial number of its replay.
+    Hit(Hit, u64),
     /// Nothing recorded answers it; the replay is the one that it is reported against.
     Miss(Arc<Replay>),
     /// The replay that it asks for is not served here; these are.
@@ -60,12 +64,14 @@ impl Plane {
         snapshots: Arc<Snapshots>,
         metrics: Arc<Metrics>,
         limits: Limits,
+        journal: Option<Arc<Journal>>,
         control: Handle,
     ) -> Self {
         Self {
             snapshots,
             metrics,
             limits,
+            journal,
             explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
             control,
         }
@@ -78,40 +84,136 @@ pub(crate) async fn serve_request(
     plane: &Plane,
     lane: &Lane,
 ) -> Response {
+    let entry = plane.journal.as_deref().map(|journal| Entry::begin(journal, lane, &request));
     let received = match read::request(request, &plane.limits).await {
         Ok(received) => received,
         Err(refusal) => {
             lane.refused();
-            return write::refused(refusal);
+            let response = write::refused(refusal);
+            if let Some(entry) = entry {
+                entry.refused(response.status().as_u16());
+            }
+            return response;
         }
     };
     lane.request_body(received.request().body.len());
     match guarded(|| answer(&received, &plane.snapshots, now())) {
-        Outcome::Hit(hit) => {
+        Outcome::Hit(hit, replay) => {
             lane.hit(hit.resigned, hit.unsigned);
+            if hit.origin.is_some_and(|origin| origin.borrowed) {
+                lane.borrowed();
+            }
             lane.response_body(hit.body.len());
             if !hit.delay.is_zero() {
                 tokio::time::sleep(hit.delay).await;
+            }
+            if let Some(entry) = entry {
+                entry.hit(&received, &hit, replay);
             }
             write::hit(hit, received.trailing())
         }
         Outcome::Miss(replay) => {
             lane.miss();
-            let name = replay.assignment.name.clone();
-            write::miss(&name, explain(plane, replay, received).await.as_ref())
+            let received = Arc::new(received);
+            let nearest = explain(plane, Arc::clone(&replay), Arc::clone(&received)).await;
+            let response = write::miss(&replay.assignment.name, nearest.as_ref());
+            if let Some(entry) = entry {
+                entry.miss(&received, response.status().as_u16(), replay.serial, nearest);
+            }
+            response
         }
+        other => {
+            let (outcome, response) = unanswered(other, lane);
+            if let Some(entry) = entry {
+                entry.other(&received, outcome, response.status().as_u16());
+            }
+            response
+        }
+    }
+}
+
+/// A request that no replay was asked about.
+fn unanswered(outcome: Outcome, lane: &Lane) -> (journal::Outcome, Response) {
+    match outcome {
         Outcome::Unknown(wanted, served) => {
             lane.miss();
-            write::unknown_replay(&wanted, &served)
+            (journal::Outcome::Refused, write::unknown_replay(&wanted, &served))
         }
         Outcome::Unavailable(awaited) => {
             lane.unavailable();
-            write::unavailable(&awaited)
+            (journal::Outcome::Unavailable, write::unavailable(&awaited))
         }
-        Outcome::Defect => {
+        Outcome::Defect | Outcome::Hit(..) | Outcome::Miss(_) => {
             lane.defect();
-            write::defect()
+            (journal::Outcome::Defect, write::defect())
         }
+    }
+}
+
+/// An entry of the journal that is about to be made.
+struct Entry<'j> {
+    journal: &'j Journal,
+    lane: usize,
+    at: i64,
+    began: Instant,
+    method: http::Method,
+    uri: http::Uri,
+}
+
+impl<'j> Entry<'j> {
+    fn begin(journal: &'j Journal, lane: &Lane, request: &http::Request<Incoming>) -> Self {
+        Self {
+            journal,
+            lane: lane.number(),
+            at: now(),
+            began: Instant::now(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+        }
+    }
+
+    fn note<'n>(&self, outcome: journal::Outcome, status: u16) -> Note<'n> {
+        Note {
+            at: self.at,
+            began: self.began,
+            outcome,
+            status,
+            replay: None,
+            origin: None,
+            nearest: None,
+            answer: None,
+        }
+    }
+
+    fn hit(&self, received: &Received, hit: &Hit, replay: u64) {
+        let kind =
+            hit.headers.get(http::header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
+        let note = Note {
+            replay: Some(replay),
+            origin: hit.origin,
+            answer: Some((kind, &hit.body)),
+            ..self.note(journal::Outcome::Hit, hit.status)
+        };
+        self.journal.note(self.lane, received, note);
+    }
+
+    fn miss(&self, received: &Received, status: u16, replay: u64, nearest: Option<NearMiss>) {
+        let note = self.note(journal::Outcome::Miss, status);
+        self.journal.note(self.lane, received, Note { replay: Some(replay), nearest, ..note });
+    }
+
+    fn other(&self, received: &Received, outcome: journal::Outcome, status: u16) {
+        self.journal.note(self.lane, received, self.note(outcome, status));
+    }
+
+    fn refused(&self, status: u16) {
+        let line = Line {
+            method: self.method.as_str(),
+            host: self.uri.authority().map_or("", |authority| authority.as_str()),
+            path: self.uri.path(),
+            query: self.uri.query().unwrap_or_default(),
+        };
+        self.journal.note_unread(self.lane, &line, self.note(journal::Outcome::Refused, status));
     }
 }
 
@@ -130,7 +232,7 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
     if let Some(wanted) = &received.replay {
         return match table.find(wanted) {
             Some(replay) => match replay.serving.answer(&request, now) {
-                Answer::Hit(hit) => Outcome::Hit(hit),
+                Answer::Hit(hit) => Outcome::Hit(hit, replay.serial),
                 Answer::Miss => Outcome::Miss(Arc::clone(replay)),
             },
             None => Outcome::Unknown(
@@ -141,14 +243,14 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
     }
     for replay in &table.replays {
         if let Answer::Hit(hit) = replay.serving.answer(&request, now) {
-            return Outcome::Hit(hit);
+            return Outcome::Hit(hit, replay.serial);
         }
     }
     Outcome::Miss(Arc::clone(newest))
 }
 
 /// Finds what comes near, off the data plane's threads; `None` when too many others are at it for too long.
-async fn explain(plane: &Plane, replay: Arc<Replay>, received: Received) -> Option<NearMiss> {
+async fn explain(plane: &Plane, replay: Arc<Replay>, received: Arc<Received>) -> Option<NearMiss> {
     let turn = Arc::clone(&plane.explanations).acquire_owned();
     let permit = timeout(EXPLANATION_WAIT, turn).await.ok()?.ok()?;
     let task = plane.control.spawn_blocking(move || {

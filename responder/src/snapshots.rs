@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Replay {
     pub(crate) pairs: usize,
     /// Every blob that its bundle consists of.
     pub(crate) blobs: Arc<[Digest]>,
+    /// Tells this version of it from others.
+    pub(crate) serial: u64,
 }
 
 /// A bundle that was refused.
@@ -99,7 +102,21 @@ impl Rejected {
     }
 }
 
+impl Assignment {
+    /// A number that only the same version of the same replay has.
+    fn serial(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.name, self.bundle.to_string(), self.generation).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 impl Table {
+    /// The replay of this serial number, while it is served.
+    pub(crate) fn of_serial(&self, serial: u64) -> Option<&Arc<Replay>> {
+        self.replays.iter().find(|replay| replay.serial == serial)
+    }
+
     /// The replay of this id or full name.
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Replay>> {
         self.replays.iter().find(|replay| {
@@ -158,6 +175,7 @@ impl Snapshots {
         self.change(|ring, table| {
             let (name, start) = (assignment.name.clone(), assignment.start_time);
             let replay = Replay {
+                serial: assignment.serial(),
                 assignment,
                 secrets: compiled.required_secrets().to_vec(),
                 pairs: compiled.pairs(),
@@ -257,6 +275,7 @@ impl Snapshots {
 impl Replay {
     fn with(&self, assignment: Assignment, serving: Arc<Serving>) -> Self {
         Self {
+            serial: assignment.serial(),
             assignment,
             serving,
             secrets: self.secrets.clone(),

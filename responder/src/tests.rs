@@ -3,6 +3,7 @@
 mod admin;
 mod data_plane;
 mod fake;
+mod journal;
 mod subscription;
 
 use std::{net::SocketAddr, path::Path, time::Duration};

@@ -46,8 +46,13 @@ impl Node {
         let metrics = Arc::new(Metrics::new(1));
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
         snapshots.install(assignment(), compiled(pairs), Arc::default());
-        let plane =
-            Plane::new(Arc::clone(&snapshots), Arc::clone(&metrics), limits, Handle::current());
+        let plane = Plane::new(
+            Arc::clone(&snapshots),
+            Arc::clone(&metrics),
+            limits,
+            None,
+            Handle::current(),
+        );
         let drain = Drain::default();
         let listeners = listen(LOCAL.into(), RuntimeKind::Shared).unwrap();
         let addr = listeners.addr();
