@@ -16,6 +16,8 @@ const FILES: &[&str] = &[
     "countersign/control/v1/inspect_service.proto",
     "countersign/discovery/v1/discovery_service.proto",
     "countersign/discovery/v1/chunk_service.proto",
+    "countersign/responder/v1/responder_service.proto",
+    "countersign/responder/v1/admin_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

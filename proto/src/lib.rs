@@ -26,6 +26,7 @@ package!(snapshot, "countersign.snapshot.v1");
 package!(transform, "countersign.transform.v1");
 package!(control, "countersign.control.v1");
 package!(discovery, "countersign.discovery.v1");
+package!(responder, "countersign.responder.v1");
 
 /// The encoded `FileDescriptorSet` of all packages, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));

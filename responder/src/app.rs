@@ -9,10 +9,11 @@ use std::{
 
 use http::Uri;
 use tokio::{runtime::Handle, time::sleep};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     admin::Admin,
+    api::{self, ApiError, Shared},
     config::{Config, DEFAULT_SECRET_DIR},
     drain::Drain,
     fetch::{Blobs, disk::Disk},
@@ -50,6 +51,12 @@ pub enum StartError {
          --allow-insecure"
     )]
     InsecureAdmin(SocketAddr),
+    /// The API has no authentication.
+    #[error(
+        "the API has no authentication, can end the responder, and {0} can be reached from other hosts; use a loopback address, or allow it \
+         with --allow-insecure"
+    )]
+    InsecureApi(SocketAddr),
     /// The secret directory cannot be used.
     #[error("the secret directory {} cannot be read", dir.display())]
     SecretDir {
@@ -68,6 +75,15 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The API cannot be served.
+    #[error("the API cannot be served on {addr}")]
+    Api {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The URL is not one of a control plane.
     #[error(
         "{0} is no URL of a control plane; it looks like http://127.0.0.1:4180, without a path"
@@ -84,10 +100,11 @@ impl StartError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::InsecureAdmin(_)
+            | Self::InsecureApi(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
             | Self::ControlPlane(_) => true,
-            Self::Listen { .. } | Self::Workers(_) => false,
+            Self::Listen { .. } | Self::Api { .. } | Self::Workers(_) => false,
         }
     }
 }
@@ -97,6 +114,8 @@ impl StartError {
 pub struct Running {
     data_addr: SocketAddr,
     admin_addr: SocketAddr,
+    api: Option<api::Running>,
+    end: CancellationToken,
     readiness: Arc<Readiness>,
     drain: KillOnDrop,
     workers: Workers,
@@ -127,18 +146,15 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let data = server::listen(config.listen, config.runtime).map_err(|source| {
         StartError::Listen { addr: config.listen, purpose: "recorded traffic", source }
     })?;
-    let admin = TcpListener::bind(config.admin_listen)
-        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
-    let (admin_listener, admin_addr) = admin.map_err(|source| StartError::Listen {
-        addr: config.admin_listen,
-        purpose: "administration",
-        source,
-    })?;
+    let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
+    let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
 
     if config.name.is_empty() {
         config.name = default_name(data.addr());
     }
-    let metrics = Arc::new(Metrics::new(server::workers(config.runtime)));
+    let workers = server::workers(config.runtime);
+    // The API counts apart from the workers.
+    let metrics = Arc::new(Metrics::new(workers + 1));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
     let secrets = Arc::new(Secrets::new(
         config.secret_dir.clone(),
@@ -180,6 +196,13 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         serve_jwks: config.serve_jwks,
     });
 
+    let end = CancellationToken::new();
+    let api = api_listener.map(|(listener, addr)| {
+        let (plane, lane) = (Arc::clone(&plane), metrics.lane(workers));
+        api::serve(listener, Shared::new(plane, lane, Arc::clone(&admin), end.clone()))
+            .map_err(|error: ApiError| StartError::Api { addr, source: Box::new(error) })
+    });
+    let api = api.transpose()?;
     let data_addr = data.addr();
     let drain = KillOnDrop(Drain::default());
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
@@ -192,7 +215,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         }),
         spawn(follow(config.clone(), data_addr, applier, Arc::clone(&readiness), metrics)),
     ];
-    Ok(Running { data_addr, admin_addr, readiness, drain, workers, tasks, config })
+    Ok(Running { data_addr, admin_addr, api, end, readiness, drain, workers, tasks, config })
 }
 
 impl Running {
@@ -208,6 +231,17 @@ impl Running {
         self.admin_addr
     }
 
+    /// Where the gRPC API is, if anywhere.
+    #[must_use]
+    pub fn api_addr(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(api::Running::addr)
+    }
+
+    /// Waits until somebody asks over the API that the responder ends; whoever runs it then calls [`Self::shutdown`].
+    pub async fn asked_to_end(&self) {
+        self.end.cancelled().await;
+    }
+
     /// Waits until everything that is assigned is served.
     pub async fn ready(&self) {
         self.readiness.ready().await;
@@ -219,7 +253,14 @@ impl Running {
         if !self.config.drain_delay.is_zero() {
             sleep(self.config.drain_delay).await;
         }
-        if !self.drain.0.run(self.config.drain_timeout, self.workers.wait()).await {
+        let limit = self.config.drain_timeout;
+        let api = async {
+            if let Some(api) = self.api {
+                api.end(limit).await;
+            }
+        };
+        let (clean, ()) = tokio::join!(self.drain.0.run(limit, self.workers.wait()), api);
+        if !clean {
             tracing::warn!(timeout = ?self.config.drain_timeout, "requests in flight were dropped");
         }
         for task in self.tasks {
@@ -274,9 +315,23 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
+fn listen(
+    addr: SocketAddr,
+    purpose: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    TcpListener::bind(addr)
+        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)))
+        .map_err(|source| StartError::Listen { addr, purpose, source })
+}
+
 fn check(config: &Config) -> Result<(), StartError> {
     if !config.admin_listen.ip().is_loopback() && !config.allow_insecure {
         return Err(StartError::InsecureAdmin(config.admin_listen));
+    }
+    if let Some(addr) = config.api_listen.filter(|addr| !addr.ip().is_loopback())
+        && !config.allow_insecure
+    {
+        return Err(StartError::InsecureApi(addr));
     }
     if let Some(url) = &config.control_plane
         && (url.scheme_str() != Some("http")

@@ -20,6 +20,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where `/healthz`, `/readyz`, `/metrics` and `/status` are served.
     pub admin_listen: SocketAddr,
+    /// Where the gRPC API is served; nowhere by default, since it has no authentication and can end the responder.
+    pub api_listen: Option<SocketAddr>,
     /// The control plane, an `http` URL; without one, only what the disk cache holds is served.
     pub control_plane: Option<Uri>,
     /// The directory of secrets: one directory for each secret, one file for each of its keys. A missing one is an error unless it is the
@@ -49,7 +51,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Which threads serve connections.
     pub runtime: RuntimeKind,
-    /// Lets the admin listener listen beyond the loopback interface.
+    /// Lets the admin listener and the API listen beyond the loopback interface.
     pub allow_insecure: bool,
     /// Bounds of the data plane.
     pub limits: Limits,
@@ -105,6 +107,7 @@ impl Default for Config {
             name: String::new(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4140)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
+            api_listen: None,
             control_plane: None,
             secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
             files_dir: None,

@@ -105,7 +105,7 @@ pub(crate) struct Fetched {
     pub(crate) test_config: Option<Bytes>,
     /// Which pairs are served.
     pub(crate) serve: Serve,
-    /// The digests of all blobs, the bundle's own included.
+    /// The digests of all blobs, at last the bundle's own and the manifest's.
     pub(crate) blobs: Arc<[Digest]>,
 }
 

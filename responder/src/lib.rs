@@ -6,6 +6,7 @@
 //! The request path takes no lock, reads no file and waits for nothing but the client.
 
 mod admin;
+mod api;
 pub mod app;
 pub mod config;
 mod drain;

@@ -58,6 +58,10 @@ struct Args {
         default_value = "127.0.0.1:4141"
     )]
     admin_listen: SocketAddr,
+    /// Where the gRPC API countersign.responder.v1 is served, for example 127.0.0.1:4142; nowhere if not given, since it has no authentication
+    /// and can end the responder.
+    #[arg(long, env = "COUNTERSIGN_API_LISTEN", value_name = "ADDR")]
+    api_listen: Option<SocketAddr>,
     /// The control plane, for example http://127.0.0.1:4180. Without one, only what the cache directory holds is served.
     #[arg(long, env = "COUNTERSIGN_CONTROL_PLANE", value_name = "URL", value_parser = control_plane)]
     control_plane: Option<Uri>,
@@ -112,7 +116,7 @@ struct Args {
     /// Keeps bodies in the journal, too, up to 64 KiB each; credentials in them are hidden when they are told.
     #[arg(long)]
     journal_bodies: bool,
-    /// Lets the admin listener, which has no authentication, listen beyond the loopback interface.
+    /// Lets the admin listener and the API, which have no authentication, listen beyond the loopback interface.
     #[arg(long)]
     allow_insecure: bool,
     /// How log lines look.
@@ -159,6 +163,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tokio::select! {
         _ = interrupt.recv() => tracing::info!("interrupted; draining"),
         _ = terminate.recv() => tracing::info!("told to end; draining"),
+        () = running.asked_to_end() => {}
     }
     running.shutdown().await;
     Ok(())
@@ -166,11 +171,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Scripts wait for these lines. One that has read enough and closed the pipe is no reason to end.
 fn announce(running: &app::Running) {
-    let lines = format!(
+    let mut lines = format!(
         "data listening on http://{}\nadmin listening on http://{}\n",
         running.data_addr(),
         running.admin_addr()
     );
+    if let Some(addr) = running.api_addr() {
+        lines.push_str(&format!("api listening on http://{addr}\n"));
+    }
     drop(io::stdout().write_all(lines.as_bytes()));
 }
 
@@ -189,6 +197,7 @@ impl Args {
             name: self.name.unwrap_or_default(),
             listen: self.listen,
             admin_listen: self.admin_listen,
+            api_listen: self.api_listen,
             control_plane: self.control_plane,
             secret_dir: self.secret_dir,
             files_dir: self.files_dir,

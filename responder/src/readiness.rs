@@ -44,6 +44,23 @@ pub(crate) enum Source {
     ControlPlane,
 }
 
+/// Watches for whatever readiness depends on.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    flags: watch::Receiver<Flags>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Watch {
+    /// Completes when something has changed since it completed last. Does so as long as the [`Readiness`] lives.
+    pub(crate) async fn changed(&mut self) {
+        tokio::select! {
+            _ = self.flags.changed() => {}
+            _ = self.changes.changed() => {}
+        }
+    }
+}
+
 impl Readiness {
     pub(crate) fn new(snapshots: Arc<Snapshots>) -> Self {
         Self { snapshots, flags: watch::Sender::new(Flags::default()) }
@@ -95,19 +112,14 @@ impl Readiness {
 
     /// Waits until nothing stands in the way.
     pub(crate) async fn ready(&self) {
-        let mut flags = self.flags.subscribe();
-        let mut changes = self.snapshots.subscribe();
-        loop {
-            flags.mark_unchanged();
-            changes.mark_unchanged();
-            if self.reasons().is_empty() {
-                return;
-            }
-            // Both senders live as long as `self`, so neither wait can fail.
-            tokio::select! {
-                _ = flags.changed() => {}
-                _ = changes.changed() => {}
-            }
+        let mut watch = self.watch();
+        while !self.reasons().is_empty() {
+            watch.changed().await;
         }
+    }
+
+    /// Watches for whatever readiness depends on, from now on.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch { flags: self.flags.subscribe(), changes: self.snapshots.subscribe() }
     }
 }

@@ -84,7 +84,8 @@ pub(crate) async fn serve_request(
     plane: &Plane,
     lane: &Lane,
 ) -> Response {
-    let entry = plane.journal.as_deref().map(|journal| Entry::begin(journal, lane, &request));
+    let begin = |journal| Entry::begin(journal, lane, request.method(), request.uri());
+    let entry = plane.journal.as_deref().map(begin);
     let received = match read::request(request, &plane.limits).await {
         Ok(received) => received,
         Err(refusal) => {
@@ -96,6 +97,22 @@ pub(crate) async fn serve_request(
             return response;
         }
     };
+    answer_read(received, entry, plane, lane).await
+}
+
+/// Answers a request that did not come through a listener of recorded traffic.
+pub(crate) async fn respond(received: Received, plane: &Plane, lane: &Lane) -> Response {
+    let (method, uri) = received.line();
+    let entry = plane.journal.as_deref().map(|journal| Entry::begin(journal, lane, method, uri));
+    answer_read(received, entry, plane, lane).await
+}
+
+async fn answer_read(
+    received: Received,
+    entry: Option<Entry<'_>>,
+    plane: &Plane,
+    lane: &Lane,
+) -> Response {
     lane.request_body(received.request().body.len());
     match guarded(|| answer(&received, &plane.snapshots, now())) {
         Outcome::Hit(hit, replay) => {
@@ -161,14 +178,14 @@ struct Entry<'j> {
 }
 
 impl<'j> Entry<'j> {
-    fn begin(journal: &'j Journal, lane: &Lane, request: &http::Request<Incoming>) -> Self {
+    fn begin(journal: &'j Journal, lane: &Lane, method: &http::Method, uri: &http::Uri) -> Self {
         Self {
             journal,
             lane: lane.number(),
             at: now(),
             began: Instant::now(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
+            method: method.clone(),
+            uri: uri.clone(),
         }
     }
 
@@ -261,7 +278,8 @@ async fn explain(plane: &Plane, replay: Arc<Replay>, received: Arc<Received>) ->
     task.await.ok()
 }
 
-fn now() -> i64 {
+/// Nanoseconds since the epoch.
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -47,7 +47,7 @@ pub(crate) struct Replay {
     pub(crate) secrets: Vec<SecretRef>,
     /// How many pairs it holds.
     pub(crate) pairs: usize,
-    /// Every blob that its bundle consists of.
+    /// Every blob that its bundle consists of, the snapshot's manifest at last.
     pub(crate) blobs: Arc<[Digest]>,
     /// Tells this version of it from others.
     pub(crate) serial: u64,

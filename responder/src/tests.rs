@@ -1,9 +1,11 @@
 //! The responder as a whole, through its sockets, against a control plane whose every message the test chooses.
 
 mod admin;
+mod api;
 mod data_plane;
 mod fake;
 mod journal;
+mod steps;
 mod subscription;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -76,6 +78,15 @@ async fn serving(
     pairs: Vec<RrPair>,
     change: impl FnOnce(&mut Config),
 ) -> (Running, ControlPlane, fake::Stream) {
+    serving_with(pairs, None, change).await
+}
+
+/// The same with a test config.
+async fn serving_with(
+    pairs: Vec<RrPair>,
+    test_config: Option<&str>,
+    change: impl FnOnce(&mut Config),
+) -> (Running, ControlPlane, fake::Stream) {
     let secrets = tempfile::tempdir().unwrap();
     let mut plane = ControlPlane::start().await;
     let mut config = config(secrets.path(), Some(&plane));
@@ -83,7 +94,7 @@ async fn serving(
     let running = app::start(config).await.unwrap();
     let mut stream = plane.accept().await;
     stream.welcome("store", 1).await;
-    let bundle = plane.put(pairs, None);
+    let bundle = plane.put_with(pairs, None, test_config);
     stream.delta(1, 1, &[("r", bundle, 1)], &[], true).await;
     stream.ack().await;
     in_time(running.ready()).await;

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// Where the responder's health, metrics and status are.
     pub(crate) admin_listen: SocketAddr,
+    /// Where the responder's gRPC API listens, if anywhere.
+    pub(crate) api_listen: Option<SocketAddr>,
     /// Where the gRPC services listen.
     pub(crate) grpc_listen: SocketAddr,
     /// The control plane's data.
@@ -49,6 +51,8 @@ pub(crate) struct Addresses {
     pub(crate) data: SocketAddr,
     /// The responder's health, metrics and status.
     pub(crate) admin: SocketAddr,
+    /// The responder's gRPC API.
+    pub(crate) api: Option<SocketAddr>,
     /// The gRPC services.
     pub(crate) grpc: SocketAddr,
 }
@@ -68,6 +72,7 @@ impl Planes {
             name: "dev".to_owned(),
             listen: settings.listen,
             admin_listen: settings.admin_listen,
+            api_listen: settings.api_listen,
             control_plane: Some(server.parse::<Uri>().map_err(|error| Failure::chain(&error))?),
             secret_dir: settings.secret_dir,
             files_dir: Some(settings.files_dir),
@@ -93,12 +98,13 @@ impl Planes {
         let addresses = Addresses {
             data: responder.data_addr(),
             admin: responder.admin_addr(),
+            api: responder.api_addr(),
             grpc: control.addr(),
         };
         Ok(Self { control, responder, client, addresses })
     }
 
-    /// Does `work` until it ends, a signal asks to end, or a plane fails; then shuts both planes down.
+    /// Does `work` until it ends, a signal or a call asks to end, or a plane fails; then shuts both planes down.
     pub(crate) async fn run<T>(
         mut self,
         work: impl Future<Output = Result<T, Failure>>,
@@ -106,6 +112,7 @@ impl Planes {
         let ended = tokio::select! {
             done = work => done.map(Some),
             signalled = terminated() => signalled.map(|()| None),
+            () = self.responder.asked_to_end() => Ok(None),
             failed = self.control.ended() => {
                 return Err(failed.map_or_else(|error| Failure::chain(&error), |()| Failure::failed("the control plane ended")));
             }

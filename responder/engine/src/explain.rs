@@ -9,11 +9,16 @@ use crate::{
     transform::{Scope, Side},
 };
 
+/// What a key set that was not recorded is called among stubs.
+const KEY_SET: &str = "the published key set";
+
 /// How a request would be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// The request chains that ran, by their path in the template.
     pub chains: Vec<String>,
+    /// The signature of the request as it came.
+    pub presented: Vec<(String, Vec<u8>)>,
     /// The signature that is looked up.
     pub signature: Vec<(String, Vec<u8>)>,
     /// The credentials that the request presents.
@@ -116,7 +121,12 @@ impl Serving {
             }
             entry
         });
-        let signature = signature.unwrap_or_else(|| Signature::of(&live, &[]));
+        let as_it_came = Signature::of(&live, &[]);
+        let entries = |signature: &Signature| {
+            signature.entries().map(|(key, value)| (key.to_owned(), value.to_vec())).collect()
+        };
+        let presented_signature = entries(&as_it_came);
+        let signature = signature.unwrap_or(as_it_came);
         let outcome = match found {
             Some((entry, scope)) => {
                 let who = snapshot.identities.who(request, scope.session.as_deref());
@@ -146,6 +156,7 @@ impl Serving {
             }
             None => match snapshot.stubs.nearest(request, 1).into_iter().next() {
                 Some(stub) if stub.failed.is_empty() => Outcome::Stub(stub.name),
+                _ if self.well_known(request).is_some() => Outcome::Stub(KEY_SET.to_owned()),
                 _ => Outcome::Miss(self.near_miss(request, now)),
             },
         };
@@ -155,10 +166,8 @@ impl Serving {
                 .into_iter()
                 .filter_map(|nth| chains.get(nth).map(|chain| chain.path.clone()))
                 .collect(),
-            signature: signature
-                .entries()
-                .map(|(key, value)| (key.to_owned(), value.to_vec()))
-                .collect(),
+            presented: presented_signature,
+            signature: entries(&signature),
             credentials: presented(request)
                 .into_iter()
                 .map(|(place, credential)| Credential { place, what: credential.tell(now) })

@@ -200,7 +200,7 @@ impl Serving {
     }
 
     /// A key set that was not recorded but is asked for where key sets lie.
-    fn well_known(&self, request: &Request<'_>) -> Option<Hit> {
+    pub(crate) fn well_known(&self, request: &Request<'_>) -> Option<Hit> {
         let body = self.published.well_known.get(request.path)?;
         if !matches!(request.method, "GET" | "HEAD") {
             return None;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::request::Request;
-use http::{HeaderMap, Method, Version, header, request::Parts};
+use http::{HeaderMap, Method, Uri, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
@@ -55,6 +55,22 @@ pub(crate) enum Refusal {
 }
 
 impl Received {
+    /// A request that did not come through a listener of recorded traffic.
+    pub(crate) fn new(
+        mut parts: Parts,
+        body: Bytes,
+        trailers: Option<HeaderMap>,
+        replay: Option<String>,
+    ) -> Self {
+        let named = take_replay(&mut parts);
+        Self { parts, body, trailers: trailers.map(Box::new), replay: replay.or(named) }
+    }
+
+    /// Its method and target.
+    pub(crate) fn line(&self) -> (&Method, &Uri) {
+        (&self.parts.method, &self.parts.uri)
+    }
+
     /// What becomes of trailers of its response.
     pub(crate) fn trailing(&self) -> Trailing {
         let asked = || {
@@ -98,10 +114,7 @@ pub(crate) async fn request(
     {
         return Err(Refusal::Host);
     }
-    let replay = parts
-        .headers
-        .remove(REPLAY_HEADER)
-        .and_then(|value| value.to_str().ok().map(str::to_owned));
+    let replay = take_replay(&mut parts);
     let mut incoming = body;
     let (body, trailers) = match read_body(&mut incoming, limits.body, limits.body_pause).await {
         Ok(body) => body,
@@ -116,6 +129,12 @@ pub(crate) async fn request(
         }
     };
     Ok(Received { parts, body, trailers, replay })
+}
+
+/// The replay that a header field selects; the recording knows nothing of the field.
+fn take_replay(parts: &mut Parts) -> Option<String> {
+    let value = parts.headers.remove(REPLAY_HEADER)?;
+    value.to_str().ok().map(str::to_owned)
 }
 
 /// The authority of the target (HTTP/2, absolute form), else the `Host` header.

@@ -14,7 +14,14 @@ use super::{
 pub(crate) type Response = http::Response<Outgoing>;
 
 /// Marks a response as ours: nothing recorded answered.
-const MISS_HEADER: &str = "x-countersign-miss";
+pub(crate) const MISS_HEADER: &str = "x-countersign-miss";
+
+/// The error of a request for a replay that is not served.
+pub(crate) const UNKNOWN_REPLAY: &str = "unknown_replay";
+/// The error of any request while nothing is served.
+pub(crate) const NOTHING_TO_SERVE: &str = "nothing_to_serve";
+/// The error of a request that the engine has a defect with.
+pub(crate) const DEFECT: &str = "internal";
 
 /// A recorded response.
 pub(crate) fn hit(mut hit: Hit, trailing: Trailing) -> Response {
@@ -63,7 +70,7 @@ pub(crate) fn miss(replay: &str, nearest: Option<&NearMiss>) -> Response {
 
 /// The replay that was asked for is not served here.
 pub(crate) fn unknown_replay(wanted: &str, served: &[String]) -> Response {
-    missed(&json!({ "error": "unknown_replay", "replay": wanted, "served": served }))
+    missed(&json!({ "error": UNKNOWN_REPLAY, "replay": wanted, "served": served }))
 }
 
 /// Nothing is served yet.
@@ -75,7 +82,7 @@ pub(crate) fn unavailable(awaited: &[String]) -> Response {
     };
     let mut response = ours(
         StatusCode::SERVICE_UNAVAILABLE,
-        &json!({ "error": "nothing_to_serve", "message": message, "awaited": awaited }),
+        &json!({ "error": NOTHING_TO_SERVE, "message": message, "awaited": awaited }),
     );
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
@@ -99,7 +106,7 @@ pub(crate) fn refused(refusal: Refusal) -> Response {
 /// The engine could not make the answer; the next request may well be answered.
 pub(crate) fn defect() -> Response {
     let message = "the answer could not be made; please report this with the responder's log";
-    ours(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "internal", "message": message }))
+    ours(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": DEFECT, "message": message }))
 }
 
 fn missed(body: &Value) -> Response {
@@ -108,12 +115,17 @@ fn missed(body: &Value) -> Response {
     response
 }
 
+/// Marks, among a response's extensions, one that was not recorded: its body is a JSON document of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ours;
+
 /// A JSON document of ours.
 pub(crate) fn ours(status: StatusCode, body: &Value) -> Response {
     let mut text = body.to_string();
     text.push('\n');
     let mut response = Response::new(Outgoing::whole(Bytes::from(text)));
     *response.status_mut() = status;
+    response.extensions_mut().insert(Ours);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

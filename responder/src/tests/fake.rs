@@ -78,7 +78,17 @@ impl ControlPlane {
     }
 
     /// Stores a bundle.
-    pub(super) fn put(&self, mut pairs: Vec<RrPair>, transform: Option<&str>) -> Digest {
+    pub(super) fn put(&self, pairs: Vec<RrPair>, transform: Option<&str>) -> Digest {
+        self.put_with(pairs, transform, None)
+    }
+
+    /// Stores a bundle with a test config.
+    pub(super) fn put_with(
+        &self,
+        mut pairs: Vec<RrPair>,
+        transform: Option<&str>,
+        test_config: Option<&str>,
+    ) -> Digest {
         for (ordinal, pair) in (0..).zip(&mut pairs) {
             pair.ordinal = ordinal;
         }
@@ -101,7 +111,7 @@ impl ControlPlane {
         let bundle = proto::Bundle {
             snapshot_manifest: Some(wire::encode_digest(&manifest)),
             transform: transform.map(|json| wire::encode_digest(&self.blob(json.into()))),
-            test_config: None,
+            test_config: test_config.map(|json| wire::encode_digest(&self.blob(json.into()))),
             schema: 1,
             required_secrets: Vec::new(),
             serve: proto::ServeDirection::Out.into(),

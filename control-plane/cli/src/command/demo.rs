@@ -51,6 +51,7 @@ pub(crate) async fn run(
     let planes = Planes::start(Settings {
         listen: args.listen.unwrap_or_else(|| default_listen(args.once)),
         admin_listen: any_port(),
+        api_listen: None,
         grpc_listen: any_port(),
         data_dir: root.join("data"),
         secret_dir: root.join("secret"),

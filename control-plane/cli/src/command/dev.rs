@@ -75,6 +75,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4141")]
     admin_listen: SocketAddr,
 
+    /// Where the responder's gRPC API countersign.responder.v1 listens; nowhere by default
+    #[arg(long, value_name = "ADDR")]
+    api_listen: Option<SocketAddr>,
+
     /// Where the gRPC services listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     grpc_listen: SocketAddr,
@@ -101,6 +105,7 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
     let planes = Planes::start(Settings {
         listen: args.listen,
         admin_listen: args.admin_listen,
+        api_listen: args.api_listen,
         grpc_listen: args.grpc_listen,
         data_dir: args.data_dir.unwrap_or_else(|| temporary.path().join("data")),
         secret_dir: secret_dir.clone(),

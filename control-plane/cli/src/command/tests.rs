@@ -63,6 +63,7 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
     let planes = Planes::start(Settings {
         listen: any,
         admin_listen: any,
+        api_listen: None,
         grpc_listen: any,
         data_dir: root.path().join("data"),
         secret_dir: root.path().join("keys"),
@@ -311,6 +312,7 @@ async fn a_port_in_use_is_told_and_nothing_is_left_running() {
     let settings = |grpc_listen| Settings {
         listen: taken.local_addr().unwrap(),
         admin_listen: any,
+        api_listen: None,
         grpc_listen,
         data_dir: root.path().join("data"),
         secret_dir: root.path().to_owned(),

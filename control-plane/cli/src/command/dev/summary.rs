@@ -84,8 +84,11 @@ impl Summary {
             out.text(&format!("  secret  {}", self.secret(secret, out)));
         }
         out.text(&format!("  data    listening on {}", strong(&data)));
-        let Addresses { admin, grpc, .. } = self.addresses;
+        let Addresses { admin, grpc, api, .. } = self.addresses;
         out.text(&format!("  admin   listening on http://{admin} (/status /metrics /readyz)"));
+        if let Some(api) = api {
+            out.text(&format!("  api     listening on http://{api} (countersign.responder.v1)"));
+        }
         out.text(&format!("  grpc    listening on http://{grpc} (for --server)"));
         let lines = curl::lines(&data, &self.records, out.is_watched());
         if !lines.is_empty() {
@@ -113,7 +116,9 @@ impl Summary {
     }
 
     fn json(&self) -> Value {
+        let api = self.addresses.api.map(|api| format!("http://{api}"));
         json!({
+            "api": api,
             "address": format!("http://{}", self.addresses.data),
             "admin": format!("http://{}", self.addresses.admin),
             "server": format!("http://{}", self.addresses.grpc),
