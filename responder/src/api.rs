@@ -110,7 +110,7 @@ pub(crate) fn serve(listener: TcpListener, shared: Shared) -> Result<Running, Ap
     );
     let server = tokio::spawn(async move {
         if let Err(error) = serving.await {
-            tracing::error!(%error, "API listener failed");
+            tracing::error!(%error, "the API listener failed");
         }
     });
     let health = tokio::spawn(report(shared, reporter));
