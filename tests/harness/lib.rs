@@ -16,6 +16,7 @@ mod fallback;
 pub mod process;
 pub mod python;
 pub mod recording;
+pub mod scripts;
 
 use std::{
     future::Future,
