@@ -32,6 +32,8 @@ use crate::{
 
 /// Imports and compilations that run at the same time.
 const HEAVY: usize = 2;
+/// Imports that read along with an upload at a time; others wait until theirs is there.
+const FOLLOWING: usize = 2;
 /// Connections that wait to be accepted, for the moment when a whole fleet reconnects.
 const BACKLOG: u32 = 4096;
 
@@ -226,6 +228,7 @@ async fn open(
         fleet: Fleet::default(),
         timing: config.timing,
         heavy: Semaphore::new(HEAVY),
+        following: Semaphore::new(FOLLOWING),
         stopping,
     };
     Ok((plane, lock))

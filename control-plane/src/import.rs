@@ -23,7 +23,7 @@ use self::{
     order::{Counts, Full, Order, Ordinals},
     pipeline::{Halves, Outcome, Outcomes},
     sort::{Scratch, Sorter},
-    staging::Pieces,
+    staging::{Pieces, StagingError},
     treat::{Redaction, Treating, Worker},
 };
 use crate::store::StoreError;
@@ -50,7 +50,7 @@ pub struct Report {
 pub struct Progress {
     /// Bytes read so far.
     pub bytes_done: u64,
-    /// Bytes in all.
+    /// Bytes in all; 0 while they are still being sent.
     pub bytes_total: u64,
     /// Pairs read so far.
     pub pairs: u64,
@@ -59,7 +59,10 @@ pub struct Progress {
 /// Why an import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The upload cannot be read or the content not be stored.
+    /// The upload cannot be read.
+    #[error(transparent)]
+    Upload(#[from] StagingError),
+    /// The content cannot be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There are too many pairs.
@@ -120,11 +123,8 @@ pub fn read(
         Ok::<(), ImportError>(())
     })?;
     reading.settle()?;
-    progress(Progress {
-        bytes_done: at.bytes_total,
-        pairs: reading.report.imported,
-        bytes_total: at.bytes_total,
-    });
+    let bytes = at.bytes_total.max(at.bytes_done);
+    progress(Progress { bytes_done: bytes, bytes_total: bytes, pairs: reading.report.imported });
     Ok(reading.finish(worker, &wanted.treating))
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Plane {
     pub(crate) timing: Timing,
     /// Bounds imports and compilations, which hold whole snapshots in memory.
     pub(crate) heavy: Semaphore,
+    /// Bounds imports that read along with an upload, as slowly as it comes.
+    pub(crate) following: Semaphore,
     /// Ends the streams that would otherwise never end.
     pub(crate) stopping: CancellationToken,
 }
@@ -74,6 +76,11 @@ impl Plane {
     /// Waits for a turn at work that holds a whole snapshot in memory.
     pub(crate) async fn heavy(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.heavy.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
+    }
+
+    /// Waits for a turn at reading along with an upload.
+    pub(crate) async fn follow(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.following.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
     }
 }
 
@@ -183,7 +190,9 @@ impl From<Problem> for Status {
                 message,
                 info("TOO_MANY_PAIRS", []),
             ),
-            Problem::Staging(error) => staging(error, message),
+            Problem::Staging(error) | Problem::Import(ImportError::Upload(error)) => {
+                staging(error, message)
+            }
             Problem::Content(error) => content(&error),
         }
     }
@@ -276,6 +285,7 @@ fn staging(error: StagingError, message: String) -> Status {
             details.add_quota_failure_violation("upload", message.clone());
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
+        StagingError::Paused => retry("UPLOAD_PAUSED", message),
         StagingError::Store(error) => store(&error),
     }
 }

@@ -150,9 +150,15 @@ impl Server {
             name: name.into(),
             upload_id: upload.into(),
             strict,
-            validate_only: false,
             ..CommitSnapshotRequest::default()
         };
+        self.commit_as(request).await
+    }
+
+    pub(crate) async fn commit_as(
+        &self,
+        request: CommitSnapshotRequest,
+    ) -> Result<Snapshot, Status> {
         let mut events = self.snapshots().commit_snapshot(request).await?.into_inner();
         let mut last = None;
         while let Some(event) = events.message().await? {

@@ -85,6 +85,11 @@ impl Plan {
         plan
     }
 
+    /// How many pieces the files are cut into.
+    pub(crate) fn pieces(&self) -> u64 {
+        self.pieces
+    }
+
     /// The bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

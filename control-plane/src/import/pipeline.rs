@@ -22,8 +22,11 @@ use countersign_engine::{
     },
 };
 
-use super::{Wanted, staging::Pieces, treat::Worker};
-use crate::store::StoreError;
+use super::{
+    Wanted,
+    staging::{Pieces, StagingError},
+    treat::Worker,
+};
 
 /// A batch is closed at this size.
 const BATCH: usize = 256 * 1024;
@@ -87,7 +90,7 @@ enum Item {
 ///
 /// # Errors
 /// The first error of `take`, or why the upload cannot be read to its end.
-pub(super) fn run<E: From<StoreError>>(
+pub(super) fn run<E: From<StagingError>>(
     pieces: Pieces,
     wanted: &Wanted,
     mut take: impl FnMut(Outcomes) -> Result<(), E>,
@@ -260,7 +263,7 @@ impl Sink for Joined<'_> {
 }
 
 /// Cuts the files into entries. Ends early, without an error, when nobody takes them any more.
-fn feed(mut pieces: Pieces, workers: Vec<SyncSender<Batch>>) -> Result<(), StoreError> {
+fn feed(mut pieces: Pieces, workers: Vec<SyncSender<Batch>>) -> Result<(), StagingError> {
     let closed = Arc::new(AtomicBool::new(false));
     let bytes_done = Arc::new(AtomicU64::new(0));
     let mut dealer = Dealer { workers, turn: 0, closed: Arc::clone(&closed) };
@@ -288,7 +291,7 @@ fn feed(mut pieces: Pieces, workers: Vec<SyncSender<Batch>>) -> Result<(), Store
         reader.finish();
         cut.deal();
     }
-    pieces.check_end()
+    Ok(pieces.check_end()?)
 }
 
 /// Deals batches to the workers in turn.

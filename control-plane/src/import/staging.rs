@@ -1,7 +1,9 @@
 //! Uploads in progress: one append-only log per upload, synced before each acknowledgement.
 //!
-//! A frame is its payload's length and digest, then the payload: sequence, path, bytes. Opening a log cuts it behind its last whole frame,
+//! A frame is its payload's length and checksum, then the payload: sequence, path, bytes. Opening a log cuts it behind its last whole frame,
 //! so that what a crash left half-written is sent again, and what was acknowledged is there.
+
+mod pieces;
 
 use std::{
     fs,
@@ -9,8 +11,10 @@ use std::{
     path::PathBuf,
 };
 
+pub use self::pieces::{Following, Pieces};
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
+use rapidhash::v3::rapidhash_v3;
 
 use crate::store::{
     StoreError,
@@ -24,8 +28,8 @@ pub const MAX_PATH: usize = 4096;
 const MAX_PAYLOAD: usize = MAX_DATA + MAX_PATH + FIXED;
 /// Sequence and length of the path.
 const FIXED: usize = 8 + 2;
-/// Length and digest of the payload.
-const HEAD: usize = 4 + 32;
+/// Length and checksum of the payload. The checksum tells what was torn, not what somebody forged: a log is read where it was written.
+const HEAD: usize = 4 + 8;
 
 /// A piece of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +69,9 @@ pub enum StagingError {
         /// The limit.
         limit: u64,
     },
+    /// Nothing came of an upload that was to be read as it comes.
+    #[error("the upload paused before its end; send the rest, and commit again")]
+    Paused,
     /// The log cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,18 +125,13 @@ impl Staging {
     /// # Errors
     /// When the file cannot be read.
     pub fn read(&self, snapshot: &str, upload_id: &str) -> Result<Option<Pieces>, StoreError> {
-        let path = self.path(snapshot, upload_id);
-        let file = match fs::File::open(&path) {
-            Ok(file) => file,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Io { doing: "open", path, source }),
-        };
-        let bytes = file.metadata().map_err(io_error("read", &path))?.len();
-        Ok(Some(Pieces {
-            path,
-            bytes,
-            frames: Frames { source: BufReader::with_capacity(MAX_DATA, file), offset: 0 },
-        }))
+        Pieces::open(self.path(snapshot, upload_id))
+    }
+
+    /// Reads an upload from its start while it still grows.
+    #[must_use]
+    pub fn follow(&self, snapshot: &str, upload_id: &str, following: Following) -> Pieces {
+        Pieces::follow(self.path(snapshot, upload_id), following)
     }
 
     /// Removes all uploads of a snapshot.
@@ -239,51 +241,6 @@ impl Log {
     }
 }
 
-/// The pieces of an upload, in order.
-#[derive(Debug)]
-pub struct Pieces {
-    path: PathBuf,
-    bytes: u64,
-    frames: Frames<fs::File>,
-}
-
-impl Pieces {
-    /// The size of the log.
-    #[must_use]
-    pub fn bytes_total(&self) -> u64 {
-        self.bytes
-    }
-
-    /// How much of the log was read.
-    #[must_use]
-    pub fn bytes_done(&self) -> u64 {
-        self.frames.offset
-    }
-
-    /// Checks, after the last piece, that nothing follows that could not be read.
-    ///
-    /// # Errors
-    /// When the log does not end here.
-    pub fn check_end(&self) -> Result<(), StoreError> {
-        if self.frames.offset == self.bytes {
-            return Ok(());
-        }
-        let what = format!(
-            "the upload cannot be read behind byte {}; reopen it and send the rest again",
-            self.frames.offset
-        );
-        Err(StoreError::Damaged { path: self.path.clone(), what })
-    }
-}
-
-impl Iterator for Pieces {
-    type Item = Result<Piece, StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.frames.next().map_err(io_error("read", &self.path)).transpose()
-    }
-}
-
 #[derive(Debug)]
 struct Frames<R> {
     source: BufReader<R>,
@@ -291,19 +248,23 @@ struct Frames<R> {
 }
 
 impl<R: io::Read> Frames<R> {
+    fn new(source: R) -> Self {
+        Self { source: BufReader::with_capacity(MAX_DATA, source), offset: 0 }
+    }
+
     /// The next whole frame; `None` at the end and at a torn frame.
     fn next(&mut self) -> io::Result<Option<Piece>> {
         let mut head = [0; HEAD];
         if !fill(&mut self.source, &mut head)? {
             return Ok(None);
         }
-        let (length, hash) = head.split_at(4);
+        let (length, sum) = head.split_at(4);
         let length = <[u8; 4]>::try_from(length)
             .ok()
             .and_then(|l| usize::try_from(u32::from_le_bytes(l)).ok());
         let Some(length) = length.filter(|length| *length <= MAX_PAYLOAD) else { return Ok(None) };
         let mut payload = vec![0; length];
-        if !fill(&mut self.source, &mut payload)? || Digest::of(&payload).hash() != hash {
+        if !fill(&mut self.source, &mut payload)? || checksum(&payload) != sum {
             return Ok(None);
         }
         let piece = decode(&payload.into());
@@ -321,7 +282,7 @@ struct End {
 }
 
 fn scan(file: &mut fs::File) -> io::Result<End> {
-    let mut frames = Frames { source: BufReader::with_capacity(MAX_DATA, file), offset: 0 };
+    let mut frames = Frames::new(file);
     let mut end = End { offset: 0, sequence: 0 };
     while let Some(piece) =
         frames.next()?.filter(|piece| piece.sequence == end.sequence.saturating_add(1))
@@ -344,17 +305,21 @@ fn encode(piece: &Piece, out: &mut Vec<u8>) {
     let length = FIXED + piece.path.len() + piece.data.len();
     out.reserve(HEAD + length);
     out.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-    let hash = out.len();
+    let sum = out.len();
     out.extend([0; HEAD - 4]);
     let payload = out.len();
     out.extend(piece.sequence.to_le_bytes());
     out.extend(u16::try_from(piece.path.len()).unwrap_or(u16::MAX).to_le_bytes());
     out.extend(piece.path.as_bytes());
     out.extend_from_slice(&piece.data);
-    let digest = Digest::of(out.get(payload..).unwrap_or_default());
-    if let Some(place) = out.get_mut(hash..payload) {
-        place.copy_from_slice(digest.hash());
+    let of_payload = checksum(out.get(payload..).unwrap_or_default());
+    if let Some(place) = out.get_mut(sum..payload) {
+        place.copy_from_slice(&of_payload);
     }
+}
+
+fn checksum(payload: &[u8]) -> [u8; 8] {
+    rapidhash_v3(payload).to_le_bytes()
 }
 
 fn decode(payload: &Bytes) -> Option<Piece> {

@@ -249,6 +249,34 @@ async fn strict_keeps_nothing_and_lenient_reports() {
 }
 
 #[tokio::test]
+async fn a_commit_reads_along_with_an_upload_that_drops_and_goes_on() {
+    let server = server().await;
+    let name = server.create_snapshot("s").await.name;
+    let files = [("a.jsonl", pair("OUT", "/a")), ("b.jsonl", pair("OUT", "/b"))];
+    let mut all = pieces(&files);
+    let request = |upload_pieces| CommitSnapshotRequest {
+        name: name.clone(),
+        upload_id: "u".into(),
+        upload_pieces,
+        ..CommitSnapshotRequest::default()
+    };
+    let many = u64::try_from(all.len()).unwrap();
+    assert!(many >= 2);
+    let upload = async {
+        let rest = all.split_off(1);
+        server.upload(&name, "u", all).await.unwrap();
+        server.upload(&name, "u", rest).await.unwrap();
+    };
+    // Two at once, as when a client lost the answer: the second finds what the first one made.
+    let (first, second, ()) =
+        tokio::join!(server.commit_as(request(many)), server.commit_as(request(many)), upload);
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!((first.pair_count, first.state()), (2, SnapshotState::Ready));
+    assert_eq!(first.manifest, second.manifest);
+    assert_eq!(server.commit_as(request(0)).await.unwrap().manifest, first.manifest);
+}
+
+#[tokio::test]
 async fn a_filter_selects_pairs_and_is_checked_first() {
     let server = server().await;
     let name = server.create_snapshot("s").await.name;

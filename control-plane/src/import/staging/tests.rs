@@ -1,6 +1,9 @@
 //! Logs that are cut, damaged and resumed.
 
+use std::time::Duration;
+
 use super::*;
+use crate::import::uploads::Uploads;
 
 const LIMIT: u64 = 1 << 20;
 
@@ -130,4 +133,64 @@ fn removal_leaves_other_snapshots_alone() {
     assert_eq!(read(&staging), pieces());
     staging.retain(&[]).unwrap();
     assert!(staging.read("s", "u").unwrap().is_none());
+}
+
+fn following(pieces: u64, uploads: &Uploads) -> Following {
+    let growth = uploads.growth("s");
+    Following { pieces, growth, patience: Duration::from_secs(60), gone: Box::new(|| false) }
+}
+
+#[tokio::test]
+async fn a_log_is_read_while_it_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = Staging::new(dir.path().to_owned(), LIMIT);
+    let uploads = Uploads::default();
+    let mut along = staging.follow("s", "u", following(3, &uploads));
+    let reading = tokio::task::spawn_blocking(move || {
+        let read = along.by_ref().collect::<Result<Vec<_>, _>>().unwrap();
+        along.check_end().unwrap();
+        read
+    });
+    let turn = uploads.take_over("s").await;
+    let mut log = staging.open("s", "u").unwrap();
+    for piece in pieces() {
+        log.append(&piece).unwrap();
+        log.sync().unwrap();
+        turn.grown();
+    }
+    assert_eq!(reading.await.unwrap(), pieces());
+}
+
+#[test]
+fn half_a_frame_is_read_again_when_the_rest_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = Staging::new(dir.path().to_owned(), LIMIT);
+    let path = write(&staging);
+    let whole = fs::read(&path).unwrap();
+    let uploads = Uploads::default();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let mut along = Pieces::follow(path.clone(), following(3, &uploads));
+        let mut found = Vec::new();
+        while let Some(piece) = along.whole().unwrap() {
+            found.push(piece);
+        }
+        fs::write(&path, &whole).unwrap();
+        found.extend(along.map(Result::unwrap));
+        assert_eq!(found, pieces(), "cut at {length}");
+    }
+}
+
+#[test]
+fn an_upload_that_pauses_or_that_nobody_wants_ends_its_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = Staging::new(dir.path().to_owned(), LIMIT);
+    write(&staging);
+    let uploads = Uploads::default();
+    let impatient = Following { patience: Duration::ZERO, ..following(4, &uploads) };
+    let read: Vec<_> = staging.follow("s", "u", impatient).take(4).collect();
+    assert!(matches!(read[3], Err(StagingError::Paused)), "{read:?}");
+    let unwanted = Following { gone: Box::new(|| true), ..following(4, &uploads) };
+    let read: Vec<_> = staging.follow("s", "u", unwanted).take(4).collect();
+    assert!(matches!(read[3], Err(StagingError::Store(StoreError::Stopped))), "{read:?}");
 }

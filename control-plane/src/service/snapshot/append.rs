@@ -107,6 +107,7 @@ impl Upload {
             })
             .await
             .map_err(Problem::from)?;
+            self.turn.grown();
             if !acknowledge(answers, synced.map_err(Problem::from)?).await {
                 return Ok(());
             }

@@ -24,7 +24,7 @@ use tonic::Status;
 use super::with_record;
 use crate::{
     content::Manifest,
-    import::{self, ImportError, Pairs, Progress, Report, Wanted},
+    import::{self, ImportError, Pairs, Progress, Report, Wanted, staging::Following},
     service::{
         Plane, Problem,
         name::Name,
@@ -33,6 +33,9 @@ use crate::{
     },
     store::{self, BlobStore, Expect, Kind, Record, StoreError, Txn},
 };
+
+/// How long an upload that is read as it comes may pause.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Events = mpsc::Sender<Result<CommitSnapshotResponse, Status>>;
 
@@ -53,19 +56,13 @@ async fn commit(
 ) -> Result<Snapshot, Problem> {
     let name = Name::parse(Kind::Snapshot, "name", &request.name)?;
     let (wanted, remarks) = wanted(&request)?;
-    let _turn = plane.uploads.take_over(&name.full).await;
-    let record = plane.get(Kind::Snapshot, &name.full).await?;
-    let known: StoredSnapshot = stored(&record)?;
-    let draft = known.snapshot.unwrap_or_default();
-    if draft.state() == SnapshotState::Ready {
-        if known.upload_id == request.upload_id {
-            return Ok(with_record(draft, record));
-        }
-        let message = format!(
-            "snapshot {} is committed already, from another upload; create another one",
-            name.full
-        );
-        return Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.full, message });
+    let along = request.upload_pieces > 0;
+    let mut turn = None;
+    if !along {
+        turn = Some(plane.uploads.take_over(&name.full).await);
+    }
+    if let Known::Ready(snapshot) = known(plane, &name, &request.upload_id).await? {
+        return Ok(snapshot);
     }
     let transform = match &*request.default_transform {
         "" => String::new(),
@@ -75,9 +72,18 @@ async fn commit(
         }
     };
     let wanted = Wanted { treating: treating::of(plane, &name, &request).await?, ..wanted };
-    let _permit = plane.heavy().await?;
+    let _permit = if along { plane.follow().await? } else { plane.heavy().await? };
     let told = Told::new(events.clone());
     let (pairs, mut report, told) = read(plane, &name, &request, wanted, told).await?;
+    // Whoever read along did so beside the upload, which is at its end now.
+    let _turn = match turn {
+        Some(turn) => turn,
+        None => plane.uploads.take_over(&name.full).await,
+    };
+    let (record, draft) = match known(plane, &name, &request.upload_id).await? {
+        Known::Ready(snapshot) => return Ok(snapshot),
+        Known::Draft(record, draft) => (record, draft),
+    };
     report.findings.splice(..0, remarks);
     judge(&request, &report)?;
     let manifest = if request.validate_only {
@@ -107,6 +113,31 @@ async fn commit(
         .await
 }
 
+/// What is known of a snapshot that is to be committed.
+enum Known {
+    /// It is, by an earlier commit of this very upload.
+    Ready(Snapshot),
+    /// It waits for its content.
+    Draft(Record, Snapshot),
+}
+
+async fn known(plane: &Plane, name: &Name, upload_id: &str) -> Result<Known, Problem> {
+    let record = plane.get(Kind::Snapshot, &name.full).await?;
+    let known: StoredSnapshot = stored(&record)?;
+    let snapshot = known.snapshot.unwrap_or_default();
+    if snapshot.state() != SnapshotState::Ready {
+        return Ok(Known::Draft(record, snapshot));
+    }
+    if known.upload_id == upload_id {
+        return Ok(Known::Ready(with_record(snapshot, record)));
+    }
+    let message = format!(
+        "snapshot {} is committed already, from another upload; create another one",
+        name.full
+    );
+    Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.full.clone(), message })
+}
+
 /// What the request wants of the upload, and what is to be said of its filter.
 fn wanted(request: &CommitSnapshotRequest) -> Result<(Wanted, Vec<Diagnostic>), Problem> {
     let keep = !request.validate_only;
@@ -130,8 +161,21 @@ async fn read(
 ) -> Result<(Pairs, Report, Told), Problem> {
     let (staging, scratch) = (plane.staging.clone(), plane.scratch.clone());
     let (full, upload_id) = (name.full.clone(), request.upload_id.clone());
+    let following = (request.upload_pieces > 0).then(|| {
+        let (events, stopping) = (told.events.clone(), plane.stopping.clone());
+        Following {
+            pieces: request.upload_pieces,
+            growth: plane.uploads.growth(&name.full),
+            patience: PATIENCE,
+            gone: Box::new(move || events.is_closed() || stopping.is_cancelled()),
+        }
+    });
     let read = store::blocking(move || {
-        let Some(pieces) = staging.read(&full, &upload_id)? else { return Ok(None) };
+        let pieces = match following {
+            Some(following) => Some(staging.follow(&full, &upload_id, following)),
+            None => staging.read(&full, &upload_id)?,
+        };
+        let Some(pieces) = pieces else { return Ok(None) };
         let (pairs, report) = import::read(pieces, scratch, &wanted, |at| told.reading(at))?;
         Ok::<_, ImportError>(Some((pairs, report, told)))
     });

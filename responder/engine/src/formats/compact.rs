@@ -6,20 +6,30 @@ use serde_json::value::RawValue;
 
 /// Removes whitespace outside strings. Meaningful for JSON only; other text comes out mutilated.
 pub(super) fn compact(json: &str) -> String {
+    if !json.bytes().any(is_space) {
+        return json.to_owned();
+    }
     let mut out = String::with_capacity(json.len());
-    let mut in_string = false;
-    let mut escaped = false;
-    for c in json.chars() {
+    let (mut in_string, mut escaped) = (false, false);
+    // What is kept is copied piece by piece; every end of a piece is an ASCII character, so that none lies within another character.
+    let mut from = 0;
+    for (at, byte) in json.bytes().enumerate() {
         if in_string {
-            out.push(c);
-            in_string = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-        } else if !matches!(c, ' ' | '\t' | '\n' | '\r') {
-            out.push(c);
-            in_string = c == '"';
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if is_space(byte) {
+            out.push_str(json.get(from..at).unwrap_or_default());
+            from = at + 1;
+        } else {
+            in_string = byte == b'"';
         }
     }
+    out.push_str(json.get(from..).unwrap_or_default());
     out
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// The text without insignificant whitespace, if it is exactly one JSON value.

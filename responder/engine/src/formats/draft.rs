@@ -127,7 +127,7 @@ fn check_headers(headers: &[Header], path: &str) -> Result<(), Left> {
                 "a header name is not an HTTP token",
             ));
         }
-        if http::HeaderValue::from_bytes(&header.value).is_err() {
+        if http::HeaderValue::from_maybe_shared(header.value.clone()).is_err() {
             let path = format!("{path}.{}", header.name);
             return Err(Left::refused(
                 "header_invalid",

@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
 
     /// The path of a member.
     pub(super) fn path(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() { name.to_owned() } else { [&self.path, ".", name].concat() }
     }
 
     /// Whether a member is there, and not `null`.
@@ -177,9 +177,27 @@ pub(super) fn object_json(members: &[(String, String)]) -> String {
     if members.is_empty() {
         return String::new();
     }
-    let members: Vec<String> =
-        members.iter().map(|(name, json)| format!("{}:{json}", quoted(name))).collect();
-    format!("{{{}}}", members.join(","))
+    let size = members.iter().map(|(name, json)| name.len() + json.len() + 4).sum::<usize>();
+    let mut out = String::with_capacity(size + 2);
+    for (nth, (name, json)) in members.iter().enumerate() {
+        out.push(if nth == 0 { '{' } else { ',' });
+        push_quoted(name, &mut out);
+        out.push(':');
+        out.push_str(json);
+    }
+    out.push('}');
+    out
+}
+
+/// Appends a string as JSON. Most names need no escape.
+fn push_quoted(text: &str, out: &mut String) {
+    if text.bytes().all(|byte| byte >= 0x20 && !matches!(byte, b'"' | b'\\')) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&quoted(text));
+    }
 }
 
 /// A string as JSON.
@@ -221,14 +239,12 @@ pub(super) fn multimap(raw: &str) -> Option<Vec<(String, Vec<String>)>> {
 /// The bytes of a base64 string in either alphabet.
 pub(super) fn base64_string(raw: &str) -> Option<Bytes> {
     let plain = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
-    // Base64 has no need of escapes; where there are some, they may still spell it.
-    let text: Cow<'_, str> = match plain.filter(|plain| !plain.contains('\\')) {
-        Some(plain) => plain.into(),
-        None => serde_json::from_str::<String>(raw).ok()?.into(),
+    let in_either = |text: &str| {
+        let decoded = STANDARD.decode(text.as_bytes());
+        decoded.or_else(|_| URL_SAFE.decode(text.as_bytes())).ok().map(Bytes::from)
     };
-    let engine =
-        if text.bytes().any(|byte| matches!(byte, b'-' | b'_')) { &URL_SAFE } else { &STANDARD };
-    engine.decode(text.as_bytes()).ok().map(Bytes::from)
+    // Base64 has no need of escapes; where there are some, they may still spell it.
+    plain.and_then(in_either).or_else(|| in_either(&serde_json::from_str::<String>(raw).ok()?))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! An import: create the snapshot, upload the files, commit. What does not end in a committed snapshot leaves none behind.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{future, path::PathBuf, sync::Arc};
 
 use countersign_engine::transform::PairFilter;
 use countersign_proto::control::v1::{
@@ -8,6 +8,7 @@ use countersign_proto::control::v1::{
     SnapshotState, commit_snapshot_response::Event,
 };
 use indicatif::{HumanCount, ProgressBar};
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use crate::{
@@ -125,18 +126,9 @@ impl Import<'_> {
         embedded: &Embedded,
         out: &Output,
     ) -> Result<Snapshot, Failure> {
-        let bar = out.bar("uploading", upload.plan.bytes());
-        let sent = upload.run(|seen| match seen {
-            Seen::Durable { bytes } => bar.set_position(bytes),
-            Seen::Dropped { attempt, why } => bar.suspend(|| {
-                out.note(&format!("the connection dropped ({why}); going on, attempt {attempt}"));
-            }),
-        });
-        let sent = sent.await;
-        bar.finish_and_clear();
-        sent?;
         let transform = self.embed(client, embedded, out).await;
         let request = CommitSnapshotRequest {
+            upload_pieces: upload.plan.pieces(),
             name: client.name(Collection::Snapshots, &upload.snapshot),
             upload_id: upload.id.clone(),
             strict: self.strict,
@@ -152,7 +144,29 @@ impl Import<'_> {
                 .map(|id| client.name(Collection::Transforms, id))
                 .unwrap_or_default(),
         };
-        self.commit(client, &upload, request, out).await
+        let bar = out.bar("importing", upload.plan.bytes());
+        let (all_sent, sent) = watch::channel(false);
+        let patience = upload.patience;
+        let upload = async {
+            let uploaded = upload.run(|seen| match seen {
+                Seen::Durable { bytes } => bar.set_position(bytes),
+                Seen::Dropped { attempt, why } => bar.suspend(|| {
+                    let told =
+                        format!("the connection dropped ({why}); going on, attempt {attempt}");
+                    out.note(&told);
+                }),
+            });
+            uploaded.await?;
+            all_sent.send_replace(true);
+            // The commit ends the import.
+            future::pending().await
+        };
+        // The server reads the pieces as they come.
+        let commit = self.commit(client, patience, request, sent, &bar, out);
+        tokio::select! {
+            ended = upload => ended,
+            ended = commit => ended,
+        }
     }
 
     /// The filter of the metadata counts when the user gives none.
@@ -202,23 +216,29 @@ impl Import<'_> {
     async fn commit(
         &self,
         client: &Client,
-        upload: &Upload,
+        patience: Patience,
         request: CommitSnapshotRequest,
+        mut sent: watch::Receiver<bool>,
+        bar: &ProgressBar,
         out: &Output,
     ) -> Result<Snapshot, Failure> {
-        let bar = out.bar("reading", upload.plan.bytes());
         let mut attempt = 0;
         let committed = loop {
-            let status = match try_commit(client, request.clone(), &bar, out).await {
+            let status = match try_commit(client, request.clone(), bar, out).await {
                 Ok(snapshot) => break Ok(snapshot),
                 Err(status) => status,
             };
+            if is_drop(&status) && !*sent.borrow() {
+                // What broke it breaks the upload, too, which knows how to go on; when it ends without success, so does this.
+                drop(sent.wait_for(|sent| *sent).await);
+                continue;
+            }
             attempt += 1;
-            if !is_drop(&status) || attempt > upload.patience.attempts {
+            if !is_drop(&status) || attempt > patience.attempts {
                 break Err(Failure::rpc(format!("import {}", self.id))(status));
             }
             // Committing the same upload again answers with what the first commit made.
-            tokio::time::sleep(upload.patience.pause(attempt)).await;
+            tokio::time::sleep(patience.pause(attempt)).await;
         };
         bar.finish_and_clear();
         committed
@@ -236,9 +256,7 @@ async fn try_commit(
     while let Some(message) = events.message().await? {
         match message.event {
             Some(Event::Progress(progress)) if progress.pairs_stored == 0 => {
-                bar.set_length(progress.bytes_total);
-                bar.set_position(progress.bytes_done);
-                bar.set_message(format!("reading {} pairs", HumanCount(progress.pairs)));
+                bar.set_message(format!("importing {} pairs", HumanCount(progress.pairs)));
             }
             Some(Event::Progress(progress)) => {
                 let storing = storing.get_or_insert_with(|| {
