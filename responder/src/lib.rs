@@ -10,6 +10,7 @@ mod api;
 pub mod app;
 pub mod config;
 mod drain;
+mod fate;
 mod fetch;
 pub mod journal;
 mod materials;

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use countersign_engine::answer::Touched;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text},
@@ -57,8 +58,19 @@ pub(crate) struct Lane {
     defects: AtomicU64,
     signed: AtomicU64,
     unsigned: AtomicU64,
+    touched: Touches,
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
+}
+
+/// What chaos has done to answers, by kind.
+#[derive(Debug)]
+struct Touches([AtomicU64; Touched::KINDS.len()]);
+
+impl Default for Touches {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::default()))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -154,6 +166,13 @@ impl Lane {
         }
     }
 
+    /// Counts what has befallen an answer.
+    pub(crate) fn touched(&self, touched: Touched) {
+        for counter in touched.kinds().filter_map(|kind| self.touched.0.get(kind)) {
+            add(counter, 1);
+        }
+    }
+
     /// Counts a request that nothing recorded answers.
     pub(crate) fn miss(&self) {
         add(&self.misses, 1);
@@ -195,6 +214,31 @@ impl Lanes {
     }
 }
 
+impl Lanes {
+    /// Nothing is told of what has befallen nobody.
+    fn encode_touches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sum = |kind: usize| -> u64 {
+            let counters = self.0.iter().filter_map(|lane| lane.touched.0.get(kind));
+            counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
+        };
+        let counts = Touched::KINDS.iter().enumerate().map(|(nth, kind)| (*kind, sum(nth)));
+        let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let mut chaos = encoder.encode_descriptor(
+            "chaos",
+            "What has befallen answers, by effect.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (effect, count) in counts {
+            ConstCounter::new(count).encode(chaos.encode_family(&[("effect", effect)])?)?;
+        }
+        Ok(())
+    }
+}
+
 impl Collector for Lanes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let results = [
@@ -222,6 +266,7 @@ impl Collector for Lanes {
         for (result, count) in results {
             ConstCounter::new(count).encode(tokens.encode_family(&[("result", result)])?)?;
         }
+        self.encode_touches(&mut encoder)?;
         for (name, help, count) in [
             ("request_bytes", "Bytes of request bodies.", self.sum(|lane| &lane.request_bytes)),
             ("response_bytes", "Bytes of recorded bodies.", self.sum(|lane| &lane.response_bytes)),

@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use crate::{
     config::Limits,
+    fate::{self, Broken},
     journal::{self, Journal, Line, Note},
     metrics::{Lane, Metrics},
     server::{
@@ -83,7 +84,7 @@ pub(crate) async fn serve_request(
     request: http::Request<Incoming>,
     plane: &Plane,
     lane: &Lane,
-) -> Response {
+) -> Result<Response, Broken> {
     let begin = |journal| Entry::begin(journal, lane, request.method(), request.uri());
     let entry = plane.journal.as_deref().map(begin);
     let received = match read::request(request, &plane.limits).await {
@@ -94,14 +95,18 @@ pub(crate) async fn serve_request(
             if let Some(entry) = entry {
                 entry.refused(response.status().as_u16());
             }
-            return response;
+            return Ok(response);
         }
     };
     answer_read(received, entry, plane, lane).await
 }
 
 /// Answers a request that did not come through a listener of recorded traffic.
-pub(crate) async fn respond(received: Received, plane: &Plane, lane: &Lane) -> Response {
+pub(crate) async fn respond(
+    received: Received,
+    plane: &Plane,
+    lane: &Lane,
+) -> Result<Response, Broken> {
     let (method, uri) = received.line();
     let entry = plane.journal.as_deref().map(|journal| Entry::begin(journal, lane, method, uri));
     answer_read(received, entry, plane, lane).await
@@ -112,22 +117,25 @@ async fn answer_read(
     entry: Option<Entry<'_>>,
     plane: &Plane,
     lane: &Lane,
-) -> Response {
+) -> Result<Response, Broken> {
     lane.request_body(received.request().body.len());
-    match guarded(|| answer(&received, &plane.snapshots, now())) {
+    Ok(match guarded(|| answer(&received, &plane.snapshots, now())) {
         Outcome::Hit(hit, replay) => {
             lane.hit(hit.resigned, hit.unsigned);
             if hit.origin.is_some_and(|origin| origin.borrowed) {
                 lane.borrowed();
             }
             lane.response_body(hit.body.len());
+            if let Some(touched) = hit.touched.as_deref() {
+                lane.touched(*touched);
+            }
             if !hit.delay.is_zero() {
                 tokio::time::sleep(hit.delay).await;
             }
             if let Some(entry) = entry {
                 entry.hit(&received, &hit, replay);
             }
-            write::hit(hit, received.trailing())
+            fate::meet(hit, received.trailing()).await?
         }
         Outcome::Miss(replay) => {
             lane.miss();
@@ -146,7 +154,7 @@ async fn answer_read(
             }
             response
         }
-    }
+    })
 }
 
 /// A request that no replay was asked about.

@@ -246,6 +246,31 @@ pub fn test_config(data: &[u8]) {
     let _ = TestConfig::parse(data);
 }
 
+/// A rule of chaos as text, and as a fault; what was read befalls an answer.
+pub fn chaos(data: &[u8]) {
+    let text = String::from_utf8_lossy(data).replace(|c: char| c.is_control(), " ");
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    for list in ["rules", "faults"] {
+        let json = format!(r#"{{"id":"c","chaos":{{"{list}":["{text}"]}}}}"#);
+        let Ok(config) = TestConfig::parse(json.as_bytes()) else { continue };
+        let pair = pair(b"{\"a\":1}");
+        let asked = pair.request.clone().expect("it has a request");
+        let (compiled, _) = compile(vec![pair], &Template::default(), &config, Serve::All);
+        let serving = Serving::new(Arc::new(compiled), &KeyRing::default()).started_at(NOW);
+        let live = Request {
+            method: &asked.method,
+            host: &asked.host,
+            path: &asked.path,
+            query: &asked.query,
+            body: &asked.body,
+            ..Request::default()
+        };
+        for _ in 0..3 {
+            let _ = serving.answer(&live, NOW);
+        }
+    }
+}
+
 /// A body in which tokens are looked for.
 pub fn lineage(data: &[u8]) {
     let mut analyzer = Analyzer::default();

@@ -89,6 +89,60 @@ pub struct AskWithKeys {
 /// which CI must have.
 #[must_use]
 pub fn verify_with_keys(asks: &[AskWithKeys]) -> Option<Vec<Result<Value, String>>> {
+    let python = with_cryptography()?;
+    let lines = asks
+        .iter()
+        .map(|ask| json!({"token": ask.token, "alg": ask.alg, "uri": ask.uri, "keys": ask.keys}));
+    Some(run(&python, JWKS_SCRIPT, lines))
+}
+
+const STRICT_SCRIPT: &str = r#"
+import json, sys, warnings, jwt
+warnings.simplefilter("ignore")
+clients = {}
+for line in sys.stdin:
+    ask = json.loads(line)
+    try:
+        client = clients.setdefault(ask["uri"], jwt.PyJWKClient(ask["uri"]))
+        header = jwt.get_unverified_header(ask["token"])
+        if header["alg"] != ask["alg"]:
+            key = client.get_signing_keys()[0].key
+        else:
+            key = client.get_signing_key_from_jwt(ask["token"]).key
+        claims = jwt.decode(ask["token"], key, algorithms=[ask["alg"]], audience=ask["audience"], issuer=ask["issuer"])
+        print(json.dumps({"claims": claims}))
+    except Exception as why:
+        print(json.dumps({"error": type(why).__name__}))
+"#;
+
+/// One token to verify as a careful application does.
+#[derive(Debug, Clone)]
+pub struct AskStrictly {
+    /// The token.
+    pub token: String,
+    /// The algorithm that it must have.
+    pub alg: String,
+    /// Where the key set is fetched from.
+    pub uri: String,
+    /// Whom it must be meant for.
+    pub audience: String,
+    /// Whom it must be from.
+    pub issuer: String,
+}
+
+/// The claims of each token, or the name of the error that PyJWT raised, with everything checked that can be. `None`, with a notice, where
+/// Python has no PyJWT with `cryptography`, which CI must have.
+#[must_use]
+pub fn verify_strictly(asks: &[AskStrictly]) -> Option<Vec<Result<Value, String>>> {
+    let python = with_cryptography()?;
+    let lines = asks.iter().map(|ask| {
+        json!({"token": ask.token, "alg": ask.alg, "uri": ask.uri, "audience": ask.audience, "issuer": ask.issuer})
+    });
+    Some(run(&python, STRICT_SCRIPT, lines))
+}
+
+/// The Python to run, if it has what fetching keys needs.
+fn with_cryptography() -> Option<String> {
     let python = std::env::var("COUNTERSIGN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_it = Command::new(&python)
         .args(["-c", "import jwt, cryptography"])
@@ -98,12 +152,8 @@ pub fn verify_with_keys(asks: &[AskWithKeys]) -> Option<Vec<Result<Value, String
     if !has_it {
         assert!(std::env::var_os("CI").is_none(), "CI needs PyJWT and cryptography");
         notice(&format!("{python} has no PyJWT with cryptography, no key set is fetched with it"));
-        return None;
     }
-    let lines = asks
-        .iter()
-        .map(|ask| json!({"token": ask.token, "alg": ask.alg, "uri": ask.uri, "keys": ask.keys}));
-    Some(run(&python, JWKS_SCRIPT, lines))
+    has_it.then_some(python)
 }
 
 /// Runs a script that answers each line of JSON with a line.

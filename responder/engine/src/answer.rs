@@ -5,6 +5,8 @@ use std::{ops::Range, time::Duration};
 use bytes::Bytes;
 use http::HeaderMap;
 
+pub use crate::chaos::{Fate, Touched};
+
 /// What the engine says to a request.
 #[derive(Debug, Clone)]
 pub enum Answer {
@@ -33,6 +35,8 @@ pub struct Hit {
     pub trailers: Option<Box<HeaderMap>>,
     /// Where it comes from; `None` when it was not recorded.
     pub origin: Option<Origin>,
+    /// What chaos has done to it; `None` when it is untouched.
+    pub touched: Option<Box<Touched>>,
 }
 
 /// The recorded pair that an answer comes from.
@@ -59,6 +63,7 @@ impl Hit {
             delay: Duration::ZERO,
             trailers: None,
             origin: None,
+            touched: None,
         }
     }
 }

@@ -19,6 +19,7 @@ use http::HeaderMap;
 use crate::{
     answer::Spliced,
     body,
+    chaos::Chaos,
     clock::Clock,
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
@@ -64,6 +65,8 @@ pub struct CompiledSnapshot {
     pub(crate) token_world: TokenWorld,
     pub(crate) clock: Clock,
     pub(crate) timing: Timing,
+    /// `None` where nothing is configured to befall answers.
+    pub(crate) chaos: Option<Box<Chaos>>,
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -174,6 +177,7 @@ impl CompiledSnapshot {
         turns::reset(self.index.cursors().map(|(cursor, _)| cursor));
         self.progress.reset();
         self.stubs.reset();
+        self.chaos.iter().for_each(|chaos| chaos.reset());
     }
 
     /// What may be told of an instance.
@@ -264,6 +268,7 @@ pub fn compile_treated(
         token_world: TokenWorld::new(config.tokens().clone()),
         clock: config.clock().clone(),
         timing: config.timing(),
+        chaos: config.chaos().map(|config| Box::new(Chaos::new(config.clone()))),
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),
     };
@@ -275,6 +280,10 @@ pub fn compile_treated(
     compiled.stubs.seal();
     TokenWorld::settle(&mut compiled, &mut found);
     compiled.lay_out(&recorded, config);
+    if let Some(chaos) = &mut compiled.chaos {
+        chaos.settle(&compiled.index, compiled.instances.len(), &compiled.slots);
+        found.extend(chaos.tell(&compiled.slots));
+    }
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
@@ -316,6 +325,9 @@ impl CompiledSnapshot {
         instance.captured.extend(scope.captured);
         self.token_world.look(pair, &mut instance, self.instances.len());
         instance.identity = seen.identity;
+        if let Some(chaos) = &mut self.chaos {
+            chaos.look(self.instances.len(), pair, &recorded);
+        }
         self.index.add(&signature, self.instances.len());
         self.instances.push(instance);
         Some(turns::recorded(&parts.method, &pair.response, seen))
@@ -345,7 +357,11 @@ impl CompiledSnapshot {
             found.push(Diagnostic::warning("stub_invalid", "", message).subject(name_of(pair)));
             return None;
         }
-        let mut instance = self.prepare(pair, &Parts::of_recorded(pair), ways, found);
+        let parts = Parts::of_recorded(pair);
+        if let Some(chaos) = &mut self.chaos {
+            chaos.look(self.instances.len(), pair, &parts);
+        }
+        let mut instance = self.prepare(pair, &parts, ways, found);
         self.token_world.look(pair, &mut instance, self.instances.len());
         self.instances.push(instance);
         Some(Recorded::default())

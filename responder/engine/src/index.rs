@@ -82,6 +82,13 @@ impl Index {
         self.by_signature.keys().filter_map(|bytes| Signature::from_bytes(bytes))
     }
 
+    /// The bytes of each signature, and the first of its instances.
+    pub(crate) fn firsts(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        self.by_signature.iter().filter_map(|(bytes, entry)| {
+            Some((&**bytes, *self.entries.get(*entry)?.instances.first()?))
+        })
+    }
+
     /// How many signatures there are.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

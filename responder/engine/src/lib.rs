@@ -21,6 +21,7 @@
 
 pub mod answer;
 mod body;
+mod chaos;
 pub mod clock;
 pub mod compile;
 pub mod diagnostic;
@@ -44,6 +45,7 @@ pub mod snapshot;
 mod stub;
 pub mod test_config;
 pub mod timing;
+pub mod token_fault;
 pub mod token_world;
 pub mod transform;
 pub mod turns;

@@ -4,6 +4,7 @@
 //! once a second: within a second every replica gives the same token out, and a client that asks twice gets it twice.
 
 mod binder;
+mod chaos;
 mod live;
 
 use std::{
@@ -18,6 +19,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::{
     answer::{Answer, Hit, Origin, Spliced},
     body,
+    chaos::{Spoiling, Stroke},
     compile::{CompiledSnapshot, Fields, Fill, Instance, Way, http_date},
     diagnostic::Diagnostic,
     identity::{Who, may_hold_token},
@@ -132,10 +134,11 @@ impl Serving {
     pub fn answer(&self, request: &Request<'_>, now: i64) -> Answer {
         let clock = &self.snapshot.clock;
         if clock.is_real() {
-            return self.answer_at(request, now);
+            return self.answer_at(request, now, now);
         }
-        let now = clock.at(now, self.start);
-        let mut answer = self.answer_at(request, now);
+        let real = now;
+        let now = clock.at(real, self.start);
+        let mut answer = self.answer_at(request, now, real);
         let date = http_date(now).and_then(|date| HeaderValue::from_str(&date).ok());
         if let (Answer::Hit(hit), Some(date)) = (&mut answer, date) {
             hit.headers.insert(http::header::DATE, date);
@@ -144,15 +147,18 @@ impl Serving {
     }
 
     /// The same by the replay's own clock.
-    fn answer_at(&self, request: &Request<'_>, now: i64) -> Answer {
-        let Some((Chosen { instance, origin }, scope)) = self.find(request, now) else {
-            return self.well_known(request).map_or(Answer::Miss, Answer::Hit);
+    fn answer_at(&self, request: &Request<'_>, now: i64, real: i64) -> Answer {
+        let Some((Chosen { instance, origin }, place, scope)) = self.find(request, now) else {
+            let made = self.well_known(request).map(|hit| self.befallen(request, hit, real));
+            return made.map_or(Answer::Miss, Answer::Hit);
         };
-        let mut hit = self.current(instance, scope, now);
+        let stroke = self.strike(request, Some((place, origin.instance, instance)), real);
+        let mut hit = self.current(instance, scope, now, stroke.as_ref());
         hit.origin = Some(origin);
         if instance.folded && !accepts_gzip(request.headers) {
             unfold(&mut hit);
         }
+        chaos::finish(stroke, &mut hit);
         Answer::Hit(hit)
     }
 
@@ -210,16 +216,21 @@ impl Serving {
         Some(Hit::new(200, headers, body.clone()))
     }
 
-    /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
+    /// The instance whose turn it is, the first one of its signature, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
     /// than any condition, so stubs come after.
-    fn find(&self, request: &Request<'_>, now: i64) -> Option<(Chosen<'_>, Option<Scope>)> {
+    fn find(&self, request: &Request<'_>, now: i64) -> Option<(Chosen<'_>, usize, Option<Scope>)> {
         let snapshot = &*self.snapshot;
         match self.find_recorded(request, now) {
             Some((entry, scope)) => {
                 let session = scope.as_ref().and_then(|scope| scope.session.as_deref());
-                Some((self.choose(entry, request, session)?, scope))
+                let chosen = self.choose(entry, request, session)?;
+                let place = entry.instances().first().copied()?;
+                Some((chosen, place, scope))
             }
-            None => Some((self.chosen(snapshot.stubs.find(request)?, false)?, None)),
+            None => {
+                let nth = snapshot.stubs.find(request)?;
+                Some((self.chosen(nth, false)?, nth, None))
+            }
         }
     }
 
@@ -292,7 +303,14 @@ impl Serving {
                 || body::is_gzip(request.body))
     }
 
-    fn current(&self, instance: &Instance, scope: Option<Scope>, now: i64) -> Hit {
+    fn current(
+        &self,
+        instance: &Instance,
+        scope: Option<Scope>,
+        now: i64,
+        stroke: Option<&Stroke<'_>>,
+    ) -> Hit {
+        let spoiling = stroke.and_then(Stroke::tokens);
         let recorded = |unsigned: u32| Hit {
             unsigned,
             delay: instance.delay,
@@ -304,17 +322,20 @@ impl Serving {
             Some(living) => match &living.way {
                 Way::Dynamic { reply, chains, known, recorded_at } => {
                     let scope = self.answering(instance, scope, now, *recorded_at);
-                    let (mut hit, scope) =
-                        live::run(self, reply, chains, known, scope, now.div_euclid(NANOS));
+                    let second = now.div_euclid(NANOS);
+                    let run = live::Run { serving: self, known, second, spoiling };
+                    let (mut hit, scope) = live::run(&run, reply, chains, scope);
                     self.settle(instance, scope, &mut hit);
                     return hit;
                 }
                 Way::KeySet(set) => {
-                    let body = self.published.sets.get(*set).cloned().flatten();
+                    let fault = stroke.and_then(Stroke::key_set);
+                    let unsound = fault.and_then(|fault| self.unsound_set(Some(*set), fault));
+                    let body = unsound.or_else(|| self.published.sets.get(*set).cloned().flatten());
                     Hit { body: body.unwrap_or_else(|| instance.body.clone()), ..recorded(0) }
                 }
                 Way::Spliced { headers, body, trailers } => self
-                    .fill_all(headers, body, trailers.as_deref(), now.div_euclid(NANOS))
+                    .fill_all((headers, body, trailers.as_deref()), now.div_euclid(NANOS), spoiling)
                     .map_or_else(
                         || recorded(living.tokens),
                         |filled| Hit {
@@ -363,12 +384,11 @@ impl Serving {
     /// Fields and body with current tokens; `None` when one of them cannot be signed.
     fn fill_all(
         &self,
-        headers: &Fields,
-        body: &Spliced,
-        trailers: Option<&Fields>,
+        (headers, body, trailers): (&Fields, &Spliced, Option<&Fields>),
         second: i64,
+        spoiling: Option<&Spoiling<'_>>,
     ) -> Option<Hit> {
-        let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, out);
+        let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, spoiling, out);
         let all = |fields: &Fields| {
             let mut all = fields.plain.clone();
             for (name, value) in &fields.spliced {
@@ -384,9 +404,15 @@ impl Serving {
         Some(Hit { trailers, ..Hit::new(0, all(headers)?, Bytes::from(body.fill(fill)?)) })
     }
 
-    fn fill(&self, what: usize, second: i64, out: &mut Vec<u8>) -> Option<()> {
+    fn fill(
+        &self,
+        what: usize,
+        second: i64,
+        spoiling: Option<&Spoiling<'_>>,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
         match self.snapshot.fills.get(what)? {
-            Fill::Token(slot) => out.extend_from_slice(&self.token(*slot, second)?),
+            Fill::Token(slot) => out.extend_from_slice(&self.spoilt(*slot, second, spoiling)?),
             Fill::Text(text) => out.extend_from_slice(text.as_bytes()),
             // A token that is served as recorded is not about another time.
             Fill::Moment { slot, text, .. } if self.tokens.get(*slot)?.key.is_none() => {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 pub use self::sequence::{End, Scope, Sequence, State};
 use crate::{
+    chaos,
     clock::Clock,
     diagnostic::{Diagnostic, has_errors},
     timing::Timing,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// A test config, as far as it steers a replay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct TestConfig {
     id: String,
     protected: bool,
@@ -25,6 +26,7 @@ pub struct TestConfig {
     warnings: Vec<Diagnostic>,
     clock: Clock,
     timing: Timing,
+    chaos: Option<chaos::Config>,
 }
 
 impl TestConfig {
@@ -107,12 +109,13 @@ impl TestConfig {
         let responder = members.get("responder").and_then(Value::as_object).unwrap_or(&nothing);
         let clock = Clock::parse(responder.get("clock"), &mut found);
         let timing = Timing::read(members.get("responder"), &mut found);
+        let chaos = chaos::read(members.get("chaos"), members.get("generator"), &mut found);
         let sequence = sequence::sequence(responder, &mut found);
         let claims = sequence::claims(responder, &mut found);
         if has_errors(&found) {
             return Err(found);
         }
-        Ok(Self { id, protected, tokens, sequence, claims, warnings: found, clock, timing })
+        Ok(Self { id, protected, tokens, sequence, claims, warnings: found, clock, timing, chaos })
     }
 
     /// The config's own id.
@@ -161,6 +164,11 @@ impl TestConfig {
     #[must_use]
     pub fn timing(&self) -> Timing {
         self.timing
+    }
+
+    /// What befalls answers.
+    pub(crate) fn chaos(&self) -> Option<&chaos::Config> {
+        self.chaos.as_ref()
     }
 
     /// The same, with a key set served even where none was recorded.

@@ -84,7 +84,8 @@ async fn answer(shared: &Shared, request: RespondRequest) -> Result<Outcome, Pro
     let RespondRequest { replay, request, trailers, .. } = request;
     let received = request::read(request, &trailers, replay, shared.plane.limits.body)?;
     let is_head = received.request().method == Method::HEAD;
-    let response = respond(received, &shared.plane, &shared.lane).await;
+    let response =
+        respond(received, &shared.plane, &shared.lane).await.map_err(|_| Problem::Cut)?;
     let (head, body) = response.into_parts();
     let collected = body.collect().await.map_err(|_| Problem::Cut)?;
     let trailers = collected.trailers().map(fields).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! One connection: find out which protocol it speaks, within a time limit, and serve it until it ends or has to.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use hyper::{
     server::conn::{http1, http2},
@@ -13,6 +13,7 @@ use tokio::{io::Interest, net::TcpStream, time::timeout};
 use super::io::{Guarded, Progress};
 use crate::{
     drain::Drain,
+    fate::Broken,
     metrics::Lane,
     serve_request::{Plane, serve_request},
 };
@@ -92,7 +93,10 @@ async fn serve_http1(
             (progress.clone(), answer(request, Arc::clone(plane), Arc::clone(&lane)));
         async move {
             let response = answer.await;
-            progress.step();
+            match &response {
+                Err(broken) if broken.resets() => progress.reset(),
+                _ => progress.step(),
+            }
             response
         }
     });
@@ -142,6 +146,6 @@ async fn answer(
     request: http::Request<hyper::body::Incoming>,
     plane: Arc<Plane>,
     lane: Arc<Lane>,
-) -> Result<super::write::Response, Infallible> {
-    Ok(serve_request(request, &plane, &lane).await)
+) -> Result<super::write::Response, Broken> {
+    serve_request(request, &plane, &lane).await
 }

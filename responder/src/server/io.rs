@@ -14,12 +14,31 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep},
 };
 
 use crate::config::Limits;
+
+/// The progress of a connection that is to be reset. Odd, for its request is never answered.
+const RESET: u64 = u64::MAX - 2;
+
+/// A socket that can end with a reset instead of an orderly close.
+pub(super) trait Abort {
+    /// Whatever closes it from now on resets it.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        if let Err(error) = SockRef::from(self).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "no SO_LINGER");
+        }
+    }
+}
 
 /// Tells a connection's socket which requests are being answered. Odd while one is.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +50,11 @@ impl Progress {
         self.0.fetch_add(1, Relaxed);
     }
 
+    /// The connection ends with a reset.
+    pub(super) fn reset(&self) {
+        self.0.store(RESET, Relaxed);
+    }
+
     fn now(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -40,6 +64,7 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Guarded<S> {
     stream: S,
+    abort: fn(&S),
     /// Absent for HTTP/2, where pings find a silent peer.
     progress: Option<Progress>,
     head_timeout: Duration,
@@ -50,10 +75,22 @@ pub(super) struct Guarded<S> {
     write_sleep: Option<Pin<Box<Sleep>>>,
 }
 
+impl<S> Drop for Guarded<S> {
+    fn drop(&mut self) {
+        if self.progress.as_ref().is_some_and(|progress| progress.now() == RESET) {
+            (self.abort)(&self.stream);
+        }
+    }
+}
+
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, progress: Option<Progress>, limits: Limits) -> Self {
+    pub(super) fn new(stream: S, progress: Option<Progress>, limits: Limits) -> Self
+    where
+        S: Abort,
+    {
         Self {
             stream,
+            abort: S::abort,
             progress,
             head_timeout: limits.head,
             write_timeout: limits.write_pause,

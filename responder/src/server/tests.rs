@@ -1,5 +1,7 @@
 //! Accept loops and connections, without the rest of the node: bounds and deadlines.
 
+mod chaos;
+
 use std::{net::Ipv4Addr, time::Instant};
 
 use bytes::Bytes;
@@ -43,9 +45,13 @@ impl Node {
     }
 
     fn serving(limits: Limits, pairs: Vec<RrPair>) -> Self {
+        Self::with(limits, compiled(pairs))
+    }
+
+    fn with(limits: Limits, compiled: Arc<CompiledSnapshot>) -> Self {
         let metrics = Arc::new(Metrics::new(1));
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
-        snapshots.install(assignment(), compiled(pairs), Arc::default());
+        snapshots.install(assignment(), compiled, Arc::default());
         let plane = Plane::new(
             Arc::clone(&snapshots),
             Arc::clone(&metrics),

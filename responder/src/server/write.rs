@@ -1,18 +1,22 @@
 //! Makes responses: recorded ones, and our own words when there is none. Everything of ours is JSON.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use countersign_engine::{answer::Hit, near_miss::NearMiss};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    body::Outgoing,
+    body::{Outgoing, Piece},
     read::{Refusal, Trailing},
 };
 
 /// A response, ready to send.
 pub(crate) type Response = http::Response<Outgoing>;
 
+/// How long after the last bytes an exchange is cut off.
+const CUT_AFTER: Duration = Duration::from_millis(10);
 /// Marks a response as ours: nothing recorded answered.
 pub(crate) const MISS_HEADER: &str = "x-countersign-miss";
 
@@ -41,6 +45,19 @@ pub(crate) fn hit(mut hit: Hit, trailing: Trailing) -> Response {
     let mut response = Response::new(Outgoing::trailed(hit.body, hit.trailers));
     *response.status_mut() = status;
     *response.headers_mut() = hit.headers;
+    response
+}
+
+/// A recorded response of whose body only so many bytes are sent: more is announced, and then the exchange is cut off.
+pub(crate) fn cut(mut hit: Hit, after: usize) -> Response {
+    let body = std::mem::take(&mut hit.body);
+    hit.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    let sent = body.slice(..after.min(body.len()));
+    let piece = |after, bytes| Piece { after, bytes };
+    // What is sent has to be on its way before the end comes.
+    let pieces = vec![piece(Duration::ZERO, sent), piece(CUT_AFTER, Bytes::new())];
+    let mut response = self::hit(hit, Trailing::Dropped);
+    *response.body_mut() = Outgoing::paced(pieces, None, true);
     response
 }
 

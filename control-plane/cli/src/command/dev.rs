@@ -1,5 +1,6 @@
 //! `countersign dev`: both planes in one process on files, taken over again whenever they change.
 
+pub(crate) mod adjust;
 pub(crate) mod curl;
 pub(crate) mod session;
 mod summary;
@@ -11,6 +12,7 @@ use clap::Args;
 use countersign_responder::config::DEFAULT_SECRET_DIR;
 
 use self::{
+    adjust::Adjust,
     session::{Inputs, Session},
     summary::Summary,
     watch::Watches,
@@ -52,6 +54,9 @@ pub(crate) struct DevArgs {
     /// The test config; the built-in `standard` by default
     #[arg(long, value_name = "FILE")]
     test_config: Option<PathBuf>,
+
+    #[command(flatten)]
+    adjust: Adjust,
 
     /// The directory of secrets; the nearest `proxymock/secrets` or `secrets` directory above the recording by default, else
     /// /home/speedscale/secret
@@ -119,6 +124,7 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
         recordings: args.recordings,
         transform: args.transform,
         test_config: args.test_config,
+        adjust: args.adjust,
         serve: args.serve,
     };
     let (client, addresses) = (planes.client.clone(), planes.addresses);

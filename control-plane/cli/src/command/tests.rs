@@ -6,7 +6,10 @@ use countersign_proto::{control::v1::Replay, snapshot::v1::ServeDirection};
 use tempfile::TempDir;
 
 use super::{
-    dev::session::{Changes, Inputs, Session},
+    dev::{
+        adjust::Adjust,
+        session::{Changes, Inputs, Session},
+    },
     replay,
     snapshot::{self, Import, Without},
     test_config, transform,
@@ -209,6 +212,7 @@ fn inputs(root: &TempDir) -> Inputs {
         recordings: vec![root.path().join("recording")],
         transform: template.exists().then_some(template),
         test_config: None,
+        adjust: Adjust::default(),
         serve: None,
     }
 }

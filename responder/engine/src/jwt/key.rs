@@ -6,6 +6,7 @@
 mod der;
 mod jwk;
 mod load;
+mod pem;
 mod public;
 mod ring;
 mod secret;

@@ -1,5 +1,7 @@
 //! A slot: one recorded token, ready to be made current.
 
+mod spoil;
+
 use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

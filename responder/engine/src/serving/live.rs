@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::Serving;
+use super::{Serving, chaos::spoil};
 use crate::{
     answer::Hit,
     body,
+    chaos::Spoiling,
     compile::{Known, run_on_response, token_error, validity_now},
     jwt::{KeySource, ResignConfig, TokenSlot},
     transform::{
@@ -19,24 +20,20 @@ use crate::{
     },
 };
 
+/// What a run signs with.
+pub(super) struct Run<'s> {
+    pub(super) serving: &'s Serving,
+    pub(super) known: &'s [Known],
+    pub(super) second: i64,
+    /// What becomes of tokens, if not what should.
+    pub(super) spoiling: Option<&'s Spoiling<'s>>,
+}
+
 /// Runs the chains of an answer.
-pub(super) fn run(
-    serving: &Serving,
-    recorded: &Reply,
-    chains: &[usize],
-    known: &[Known],
-    scope: Scope,
-    second: i64,
-) -> (Hit, Scope) {
-    let mut effects = LiveTokens {
-        serving,
-        known,
-        scope,
-        second,
-        signed: Vec::new(),
-        unsigned: 0,
-        last: Last::Nothing,
-    };
+pub(super) fn run(run: &Run<'_>, recorded: &Reply, chains: &[usize], scope: Scope) -> (Hit, Scope) {
+    let serving = run.serving;
+    let mut effects =
+        LiveTokens { run, scope, signed: Vec::new(), unsigned: 0, last: Last::Nothing };
     let mut reply = recorded.clone();
     run_on_response(&serving.snapshot.response_chains, chains, &mut reply, &mut effects, |_, _| {});
     let hit = Hit {
@@ -48,6 +45,7 @@ pub(super) fn run(
         resigned: u32::try_from(effects.signed.len()).unwrap_or(u32::MAX),
         unsigned: effects.unsigned,
         origin: None,
+        touched: None,
     };
     (hit, effects.scope)
 }
@@ -84,10 +82,8 @@ pub(super) fn finish(world: &World, scope: &Scope, hit: &mut Hit) {
 /// Tokens of chains that run for a request. Those that the compiler met too are signed once a second, in their slots; others are signed as
 /// they come.
 struct LiveTokens<'s> {
-    serving: &'s Serving,
-    known: &'s [Known],
+    run: &'s Run<'s>,
     scope: Scope,
-    second: i64,
     /// What was made so far.
     signed: Vec<Bytes>,
     unsigned: u32,
@@ -103,7 +99,8 @@ enum Last {
 
 impl LiveTokens<'_> {
     fn known_slot(&self, token: &[u8], config: &Arc<ResignConfig>) -> Option<usize> {
-        self.known
+        self.run
+            .known
             .iter()
             .find(|known| known.token == token && Arc::ptr_eq(&known.config, config))
             .map(|known| known.slot)
@@ -129,17 +126,16 @@ impl LiveTokens<'_> {
         let key = match slot.secret() {
             KeySource::Inline(key) => Some(key),
             KeySource::Secret(secret) => {
-                self.serving.keys.get(secret).and_then(|entry| entry.key.as_ref())
+                self.run.serving.keys.get(secret).and_then(|entry| entry.key.as_ref())
             }
         };
+        let Run { serving, second, spoiling, .. } = *self.run;
+        let key = key.filter(|key| key.can_sign(slot.alg()).is_ok()).ok_or_else(not_signed)?;
+        let kid = serving.names_keys().then(|| key.thumbprint()).flatten();
         let mut out = Vec::with_capacity(1024);
-        key.filter(|key| key.can_sign(slot.alg()).is_ok())
-            .and_then(|key| {
-                let kid = self.serving.names_keys().then(|| key.thumbprint()).flatten();
-                slot.render_named(self.second, key, kid.as_deref(), &mut out).ok()
-            })
-            .map(|()| (slot, Bytes::from(out)))
-            .ok_or_else(not_signed)
+        slot.render_named(second, key, kid.as_deref(), &mut out).map_err(|_| not_signed())?;
+        let unsound = spoiling.and_then(|spoiling| spoil(&slot, &out, key, second, spoiling));
+        Ok((slot, unsound.unwrap_or_else(|| out.into())))
     }
 }
 
@@ -160,7 +156,8 @@ impl Effects for LiveTokens<'_> {
         let made = match slot {
             Some(slot) => {
                 self.last = Last::Slot(slot);
-                self.serving.token(slot, self.second).ok_or_else(not_signed)
+                let Run { serving, second, spoiling, .. } = *self.run;
+                serving.spoilt(slot, second, spoiling).ok_or_else(not_signed)
             }
             None => self.fresh(token, config).map(|(slot, token)| {
                 self.last = Last::Fresh(Box::new(slot));
@@ -190,10 +187,10 @@ impl Effects for LiveTokens<'_> {
     fn validity(&mut self, name: &str, text: &str) -> Option<Vec<u8>> {
         let token = match &self.last {
             Last::Nothing => return None,
-            Last::Slot(slot) => self.serving.snapshot.slots.get(*slot)?,
+            Last::Slot(slot) => self.run.serving.snapshot.slots.get(*slot)?,
             Last::Fresh(slot) => slot,
         };
-        validity_now(name, text, token, self.second)
+        validity_now(name, text, token, self.run.second)
     }
 
     fn scope(&mut self) -> &mut Scope {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+mod chaos;
 mod clock;
 mod explain;
 mod key_sets;

@@ -55,6 +55,17 @@ pub(crate) fn publish(world: &TokenWorld, ring: &KeyRing) -> (Published, Vec<Dia
     (published, found.into_vec())
 }
 
+impl TokenWorld {
+    /// A recorded key set as it was before any of our keys; only what must not be published is missing.
+    pub(crate) fn without_ours(&self, set: usize) -> Option<Bytes> {
+        let mut document = self.sets.get(set)?.recorded.clone();
+        let recorded = document.get("keys").and_then(Value::as_array)?;
+        let keys: Vec<Value> = recorded.iter().filter_map(public_half).collect();
+        document.insert("keys".to_owned(), json!(keys));
+        Some(Bytes::from(Value::Object(document).to_string()))
+    }
+}
+
 /// The paths of key sets that are served though none was recorded, and whose keys they hold: at the root all, below an issuer's path its own.
 fn issuers(signers: &[Signer]) -> BTreeMap<String, Vec<&Signer>> {
     let mut paths: BTreeMap<String, Vec<&Signer>> = BTreeMap::new();

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, path::PathBuf};
 
-use crate::{command::dev::session::Inputs, failure::Failure};
+use crate::{
+    command::dev::{adjust::Adjust, session::Inputs},
+    failure::Failure,
+};
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {
@@ -47,6 +50,7 @@ impl Example {
             recordings: vec![self.root.join("recording")],
             transform: Some(self.root.join("transform.json")),
             test_config: None,
+            adjust: Adjust::default(),
             serve: None,
         }
     }

@@ -12,6 +12,7 @@ use countersign_proto::{
     snapshot::v1::ServeDirection,
 };
 
+use super::adjust::Adjust;
 pub(crate) use super::watch::Changes;
 use crate::{
     args::Serve,
@@ -40,8 +41,17 @@ pub(crate) struct Inputs {
     pub(crate) transform: Option<PathBuf>,
     /// The test config.
     pub(crate) test_config: Option<PathBuf>,
+    /// What comes on top of it.
+    pub(crate) adjust: Adjust,
     /// Which pairs; chosen by what there is when absent.
     pub(crate) serve: Option<Serve>,
+}
+
+impl Inputs {
+    /// Whether there is another test config than the built-in one.
+    fn has_test_config(&self) -> bool {
+        self.test_config.is_some() || !self.adjust.is_empty()
+    }
 }
 
 /// One run of `dev`.
@@ -158,10 +168,15 @@ impl Session {
     }
 
     async fn put_test_config(&self) -> Result<(), Failure> {
-        let Some(file) = &self.inputs.test_config else { return Ok(()) };
-        let doing = format!("put the test config {}", file.display());
-        let own = Some(self.own("test-config"));
-        test_config::put(&self.client, &read_text(file)?, own, false, &doing).await?;
+        if !self.inputs.has_test_config() {
+            return Ok(());
+        }
+        let (text, doing) = match &self.inputs.test_config {
+            Some(file) => (read_text(file)?, format!("put the test config {}", file.display())),
+            None => (r#"{"id":"dev"}"#.to_owned(), "put what the flags say".to_owned()),
+        };
+        let (text, own) = (self.inputs.adjust.apply(text), Some(self.own("test-config")));
+        test_config::put(&self.client, &text, own, false, &doing).await?;
         Ok(())
     }
 
@@ -222,17 +237,16 @@ impl Session {
         snapshot: &Snapshot,
         serve: ServeDirection,
     ) -> Result<Replay, Failure> {
-        let own = |collection, given: &Option<PathBuf>, what| match given {
-            Some(_) => self.client.name(collection, &self.own(what)),
-            None => String::new(),
+        let own = |collection, given: bool, what| {
+            if given { self.client.name(collection, &self.own(what)) } else { String::new() }
         };
         let replay = Replay {
             snapshot: snapshot.name.clone(),
             transform: match &self.inputs.transform {
                 None => snapshot.transform.clone(),
-                given => own(Collection::Transforms, given, "transform"),
+                Some(_) => own(Collection::Transforms, true, "transform"),
             },
-            test_config: own(Collection::TestConfigs, &self.inputs.test_config, "test-config"),
+            test_config: own(Collection::TestConfigs, self.inputs.has_test_config(), "test-config"),
             serve: serve.into(),
             ..Replay::default()
         };

@@ -66,6 +66,11 @@ impl PairFilter {
         self.filters.selects(&Recorded::new(pair))
     }
 
+    /// The tree that it was read into.
+    pub(crate) fn into_filters(self) -> Filters {
+        self.filters
+    }
+
     /// Whether every pair is meant.
     #[must_use]
     pub fn is_everything(&self) -> bool {
