@@ -17,6 +17,7 @@ mod materials;
 mod metrics;
 mod readiness;
 mod secrets;
+mod serve_call;
 mod serve_request;
 mod server;
 mod snapshots;

@@ -18,7 +18,9 @@ use crate::{
     fate::{self, Broken},
     journal::{self, Journal, Line, Note},
     metrics::{Lane, Metrics},
+    serve_call::serve_call,
     server::{
+        call::Call,
         read::{self, Received},
         write::{self, Response},
     },
@@ -81,6 +83,18 @@ impl Plane {
 
 /// Serves one request.
 pub(crate) async fn serve_request(
+    request: http::Request<Incoming>,
+    plane: &Plane,
+    lane: &Lane,
+) -> Result<Response, Broken> {
+    match Call::of(&request) {
+        None => serve_plain(request, plane, lane).await,
+        Some(call) => serve_call(&call, request, plane, lane).await,
+    }
+}
+
+/// Serves one request as HTTP.
+pub(crate) async fn serve_plain(
     request: http::Request<Incoming>,
     plane: &Plane,
     lane: &Lane,
@@ -244,7 +258,12 @@ impl<'j> Entry<'j> {
 
 /// A panic of the engine costs its own request and no other. What the engine shares between requests is atomic, so none sees it half changed.
 fn guarded(answer: impl FnOnce() -> Outcome) -> Outcome {
-    catch_unwind(AssertUnwindSafe(answer)).unwrap_or(Outcome::Defect)
+    guard(answer).unwrap_or(Outcome::Defect)
+}
+
+/// The same for anything that asks the engine; `None` when it panics.
+pub(crate) fn guard<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(ask)).ok()
 }
 
 /// Asks the selected replay, or all of them, the one that was started last first.

@@ -2,14 +2,8 @@
 //!
 //! Connections are bounded over all threads. An error of `accept` never ends the loop.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "bodies at a pace and bodies that are made as they go come with those who need them"
-    )
-)]
 pub(crate) mod body;
+pub(crate) mod call;
 pub(crate) mod connection;
 mod io;
 pub(crate) mod read;

@@ -208,6 +208,39 @@ pub fn jwt(data: &[u8]) {
     let _ = matches!(slot.secret(), KeySource::Inline(_));
 }
 
+/// A body of gRPC: recorded and asked for, edited by a chain, and listened to while it comes.
+pub fn grpc(data: &[u8]) {
+    let mut pair = pair(data);
+    let call = || vec![Header { name: "Content-Type".into(), value: "application/grpc".into() }];
+    if let Some(request) = &mut pair.request {
+        request.headers = call();
+    }
+    pair.response.headers = call();
+    ask(&pair);
+    let json = br#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"1:LEN"}},{"type":"replace","config":{"old":"a","new":"bb"}}]}]}"#;
+    let (template, _) = Template::parse(json);
+    let (compiled, _) = compile(vec![pair], &template, &STANDARD, Serve::All);
+    let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
+    let grpc = http::HeaderValue::from_static("application/grpc");
+    let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, grpc)]);
+    let mut line = None;
+    for (end, ended) in [(0, false), (data.len() / 2, false), (data.len(), false), (data.len(), true)] {
+        let request = Request {
+            method: "POST",
+            host: "api",
+            path: "/a/b",
+            query: "q=1&q=2",
+            headers: &headers,
+            body: data.get(..end).unwrap_or_default(),
+            ..Request::default()
+        };
+        line = serving.listen(&request, ended, line, NOW);
+    }
+    if let Some(line) = line {
+        assert!(line.due(line.requests) == line.answers.len(), "at the end everything is due");
+    }
+}
+
 /// A key file.
 pub fn key(data: &[u8]) {
     if let Ok(key) = SigningKey::parse(data) {

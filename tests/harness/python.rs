@@ -156,6 +156,19 @@ fn with_cryptography() -> Option<String> {
     has_it.then_some(python)
 }
 
+/// The Python that has this module; `None` where none has, which CI must have.
+#[must_use]
+pub fn with(module: &str) -> Option<String> {
+    let python = std::env::var("COUNTERSIGN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has_it = Command::new(&python)
+        .args(["-c", &format!("import {module}")])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    assert!(has_it || std::env::var_os("CI").is_none(), "CI needs the Python module {module}");
+    has_it.then_some(python)
+}
+
 /// Runs a script that answers each line of JSON with a line.
 fn run(
     python: &str,

@@ -86,6 +86,27 @@ pub fn line(method: &str, path: &str, response: &Value) -> String {
     .to_string()
 }
 
+/// One recorded call of gRPC as a line of JSON, with its bodies as frames. `metadata` and `end` are JSON objects of lists.
+#[must_use]
+pub fn call(path: &str, asked: &[u8], answered: &[u8], metadata: &Value, end: &Value) -> String {
+    let fields = |more: &Value| {
+        let mut fields = more.as_object().cloned().unwrap_or_default();
+        fields.insert("Content-Type".to_owned(), json!(["application/grpc"]));
+        fields
+    };
+    json!({
+        "msgType": "rrpair", "ts": "2024-01-02T03:04:05.678901234Z", "l7protocol": "http", "direction": "OUT", "network_address": "api.example:50051",
+        "command": "POST", "location": path, "status": "200",
+        "http": {
+            "req": {"url": path, "uri": path, "version": "2.0", "method": "POST", "host": "api.example:50051",
+                "headers": fields(&metadata["asked"]), "bodyBase64": STANDARD.encode(asked)},
+            "res": {"statusCode": 200, "contentType": "application/grpc", "headers": fields(&metadata["answered"]),
+                "trailers": end, "bodyBase64": STANDARD.encode(answered)}
+        }
+    })
+    .to_string()
+}
+
 /// The seed's template: re-signs `access_token` with the key of the secret `jwt-demo`.
 #[must_use]
 pub fn seed_template(id: &str, key: &str) -> String {

@@ -2,12 +2,16 @@
 
 use std::{
     borrow::Cow,
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
 };
 
-use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
+use flate2::{
+    Compression,
+    read::{MultiGzDecoder, ZlibDecoder},
+    write::GzEncoder,
+};
 
-use crate::json;
+use crate::{grpc, json};
 
 /// The most that a compressed body may unfold to.
 const MAX_UNFOLDED: u64 = 64 * 1024 * 1024;
@@ -43,10 +47,20 @@ pub(crate) fn unfold(body: &[u8]) -> Option<Vec<u8>> {
     if !is_gzip(body) {
         return None;
     }
-    let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    bounded(MultiGzDecoder::new(body), body.len())
+}
+
+/// What a zlib stream holds; `None` when it is none, is damaged, or holds too much.
+pub(crate) fn unfold_zlib(body: &[u8]) -> Option<Vec<u8>> {
+    bounded(ZlibDecoder::new(body), body.len())
+}
+
+/// What a decoder makes of so many bytes.
+fn bounded(decoder: impl Read, size: usize) -> Option<Vec<u8>> {
+    let size = u64::try_from(size).unwrap_or(u64::MAX);
     let limit = size.saturating_mul(MAX_RATIO).clamp(RATIO_FREE, MAX_UNFOLDED);
     let mut out = Vec::new();
-    let read = MultiGzDecoder::new(body).take(limit + 1).read_to_end(&mut out).ok()?;
+    let read = decoder.take(limit + 1).read_to_end(&mut out).ok()?;
     u64::try_from(read).is_ok_and(|read| read <= limit).then_some(out)
 }
 
@@ -60,6 +74,9 @@ pub(crate) fn fold(bytes: &[u8]) -> Option<Vec<u8>> {
 /// How a body takes part in a signature. What looks like a JSON object or array is JSON whatever its content type says; a JSON scalar is
 /// only JSON when its content type says so.
 pub(crate) fn key(content_type: &[u8], body: &[u8]) -> BodyKey {
+    if grpc::is_grpc(content_type) {
+        return grpc::key(body);
+    }
     let body = unfolded(body);
     if body.is_empty() {
         return BodyKey::None;

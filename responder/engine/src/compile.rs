@@ -8,6 +8,7 @@ mod draft;
 mod expiry;
 pub(crate) mod headers;
 mod plan;
+mod scripts;
 mod tokens;
 mod ways;
 
@@ -24,12 +25,13 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
     explain::Candidate,
+    grpc::{self, Methods},
     identity::{Identities, IdentityId, Seen, survey},
     index::Index,
     jwt::{ResignConfig, TokenSlot, key::SecretRef},
     request::Parts,
     signature::Signature,
-    snapshot::{Header, HttpResponse, RrPair, Serve, stub::Stub},
+    snapshot::{RrPair, Serve, stub::Stub},
     stub::Stubs,
     test_config::{End, TestConfig},
     timing::Timing,
@@ -40,7 +42,9 @@ use crate::{
 
 pub(crate) use draft::{Fill, Follows, token_error, validity_now};
 pub(crate) use expiry::http_date;
+pub(crate) use headers::{served_headers, served_trailers};
 pub(crate) use plan::{Plan, run_on_response};
+use scripts::Scripts;
 pub(crate) use tokens::Resigned;
 use ways::Ways;
 
@@ -64,6 +68,8 @@ pub struct CompiledSnapshot {
     pub(crate) learns: bool,
     pub(crate) token_world: TokenWorld,
     pub(crate) clock: Clock,
+    pub(crate) methods: Methods,
+    pub(crate) scripts: Scripts,
     pub(crate) timing: Timing,
     /// `None` where nothing is configured to befall answers.
     pub(crate) chaos: Option<Box<Chaos>>,
@@ -267,6 +273,8 @@ pub fn compile_treated(
         learns: template.learns(),
         token_world: TokenWorld::new(config.tokens().clone()),
         clock: config.clock().clone(),
+        methods: Methods::of(&pairs),
+        scripts: Scripts::default(),
         timing: config.timing(),
         chaos: config.chaos().map(|config| Box::new(Chaos::new(config.clone()))),
         required_secrets: template.required_secrets(),
@@ -313,7 +321,8 @@ impl CompiledSnapshot {
         if let Some(stub) = &pair.stub {
             return self.add_stub(pair, stub, ways, found);
         }
-        let recorded = Parts::of_recorded(pair);
+        let mut recorded = Parts::of_recorded(pair);
+        recorded.listed = self.lists(&recorded);
         let mut parts = recorded.clone();
         let scope = self.plan.run_on_recorded(pair, &mut parts, &self.world, found);
         let mut signature = Signature::of(&parts, &scope.edits);
@@ -328,7 +337,8 @@ impl CompiledSnapshot {
         if let Some(chaos) = &mut self.chaos {
             chaos.look(self.instances.len(), pair, &recorded);
         }
-        self.index.add(&signature, self.instances.len());
+        let entry = self.index.add(&signature, self.instances.len());
+        self.scripts.add(&parts, &self.identities, entry);
         self.instances.push(instance);
         Some(turns::recorded(&parts.method, &pair.response, seen))
     }
@@ -379,6 +389,7 @@ impl CompiledSnapshot {
             .filter(|nth| chains.get(*nth).is_some_and(|chain| chain.filters.admits(pair, parts)))
             .collect();
         let mut reply = recorded_reply(pair, !admitted.is_empty() || self.learns);
+        reply.listed = self.methods.get(&parts.path).is_some_and(|method| method.responses > 1);
         let scope = || Scope::recorded(&self.world, Side::Response, pair.ts);
         let captured = self.captures(&admitted, &reply, scope());
         // What depends on nothing but the recording is done here and now, up to the first chain that does.
@@ -412,7 +423,7 @@ impl CompiledSnapshot {
         let delay = unsigned.delay(self.timing);
         let folded = body::is_gzip(&unsigned.response.body);
         let headers = headers::served(&unsigned.response.headers, &name_of(pair), found);
-        let trailers = headers::served_trailers(&unsigned.trailers, &name_of(pair), found);
+        let trailers = headers::trailers(&unsigned.trailers, &name_of(pair), found);
         Instance {
             status: unsigned.response.status,
             headers,
@@ -456,17 +467,8 @@ pub(crate) fn recorded_reply(pair: &RrPair, edited: bool) -> Reply {
         reply.response.body = Bytes::new();
     }
     headers::settle_encoding(&mut reply.response, pair, edited);
+    grpc::settle(pair, &mut reply);
     reply
-}
-
-/// The header fields of a response whose chains ran for a request.
-pub(crate) fn served_headers(response: &HttpResponse) -> HeaderMap {
-    headers::served(&response.headers, "", &mut Diagnostics::default())
-}
-
-/// The trailer fields of a response whose chains ran for a request.
-pub(crate) fn served_trailers(trailers: &[Header]) -> Option<Box<HeaderMap>> {
-    headers::served_trailers(trailers, "", &mut Diagnostics::default())
 }
 
 /// What findings call a pair.

@@ -3,7 +3,7 @@
 use crate::{
     identity::{Who, presented},
     near_miss::NearMiss,
-    request::{Parts, Request},
+    request::Request,
     serving::Serving,
     signature::Signature,
     transform::{Scope, Side},
@@ -108,7 +108,7 @@ impl Serving {
     #[must_use]
     pub fn explain(&self, request: &Request<'_>, now: i64) -> Explanation {
         let snapshot = self.snapshot();
-        let live = Parts::of_live(request);
+        let live = snapshot.parts_of(request);
         let mut ran = Vec::new();
         let mut signature = None;
         let looking = Scope::looking(&snapshot.world, Side::Request, now);

@@ -30,8 +30,8 @@ pub(crate) struct Entry {
 }
 
 impl Index {
-    /// Adds a response under a signature. Responses come in recorded order.
-    pub(crate) fn add(&mut self, signature: &Signature, instance: usize) {
+    /// Adds a response under a signature and tells which entry that is. Responses come in recorded order.
+    pub(crate) fn add(&mut self, signature: &Signature, instance: usize) -> usize {
         if let Some(host) = signature.host()
             && self.hosts.len() < MAX_HOSTS
             && !self.knows_host(host)
@@ -40,12 +40,18 @@ impl Index {
         }
         let entry = *self.by_signature.entry(signature.to_bytes()).or_insert(self.entries.len());
         match self.entries.get_mut(entry) {
-            Some(entry) => entry.instances.push(instance),
+            Some(known) => known.instances.push(instance),
             None => {
                 let cursor = Cursor::default();
                 self.entries.push(Entry { instances: vec![instance], cursor, turns: None });
             }
         }
+        entry
+    }
+
+    /// An entry by its number.
+    pub(crate) fn entry(&self, nth: usize) -> Option<&Entry> {
+        self.entries.get(nth)
     }
 
     /// The entry of a signature. A host that was never recorded stands for every recorded one, in recorded order: a mock is often reached

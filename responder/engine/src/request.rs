@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     body::{self, BodyKey},
-    extra, json,
+    extra, grpc, json,
     snapshot::{Header, RrPair},
 };
 
@@ -67,6 +67,8 @@ pub(crate) struct Parts {
     pub(crate) upstream: String,
     /// The session that the recorder assigned; a live request has none of itself.
     pub(crate) session: String,
+    /// Calls of this gRPC method have several messages, so a body's form is a list.
+    pub(crate) listed: bool,
 }
 
 impl Parts {
@@ -89,6 +91,7 @@ impl Parts {
             upstream: request.host.to_owned(),
             ..Self::default()
         }
+        .with_frames()
     }
 
     /// The parts of a recorded request, with the recorded signature laid over it: a signature is used as written, so that a user may
@@ -116,8 +119,27 @@ impl Parts {
         });
         parts.upstream.clone_from(&pair.network_address);
         parts.session.clone_from(&pair.session);
+        if grpc::is_call(pair) && !parts.is_call() {
+            parts.set_header("content-type", Bytes::from_static(b"application/grpc"));
+        }
+        parts = parts.with_frames();
         parts.overlay(pair);
         parts
+    }
+
+    /// Whether it is a call of gRPC.
+    pub(crate) fn is_call(&self) -> bool {
+        self.header("content-type").is_some_and(|value| grpc::is_grpc(value))
+    }
+
+    /// The same with plain frames in the body, whatever the shape of a call's body is.
+    fn with_frames(mut self) -> Self {
+        if self.is_call()
+            && let Some(frames) = grpc::normal(&self.body)
+        {
+            self.body = frames;
+        }
+        self
     }
 
     fn overlay(&mut self, pair: &RrPair) {
@@ -184,7 +206,14 @@ impl Parts {
 
     fn overlay_body(&mut self, pair: &RrPair) {
         let own = self.body_key();
-        if let Some(recorded) = pair.signature.get(keys::BODY_JSON) {
+        if self.is_call() {
+            if let Some(recorded) = pair.signature.get(keys::BODY_JSON)
+                && grpc::read(recorded).is_some()
+                && grpc::key(recorded) != own
+            {
+                self.body = grpc::normal(recorded).unwrap_or_else(|| recorded.clone());
+            }
+        } else if let Some(recorded) = pair.signature.get(keys::BODY_JSON) {
             let same = matches!(&own, BodyKey::Json(own) if same_json(own, recorded));
             if !same {
                 self.body = recorded.clone();

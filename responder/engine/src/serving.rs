@@ -5,6 +5,7 @@
 
 mod binder;
 mod chaos;
+mod dialogue;
 mod live;
 
 use std::{
@@ -22,6 +23,7 @@ use crate::{
     chaos::{Spoiling, Stroke},
     compile::{CompiledSnapshot, Fields, Fill, Instance, Way, http_date},
     diagnostic::Diagnostic,
+    grpc,
     identity::{Who, may_hold_token},
     index::Entry,
     jwt::{
@@ -35,6 +37,7 @@ use crate::{
     transform::{Scope, Side},
 };
 use binder::Binder;
+pub use dialogue::Line;
 
 /// A snapshot that answers.
 #[derive(Debug)]
@@ -166,8 +169,8 @@ impl Serving {
     /// misses only. `now` is in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn near_miss(&self, request: &Request<'_>, now: i64) -> NearMiss {
-        let live = Parts::of_live(request);
         let snapshot = &self.snapshot;
+        let live = snapshot.parts_of(request);
         let looking = Scope::looking(&snapshot.world, Side::Request, now);
         let found = snapshot.plan.run_on_live(&live, looking, |parts, scope| {
             Some((snapshot.signature_of(parts, scope), scope.session.clone()))
@@ -265,7 +268,7 @@ impl Serving {
         match self.find_as_it_comes(request) {
             Ok(found) => Some((found?, None)),
             Err(NeedsParts) => {
-                let live = Parts::of_live(request);
+                let live = snapshot.parts_of(request);
                 let look_up = |parts: &Parts, scope: &Scope| {
                     snapshot.index.get(&snapshot.signature_of(parts, scope))
                 };
@@ -300,7 +303,8 @@ impl Serving {
         self.snapshot.marks
             && (may_hold_token(request.query.as_bytes())
                 || may_hold_token(request.body)
-                || body::is_gzip(request.body))
+                || body::is_gzip(request.body)
+                || grpc::hides_text(request))
     }
 
     fn current(

@@ -87,6 +87,17 @@ impl Outgoing {
     }
 }
 
+impl Outgoing {
+    /// All of it and its trailers; the body itself when it is made as it goes.
+    pub(crate) fn into_whole(self) -> Result<(Bytes, Option<HeaderMap>), Self> {
+        match self {
+            Self::Whole(body) => Ok((body.unwrap_or_default(), None)),
+            Self::Trailed(trailed) => Ok((trailed.body.unwrap_or_default(), trailed.trailers)),
+            Self::Paced(_) | Self::Channel(_) => Err(self),
+        }
+    }
+}
+
 impl From<Bytes> for Outgoing {
     fn from(body: Bytes) -> Self {
         Self::whole(body)

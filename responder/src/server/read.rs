@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use countersign_engine::request::Request;
+use countersign_engine::{grpc, request::Request};
 use http::{HeaderMap, Method, Uri, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -32,6 +32,22 @@ pub(crate) enum Trailing {
     /// They are named in a header field first.
     Announced,
     Dropped,
+}
+
+/// Stands in a request of which one message of gRPC is enough.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OneMessage {
+    /// How long its end is waited for once the message is there.
+    pub(crate) grace: Duration,
+}
+
+impl OneMessage {
+    /// Whether the message is there.
+    fn is_whole(body: &[u8]) -> bool {
+        body.split_first_chunk::<5>().is_some_and(|([_, length @ ..], rest)| {
+            usize::try_from(u32::from_be_bytes(*length)).is_ok_and(|length| rest.len() >= length)
+        })
+    }
 }
 
 /// Why a request was not read.
@@ -81,9 +97,16 @@ impl Received {
         };
         match self.parts.version {
             Version::HTTP_2 => Trailing::Sent,
+            // They become a part of the body.
+            _ if self.is_web_call() => Trailing::Sent,
             Version::HTTP_11 if asked() => Trailing::Announced,
             _ => Trailing::Dropped,
         }
+    }
+
+    fn is_web_call(&self) -> bool {
+        let content_type = self.parts.headers.get(header::CONTENT_TYPE);
+        content_type.is_some_and(|value| grpc::web(value.as_bytes()).is_some())
     }
 
     /// The request as the engine wants it.
@@ -116,7 +139,9 @@ pub(crate) async fn request(
     }
     let replay = take_replay(&mut parts);
     let mut incoming = body;
-    let (body, trailers) = match read_body(&mut incoming, limits.body, limits.body_pause).await {
+    let one = parts.extensions.remove::<OneMessage>();
+    let read = read_body(&mut incoming, limits.body, limits.body_pause, one).await;
+    let (body, trailers) = match read {
         Ok(body) => body,
         Err(refusal) => {
             // A client that asked first, with `Expect: 100-continue`, has sent nothing.
@@ -138,7 +163,7 @@ fn take_replay(parts: &mut Parts) -> Option<String> {
 }
 
 /// The authority of the target (HTTP/2, absolute form), else the `Host` header.
-fn host(parts: &Parts) -> &str {
+pub(crate) fn host(parts: &Parts) -> &str {
     match parts.uri.authority() {
         Some(authority) => authority.as_str(),
         None => parts
@@ -153,6 +178,7 @@ async fn read_body(
     body: &mut Incoming,
     limit: usize,
     pause: Duration,
+    one: Option<OneMessage>,
 ) -> Result<(Bytes, Option<Box<HeaderMap>>), Refusal> {
     if body.is_end_stream() {
         return Ok((Bytes::new(), None));
@@ -166,7 +192,11 @@ async fn read_body(
     let mut joined = BytesMut::new();
     let mut trailers = None;
     loop {
+        let known = if joined.is_empty() { &whole[..] } else { &joined[..] };
+        let enough = one.filter(|_| OneMessage::is_whole(known));
+        let pause = enough.map_or(pause, |one| one.grace);
         let frame = match timeout(pause, body.frame()).await {
+            Err(_) if enough.is_some() => break,
             Err(_) => return Err(Refusal::TooSlow),
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(Refusal::Broken),

@@ -16,6 +16,8 @@ use tokio::{
     runtime::Handle,
 };
 
+mod calls;
+
 use super::*;
 use crate::{
     config::Limits,
@@ -114,7 +116,12 @@ fn pair(path: &str, body: impl Into<Bytes>) -> RrPair {
 }
 
 fn compiled(pairs: Vec<RrPair>) -> Arc<CompiledSnapshot> {
-    let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
+    compiled_by(pairs, TestConfig::STANDARD)
+}
+
+/// The same by a test config.
+fn compiled_by(pairs: Vec<RrPair>, config: &str) -> Arc<CompiledSnapshot> {
+    let config = TestConfig::parse(config.as_bytes()).unwrap();
     let (compiled, found) = compile(pairs, &Template::default(), &config, Serve::Out);
     assert!(!found.has_errors(), "{:?}", found.as_slice());
     Arc::new(compiled)

@@ -15,8 +15,9 @@ use super::{
 use crate::{
     answer::Spliced,
     diagnostic::{Diagnostic, Diagnostics},
+    grpc,
     jwt::{ResignConfig, TokenError, TokenSlot},
-    snapshot::{Header, RrPair, digest::Digest},
+    snapshot::{Header, RrPair, digest::Digest, header},
     transform::{
         Chain, Nature, Scope,
         message::Reply,
@@ -81,10 +82,13 @@ impl Draft<'_> {
         let chains = |of: &dyn Fn(&Chain) -> bool| {
             admitted.iter().filter_map(|nth| compiled.response_chains.get(*nth)).any(of)
         };
+        // Within a message lengths are written down, which a hole would not change.
+        let content_type = header(&reply.response.headers, "content-type");
+        let call = content_type.is_some_and(|value| grpc::is_grpc(value));
         let per_request = compiled.learns || chains(&|chain| chain.nature() == Nature::PerRequest);
         let mut draft = Draft {
             mark: unused_number(reply),
-            probes: per_request || chains(&Chain::looks_at_its_token),
+            probes: call || per_request || chains(&Chain::looks_at_its_token),
             recorded_at: pair.ts,
             first_fill: compiled.fills.len(),
             first_slot: compiled.slots.len(),
@@ -130,7 +134,7 @@ impl Draft<'_> {
             way.map(|way| tie(way, compiled, first_slot))
         };
         let way = way.unwrap_or_else(|| {
-            if !per_request {
+            if !per_request && !call {
                 found.push(
                     Diagnostic::info(
                         "chain_per_request",

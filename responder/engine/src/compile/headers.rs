@@ -54,7 +54,7 @@ pub(super) fn served(recorded: &[Header], subject: &str, found: &mut Diagnostics
 }
 
 /// The trailer fields that are served; `None` when there are none.
-pub(super) fn served_trailers(
+pub(super) fn trailers(
     recorded: &[Header],
     subject: &str,
     found: &mut Diagnostics,
@@ -64,6 +64,16 @@ pub(super) fn served_trailers(
     }
     let trailers = served(recorded, subject, found);
     (!trailers.is_empty()).then(|| Box::new(trailers))
+}
+
+/// The header fields of a response whose chains ran for a request.
+pub(crate) fn served_headers(response: &HttpResponse) -> HeaderMap {
+    served(&response.headers, "", &mut Diagnostics::default())
+}
+
+/// The trailer fields of a response whose chains ran for a request.
+pub(crate) fn served_trailers(fields: &[Header]) -> Option<Box<HeaderMap>> {
+    trailers(fields, "", &mut Diagnostics::default())
 }
 
 /// A field as the server can send it; `None` when it is not served.

@@ -27,7 +27,8 @@ impl Identities {
         signature.rewrite(|value| may_hold_token(value).then(|| self.marked(value)).flatten())
     }
 
-    fn marked(&self, text: &[u8]) -> Option<Vec<u8>> {
+    /// The text with marks in the place of tokens; `None` when it holds none.
+    pub(crate) fn marked(&self, text: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(text.len());
         let mut from = 0;
         for span in runs(text) {

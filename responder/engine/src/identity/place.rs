@@ -5,7 +5,7 @@
 use std::{borrow::Cow, fmt};
 
 use super::credential::{self, Credential, is_jwt, names_credential};
-use crate::{body, json, request::Request};
+use crate::{body, grpc, json, request::Request};
 
 /// Bodies that are larger present nothing.
 const MAX_BODY: usize = 1024 * 1024;
@@ -153,7 +153,7 @@ fn document<'r>(request: &Request<'r>) -> Option<Cow<'r, [u8]>> {
     if request.body.is_empty() || request.body.len() > MAX_BODY {
         return None;
     }
-    let doc = body::unfolded(request.body);
+    let doc = grpc::text_of(request);
     (doc.len() <= MAX_BODY && is_document(&doc)).then_some(doc)
 }
 

@@ -1,6 +1,9 @@
 //! The survey of a recording: which credentials are presented where, who issued them, and so which identities there are.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -12,7 +15,7 @@ use super::{
     place::{self, Place},
 };
 use crate::{
-    body, json,
+    body, grpc, json,
     request::Request,
     snapshot::{Header, RrPair},
 };
@@ -111,7 +114,7 @@ impl Survey {
                 }
             });
             // Tokens inside longer text present nobody, but take part in signatures: their claims count, too.
-            let body = body::unfolded(request.body);
+            let body = grpc::text_of(request);
             for text in [request.query.as_bytes(), &body] {
                 if may_hold_token(text) {
                     for span in runs(text).take(MAX_RUNS) {
@@ -178,7 +181,10 @@ impl Survey {
         if pair.response.body.len() > MAX_BODY {
             return;
         }
-        let doc = body::unfolded(&pair.response.body);
+        let doc = match grpc::is_call(pair).then(|| grpc::to_form(&pair.response.body, false)) {
+            Some(form) => Cow::Owned(form.unwrap_or_default()),
+            None => body::unfolded(&pair.response.body),
+        };
         if doc.len() > MAX_BODY || !matches!(doc.trim_ascii_start().first(), Some(b'{' | b'[')) {
             return;
         }

@@ -6,7 +6,7 @@
 mod wrap;
 
 use crate::{
-    body, json,
+    body, grpc, json,
     snapshot::{Header, RrPair, header},
 };
 
@@ -152,6 +152,14 @@ impl Finder {
         let body = body::unfolded(recorded);
         let kind = header(headers, "content-type").map(|value| value.to_ascii_lowercase());
         let kind = kind.unwrap_or_default();
+        let form = grpc::is_grpc(&kind).then(|| grpc::to_form(&body, false)).flatten();
+        if let Some(form) = form {
+            let at = At::new(Part::Body, "");
+            if !self.json(&at, &form) {
+                self.scan(&at, &form);
+            }
+            return;
+        }
         if kind.starts_with(b"application/grpc") || std::str::from_utf8(&body).is_err() {
             self.scan(&At::new(Part::BinaryBody, ""), &body);
             return;

@@ -11,6 +11,7 @@ use crate::{
     body,
     chaos::Spoiling,
     compile::{Known, run_on_response, token_error, validity_now},
+    grpc,
     jwt::{KeySource, ResignConfig, TokenSlot},
     transform::{
         Scope, World,
@@ -60,15 +61,13 @@ pub(super) fn finish(world: &World, scope: &Scope, hit: &mut Hit) {
     if body::is_gzip(&hit.body) {
         super::unfold(hit);
     }
+    let content_type = hit.headers.get(http::header::CONTENT_TYPE);
+    let call = content_type.is_some_and(|value| grpc::is_grpc(value.as_bytes()));
     for finalizer in &scope.finalizers {
-        if let Some(new) = (finalizer.edit)(&hit.body) {
-            hit.body = new.into();
-        }
+        edit(&mut hit.body, call, &*finalizer.edit);
     }
     if replaces {
-        if let Some(new) = world.replacements.apply(&hit.body) {
-            hit.body = new.into();
-        }
+        edit(&mut hit.body, call, &|body| world.replacements.apply(body));
         let trailers = hit.trailers.iter_mut().flat_map(|trailers| trailers.values_mut());
         for value in hit.headers.values_mut().chain(trailers) {
             let new = world.replacements.apply(value.as_bytes());
@@ -76,6 +75,14 @@ pub(super) fn finish(world: &World, scope: &Scope, hit: &mut Hit) {
                 *value = new;
             }
         }
+    }
+}
+
+/// Edits a body, or the form of a gRPC body.
+fn edit(body: &mut Bytes, call: bool, edit: &dyn Fn(&[u8]) -> Option<Vec<u8>>) {
+    let new = if call { grpc::edited(body, false, edit) } else { edit(body) };
+    if let Some(new) = new {
+        *body = new.into();
     }
 }
 

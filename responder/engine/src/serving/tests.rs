@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+mod calls;
 mod chaos;
 mod clock;
 mod explain;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    extra,
+    extra, grpc,
     request::Parts,
     snapshot::{Direction, Header, HttpResponse, RrPair},
     timing::Timing,
@@ -76,6 +76,15 @@ impl Message<'_> {
         }
     }
 
+    /// Whether the body is one of gRPC, and if so whether its form is a list.
+    pub(crate) fn call(&self) -> Option<bool> {
+        let content_type = self.field(Fields::Headers, "content-type", 0)?;
+        grpc::is_grpc(content_type).then_some(match self {
+            Self::Request(parts) => parts.listed,
+            Self::Response(reply) => reply.listed,
+        })
+    }
+
     /// The body's bytes.
     pub(crate) fn body(&self) -> &Bytes {
         match self {
@@ -98,6 +107,7 @@ impl Message<'_> {
     /// Does what chains left to be done with whole bodies, and returns what concerns the other message.
     pub(crate) fn finish(&mut self, finalizers: Vec<Finalizer>) -> Vec<Finalizer> {
         let mut later = Vec::new();
+        let call = self.call();
         for finalizer in finalizers {
             let (body, own, other) = match self {
                 Self::Request(parts) => (&mut parts.body, Bodies::Request, Bodies::Response),
@@ -105,8 +115,12 @@ impl Message<'_> {
                     (&mut reply.response.body, Bodies::Response, Bodies::Request)
                 }
             };
+            let edit = || match call {
+                Some(listed) => grpc::edited(body, listed, |form| (finalizer.edit)(form)),
+                None => (finalizer.edit)(body),
+            };
             if finalizer.of != other
-                && let Some(new) = (finalizer.edit)(body)
+                && let Some(new) = edit()
             {
                 *body = new.into();
             }
@@ -144,6 +158,8 @@ fn set<T>(
 pub(crate) struct Reply {
     pub(crate) response: HttpResponse,
     pub(crate) trailers: Vec<Header>,
+    /// Calls of this gRPC method have several answers, so a body's form is a list.
+    pub(crate) listed: bool,
     /// How long the answer takes, once a chain has set it.
     pub(crate) latency: Option<Duration>,
     /// How long chains hold the answer back, besides.
@@ -164,6 +180,7 @@ impl Reply {
         Self {
             response: pair.response.clone(),
             trailers: extra::trailers(pair, "res"),
+            listed: false,
             latency: None,
             held: Duration::ZERO,
             recorded_latency: Duration::from_nanos(pair.duration),

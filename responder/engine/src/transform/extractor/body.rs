@@ -1,10 +1,11 @@
-//! `req_body` and `res_body`: the body's bytes.
+//! `req_body` and `res_body`: the body's bytes; of gRPC the JSON form of its messages.
 
 use std::sync::Arc;
 
 use super::{Extract, Extractor};
 use crate::{
     diagnostic::Diagnostics,
+    grpc,
     transform::{Side, Step, message::Message, op::StepError, world::Scope},
 };
 
@@ -35,7 +36,12 @@ impl Extract for Body {
     }
 
     fn read(&self, message: &Message<'_>, _scope: &mut Scope) -> Result<Vec<u8>, StepError> {
-        Ok(message.body().to_vec())
+        match message.call() {
+            None => Ok(message.body().to_vec()),
+            Some(listed) => grpc::to_form(message.body(), listed).ok_or_else(|| {
+                StepError::new("not_protobuf", "the body holds no messages of gRPC")
+            }),
+        }
     }
 
     fn write(
@@ -44,7 +50,14 @@ impl Extract for Body {
         value: Vec<u8>,
         _scope: &mut Scope,
     ) -> Result<(), StepError> {
-        message.set_body(value.into());
+        let body = if message.call().is_some() {
+            grpc::of_form(&value).ok_or_else(|| {
+                StepError::new("not_protobuf", "this is not the JSON form of a message")
+            })?
+        } else {
+            value.into()
+        };
+        message.set_body(body);
         Ok(())
     }
 }

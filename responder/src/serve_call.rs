@@ -1,0 +1,76 @@
+//! Calls of gRPC: how much of a call is read before it is answered.
+//!
+//! A method whose recorded calls have one message from the client is answered once that has come: some clients end their side late, or never.
+//! Where the client sends several, both sides speak in turn, see [`dialogue`]; no client waits for an answer that waits for the client.
+
+mod dialogue;
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_engine::grpc::Method;
+use http::Request;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::{
+    fate::Broken,
+    metrics::Lane,
+    serve_request::{Plane, REPLAY_HEADER, serve_plain},
+    server::{
+        call::{Call, Code, Kind, ended},
+        read::OneMessage,
+        write::Response,
+    },
+    snapshots::Replay,
+};
+
+/// How long the end of a call is waited for that needs none.
+const GRACE: Duration = Duration::from_millis(50);
+/// The same for a call of which nothing is known.
+const LONG_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves a call.
+pub(crate) async fn serve_call(
+    call: &Call,
+    mut request: Request<Incoming>,
+    plane: &Plane,
+    lane: &Lane,
+) -> Result<Response, Broken> {
+    let recorded = recorded(plane, &request);
+    let served = async {
+        if call.kind == Kind::Native {
+            let grace = match &recorded {
+                Some((replay, method)) if method.requests > 1 => {
+                    let replay = Arc::clone(replay);
+                    return Ok(dialogue::serve(call, request, replay, *method, plane, lane).await);
+                }
+                Some(_) => GRACE,
+                None => LONG_GRACE,
+            };
+            request.extensions_mut().insert(OneMessage { grace });
+        }
+        serve_plain(request, plane, lane).await
+    };
+    let response = match call.deadline {
+        None => served.await?,
+        Some(deadline) => match timeout(deadline, served).await {
+            Ok(response) => response?,
+            Err(_) => {
+                ended(Code::DeadlineExceeded, "the recorded answer takes longer than the deadline")
+            }
+        },
+    };
+    Ok(call.finish(response, recorded.is_some()))
+}
+
+/// The method that is called, in the replay that is asked for or else the first that knows it.
+fn recorded(plane: &Plane, request: &Request<Incoming>) -> Option<(Arc<Replay>, Method)> {
+    let table = plane.snapshots.load();
+    let path = request.uri().path();
+    let method =
+        |replay: &Arc<Replay>| Some((Arc::clone(replay), replay.serving.snapshot().method(path)?));
+    match request.headers().get(REPLAY_HEADER).and_then(|wanted| wanted.to_str().ok()) {
+        Some(wanted) => table.find(wanted).and_then(method),
+        None => table.replays.iter().find_map(method),
+    }
+}

@@ -1,0 +1,276 @@
+//! Calls in which both sides speak: answered message by message while the client goes on.
+//!
+//! What has come so far chooses the recorded call, and answers are sent in proportion to what of it has come. When both sides wait, the next
+//! answer is sent though it is not due, so that a call always comes to its end.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use countersign_engine::{
+    grpc::Method,
+    request::Request,
+    serving::{Line, Serving},
+};
+use http::{HeaderMap, request::Parts};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    config::Limits,
+    metrics::Lane,
+    serve_request::{Plane, REPLAY_HEADER, guard, now},
+    server::{
+        body::{Cut, Outgoing},
+        call::{Call, Code, end, ended},
+        read,
+        write::Response,
+    },
+    snapshots::Replay,
+};
+
+/// How long a client may be silent before it is taken for one that waits for us.
+const NUDGE: Duration = Duration::from_millis(250);
+/// The same where the recorded calls have one answer only, which mostly comes at the end.
+const LATE_NUDGE: Duration = Duration::from_secs(2);
+/// Answers that wait until the client takes them.
+const WAITING: usize = 4;
+/// What stands before a message.
+const PREFIX: usize = 5;
+
+/// What happened on the client's side.
+enum Event {
+    Message,
+    End,
+    Silence,
+    /// The client is gone, or what it sends is no call.
+    Broken,
+    TooLarge,
+}
+
+/// A call that goes on.
+struct Dialogue {
+    replay: Arc<Replay>,
+    head: Parts,
+    incoming: Incoming,
+    limits: Limits,
+    nudge: Duration,
+    deadline: Option<Instant>,
+    /// What came and is no whole message yet.
+    partial: BytesMut,
+    /// The messages that came, in their frames.
+    heard: BytesMut,
+    messages: usize,
+    ended: bool,
+    line: Option<Line>,
+    /// How many answers were sent, or may be.
+    sent: usize,
+    /// The client is silent, and so were we.
+    nudged: bool,
+    /// How often in a row.
+    silences: u32,
+}
+
+/// Answers a call once the recorded one is chosen; the rest goes on in a task.
+pub(super) async fn serve(
+    call: &Call,
+    request: http::Request<Incoming>,
+    replay: Arc<Replay>,
+    method: Method,
+    plane: &Plane,
+    lane: &Lane,
+) -> Response {
+    let (mut head, incoming) = request.into_parts();
+    head.headers.remove(REPLAY_HEADER);
+    let mut dialogue = Dialogue {
+        replay,
+        head,
+        incoming,
+        limits: plane.limits,
+        nudge: if method.responses > 1 { NUDGE } else { LATE_NUDGE },
+        deadline: call.deadline.map(|deadline| Instant::now() + deadline),
+        partial: BytesMut::new(),
+        heard: BytesMut::new(),
+        messages: 0,
+        ended: false,
+        line: None,
+        sent: 0,
+        nudged: false,
+        silences: 0,
+    };
+    if let Err(code) = dialogue.choose().await {
+        if code == Code::NotFound {
+            lane.miss();
+        } else {
+            lane.refused();
+        }
+        return ended(code, tell(code));
+    }
+    let Some(line) = &dialogue.line else { return ended(Code::Internal, tell(Code::Internal)) };
+    lane.request_body(dialogue.heard.len());
+    lane.hit(line.hit.resigned, line.hit.unsigned);
+    lane.response_body(line.hit.body.len());
+    let (sender, frames): (Sender<Result<Frame<Bytes>, Cut>>, Receiver<_>) = channel(WAITING);
+    let mut response = Response::new(Outgoing::Channel(frames));
+    response.headers_mut().clone_from(&line.hit.headers);
+    tokio::spawn(dialogue.go_on(sender));
+    response
+}
+
+fn tell(code: Code) -> &'static str {
+    match code {
+        Code::NotFound => "no recorded call of this method begins with these messages",
+        Code::ResourceExhausted => "the messages of the call are larger than the limit",
+        Code::DeadlineExceeded => "the recorded answers take longer than the deadline",
+        _ => "the call could not be read",
+    }
+}
+
+impl Dialogue {
+    /// Listens until a recorded call is chosen.
+    async fn choose(&mut self) -> Result<(), Code> {
+        match self.next().await {
+            Event::Message | Event::End | Event::Silence => {}
+            Event::Broken => return Err(Code::InvalidArgument),
+            Event::TooLarge => return Err(Code::ResourceExhausted),
+        }
+        if self.listen() { Ok(()) } else { Err(Code::NotFound) }
+    }
+
+    /// Answers what is due and listens on, until the call is at its end.
+    async fn go_on(mut self, sender: Sender<Result<Frame<Bytes>, Cut>>) {
+        let delay = self.line.as_ref().map_or(Duration::ZERO, |line| line.hit.delay);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let trailers = loop {
+            if self.send_due(&sender).await.is_err() {
+                return;
+            }
+            if let Some(trailers) = self.end() {
+                break trailers;
+            }
+            self.nudged = false;
+            let event = match self.deadline {
+                None => self.next().await,
+                Some(deadline) => match timeout_at(deadline, self.next()).await {
+                    Ok(event) => event,
+                    Err(_) => break end(Code::DeadlineExceeded, tell(Code::DeadlineExceeded)),
+                },
+            };
+            match event {
+                Event::Message | Event::End => {
+                    self.silences = 0;
+                    if !self.listen() {
+                        break end(Code::NotFound, tell(Code::NotFound));
+                    }
+                }
+                Event::Silence => {
+                    self.nudged = true;
+                    self.silences = self.silences.saturating_add(1);
+                }
+                Event::TooLarge => {
+                    break end(Code::ResourceExhausted, tell(Code::ResourceExhausted));
+                }
+                Event::Broken => return drop(sender.send(Err(Cut)).await),
+            }
+        };
+        // A client that is gone needs no end.
+        drop(sender.send(Ok(Frame::trailers(trailers))).await);
+    }
+
+    /// Chooses the recorded call by what was heard; tells whether there is one.
+    fn listen(&mut self) -> bool {
+        let request = Request {
+            method: self.head.method.as_str(),
+            host: read::host(&self.head),
+            path: self.head.uri.path(),
+            query: self.head.uri.query().unwrap_or_default(),
+            headers: &self.head.headers,
+            body: &self.heard,
+            trailers: None,
+        };
+        let serving: &Serving = &self.replay.serving;
+        let before = self.line.take();
+        let last = before.clone().filter(|_| self.ended && self.sent > 0);
+        let heard = guard(|| serving.listen(&request, self.ended, before, now())).flatten();
+        // A client that ends before the recorded one did gets the recorded end.
+        self.line = heard.or(last);
+        self.line.is_some()
+    }
+
+    async fn send_due(&mut self, sender: &Sender<Result<Frame<Bytes>, Cut>>) -> Result<(), ()> {
+        let Some(line) = &self.line else { return Err(()) };
+        let next = self.sent + usize::from(self.nudged);
+        let due = line.due(self.messages).max(next).min(line.answers.len());
+        for answer in line.answers.iter().take(due).skip(self.sent) {
+            sender.send(Ok(Frame::data(answer.clone()))).await.map_err(|_| ())?;
+        }
+        self.sent = self.sent.max(due);
+        Ok(())
+    }
+
+    /// The trailers, once the call is at its end.
+    fn end(&self) -> Option<HeaderMap> {
+        let line = self.line.as_ref()?;
+        let said = self.ended || (self.messages >= line.requests && !line.open);
+        // Nobody says anything any more.
+        let tired = self.nudge * self.silences > self.limits.body_pause;
+        let stuck = self.nudged && (self.messages >= line.requests || tired);
+        let all = self.sent >= line.answers.len();
+        ((said || stuck) && (all || self.ended))
+            .then(|| line.hit.trailers.as_deref().cloned().unwrap_or_default())
+    }
+
+    /// The next event of the client.
+    async fn next(&mut self) -> Event {
+        loop {
+            match self.whole_message() {
+                Ok(true) => return Event::Message,
+                Ok(false) => {}
+                Err(event) => return event,
+            }
+            if self.ended {
+                return Event::Silence;
+            }
+            let frame = match timeout(self.nudge, self.incoming.frame()).await {
+                Err(_) => return Event::Silence,
+                Ok(None) => {
+                    self.ended = true;
+                    return if self.partial.is_empty() { Event::End } else { Event::Broken };
+                }
+                Ok(Some(Err(_))) => return Event::Broken,
+                Ok(Some(Ok(frame))) => frame,
+            };
+            if let Ok(data) = frame.into_data() {
+                self.partial.extend_from_slice(&data);
+            }
+            if self.partial.len() + self.heard.len() > self.limits.body {
+                return Event::TooLarge;
+            }
+        }
+    }
+
+    /// Moves a whole message from what came to what was heard.
+    fn whole_message(&mut self) -> Result<bool, Event> {
+        let Some(([_, length @ ..], _)) = self.partial.split_first_chunk::<PREFIX>() else {
+            return Ok(false);
+        };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        let length = length.saturating_add(PREFIX);
+        if length > self.limits.body {
+            return Err(Event::TooLarge);
+        }
+        if self.partial.len() < length {
+            return Ok(false);
+        }
+        self.heard.extend_from_slice(self.partial.get(..length).unwrap_or_default());
+        self.partial.advance(length);
+        self.messages += 1;
+        Ok(true)
+    }
+}
