@@ -10,12 +10,14 @@
     reason = "a test harness fails by panicking"
 )]
 
+pub mod balancer;
 pub mod binaries;
 pub mod client;
 mod fallback;
 pub mod process;
 pub mod python;
 pub mod recording;
+pub mod rotation;
 pub mod scripts;
 
 use std::{

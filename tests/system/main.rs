@@ -17,6 +17,7 @@ mod lineage;
 mod operations;
 mod recordings;
 mod redaction;
+mod replicas;
 mod sessions;
 mod stubs;
 mod tidy;

@@ -1,11 +1,8 @@
 //! Verifiers that take keys from a recorded key set accept every token, from every replica, through a rotation.
 
 use std::{
-    fs,
     net::SocketAddr,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,65 +11,12 @@ use harness::{
     has_openssl,
     process::{self, Process},
     python::{self, AskWithKeys},
-    recording, wait_until,
+    rotation::{KEYS, login, mount, write_recording},
+    wait_until,
 };
 use serde_json::{Value, json};
 
-/// Algorithms and how openssl makes their keys.
-const KEYS: [(&str, &str); 3] = [
-    ("RS256", "genrsa 2048"),
-    ("ES256", "ecparam -name prime256v1 -genkey -noout"),
-    ("EdDSA", "genpkey -algorithm ed25519"),
-];
-
-fn openssl(arguments: &str) -> Vec<u8> {
-    let out = Command::new("openssl").args(arguments.split(' ')).output().unwrap();
-    assert!(out.status.success(), "openssl {arguments}");
-    out.stdout
-}
-
-/// Writes a generation of keys as the kubelet does: a new directory, then the link replaced by renaming.
-fn mount(secrets: &Path, generation: u32) {
-    let dir = secrets.join("keys");
-    let name = format!("..generation_{generation}");
-    fs::create_dir_all(dir.join(&name)).unwrap();
-    let hmac = b"a secret of at least thirty-two bytes".to_vec();
-    let fresh = KEYS.map(|(alg, make)| (alg, openssl(make)));
-    for (alg, key) in fresh.into_iter().chain([("HS256", hmac)]) {
-        fs::write(dir.join(&name).join(alg), key).unwrap();
-        if !dir.join(alg).is_symlink() {
-            symlink(format!("..data/{alg}"), dir.join(alg)).unwrap();
-        }
-    }
-    symlink(&name, dir.join("..data_tmp")).unwrap();
-    fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
-}
-
-/// A recording of a login for each algorithm, of the key set that verified them, and the template that re-signs them.
-fn write_recording(dir: &Path) {
-    let mut lines = Vec::new();
-    let mut chains = Vec::new();
-    for alg in KEYS.map(|(alg, _)| alg).into_iter().chain(["HS256"]) {
-        let token = recording::old_token(
-            alg,
-            &json!({"iss": "https://api.example", "sub": alg, "iat": 1_700_000_000, "exp": 1_700_003_600}),
-        );
-        lines.push(recording::line("GET", &format!("/{alg}"), &json!({"access_token": token})));
-        chains.push(json!({
-        "filters": {"filters": [{"include": true, "detectedLocation": format!("/{alg}")}]},
-        "extractor": {"type": "res_body"},
-        "transforms": [
-            {"type": "json_path", "config": {"path": "access_token"}},
-            {"type": "jwt_resign", "config": {"secretPath": format!("${{{{secret:keys/{alg}}}}}")}}
-        ]}));
-    }
-    let recorded = json!({"keys": [{"kty": "RSA", "kid": "recorded", "n": "AQAB", "e": "AQAB"}]});
-    lines.push(recording::line("GET", "/jwks", &recorded));
-    fs::write(dir.join("all.jsonl"), lines.join("\n")).unwrap();
-    fs::write(dir.join("t.json"), json!({"id": "t", "responder": chains}).to_string()).unwrap();
-}
-
-fn responder(name: &str, grpc: SocketAddr, secrets: &Path, more: &[&str]) -> Process {
+pub(crate) fn responder(name: &str, grpc: SocketAddr, secrets: &Path, more: &[&str]) -> Process {
     let mut arguments: Vec<String> =
         ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", name]
             .map(str::to_owned)
@@ -83,40 +27,41 @@ fn responder(name: &str, grpc: SocketAddr, secrets: &Path, more: &[&str]) -> Pro
     Process::start("countersign-responder", arguments)
 }
 
-async fn login(client: &Client, alg: &str) -> String {
-    let answer = client.get(&format!("/{alg}")).await.json();
-    answer["access_token"].as_str().unwrap().to_owned()
-}
-
-async fn key_set(client: &Client) -> String {
+pub(crate) async fn key_set(client: &Client) -> String {
     String::from_utf8(client.get("/jwks").await.body.to_vec()).unwrap()
 }
 
-fn kid(token: &str) -> String {
+/// What a token says.
+pub(crate) fn claims_of(token: &str) -> Value {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+pub(crate) fn kid(token: &str) -> String {
     let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
     let header: Value = serde_json::from_slice(&header).unwrap();
     header["kid"].as_str().unwrap().to_owned()
 }
 
-fn with_keys(alg: &str, token: &str, keys: &str) -> AskWithKeys {
+pub(crate) fn with_keys(alg: &str, token: &str, keys: &str) -> AskWithKeys {
     AskWithKeys { token: token.into(), alg: alg.into(), uri: String::new(), keys: keys.into() }
 }
 
-fn assert_accepted(asks: &[AskWithKeys]) {
+pub(crate) fn assert_accepted(asks: &[AskWithKeys]) {
     for (ask, verdict) in asks.iter().zip(python::verify_with_keys(asks).into_iter().flatten()) {
         let subject = verdict.map(|claims| claims["sub"].clone());
         assert_eq!(subject, Ok(json!(ask.alg)));
     }
 }
 
-struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     _plane: Process,
-    grpc: SocketAddr,
+    pub(crate) grpc: SocketAddr,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         mount(&dir.path().join("secrets"), 1);
         write_recording(dir.path());
@@ -125,11 +70,11 @@ impl World {
         Self { dir, _plane: plane, grpc }
     }
 
-    fn secrets(&self) -> PathBuf {
+    pub(crate) fn secrets(&self) -> PathBuf {
         self.dir.path().join("secrets")
     }
 
-    fn start(&self) {
+    pub(crate) fn start(&self) {
         let server = format!("http://{}", self.grpc);
         let cli = |arguments: &[&str]| {
             drop(process::run("countersign", ["--server", &server].iter().chain(arguments)).ok());
