@@ -9,6 +9,7 @@ mod fleet;
 mod import;
 mod load;
 mod pairs;
+mod rotation;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -48,6 +49,8 @@ enum Command {
         /// Where to.
         file: std::path::PathBuf,
     },
+    /// Swaps signing keys under load before clients that keep a key set.
+    Rotation(rotation::Plan),
     /// Serves a file's bytes with nothing but hyper (used by the bench itself).
     #[command(hide = true)]
     Bare {
@@ -79,6 +82,7 @@ fn main() -> anyhow::Result<()> {
             println!("{}", load::run(&plan)?.to_line());
             Ok(())
         }
+        Some(Command::Rotation(plan)) => rotation::run(*plan),
         Some(Command::Pairs { count, file }) => {
             let file = std::fs::File::create(file)?;
             Ok(pairs::write(*count, &mut std::io::BufWriter::new(file))?)
