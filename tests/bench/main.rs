@@ -7,6 +7,7 @@
 mod bare;
 mod fleet;
 mod import;
+mod interleave;
 mod load;
 mod pairs;
 mod rotation;
@@ -49,6 +50,8 @@ enum Command {
         /// Where to.
         file: std::path::PathBuf,
     },
+    /// Lets the users of a recording act at random and counts who gets the own answers, with identities and without.
+    Interleave(interleave::Plan),
     /// Swaps signing keys under load before clients that keep a key set.
     Rotation(rotation::Plan),
     /// Serves a file's bytes with nothing but hyper (used by the bench itself).
@@ -82,6 +85,7 @@ fn main() -> anyhow::Result<()> {
             println!("{}", load::run(&plan)?.to_line());
             Ok(())
         }
+        Some(Command::Interleave(plan)) => interleave::run(plan),
         Some(Command::Rotation(plan)) => rotation::run(*plan),
         Some(Command::Pairs { count, file }) => {
             let file = std::fs::File::create(file)?;

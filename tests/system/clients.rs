@@ -1,5 +1,5 @@
 //! Real clients against real binaries: they log in, verify what they got through our key set, call on with it, get their own recorded answers, and
-//! refresh. All users act at once.
+//! refresh. All users act at once. And what is unsound in one way, each of their libraries refuses for that reason.
 
 mod plan;
 
@@ -24,7 +24,7 @@ struct World {
     _dir: tempfile::TempDir,
     _dev: Process,
     base: SocketAddr,
-    admin: Client,
+    admin: SocketAddr,
     plan: Value,
 }
 
@@ -70,7 +70,7 @@ impl World {
             "base": format!("http://{base}"), "jwks": format!("http://{base}{}", plan::KEYS), "jwks_path": plan::KEYS,
             "api": api.to_string(), "algs": ["RS256"], "tokens": ["access_token", "refresh_token"], "users": users,
         });
-        Some(Self { _dir: dir, _dev: dev, base, admin: Client::new(admin), plan })
+        Some(Self { _dir: dir, _dev: dev, base, admin, plan })
     }
 
     fn steps(&self) -> impl Iterator<Item = &Value> {
@@ -89,7 +89,9 @@ impl World {
 
     /// Everybody begins anew.
     async fn reset(&self) {
-        let reset = self.admin.send(Method::POST, "/reset", HeaderMap::new(), "".into()).await;
+        // Clients take longer than the admin listener keeps a connection.
+        let admin = Client::new(self.admin);
+        let reset = admin.send(Method::POST, "/reset", HeaderMap::new(), "".into()).await;
         assert_eq!(reset.status, 200);
     }
 
@@ -193,4 +195,102 @@ async fn each_gets_the_own_answers_and_tokens_that_verify() {
     }
     world.run_curl("--http1.1", "1.1").await;
     world.run_curl("--http2-prior-knowledge", "2").await;
+}
+
+/// A fault of tokens, and why libraries refuse them.
+const FAULTS: [(&str, &str); 11] = [
+    ("none", "accepted"),
+    ("expired", "expired"),
+    ("not-yet-valid", "not yet valid"),
+    ("wrong-key", "bad signature"),
+    ("bad-signature", "bad signature"),
+    ("unknown-kid", "no such key"),
+    ("alg-none", "algorithm not allowed"),
+    ("alg-confusion", "algorithm not allowed"),
+    ("wrong-aud", "wrong audience"),
+    ("wrong-iss", "wrong issuer"),
+    ("truncated", "malformed"),
+];
+
+/// What Nimbus says of a key that it does not find, be it for the key's id or for the algorithm.
+const NIMBUS: &str = "no key of this algorithm and kid";
+
+#[tokio::test]
+async fn unsound_tokens_are_refused_for_the_right_reason() {
+    if !has_openssl() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let text = |name: &str| path(name).to_string_lossy().into_owned();
+    let names = FAULTS.map(|(name, _)| name);
+    write_key(&path("secrets/keys"));
+    fs::write(path("tokens.jsonl"), plan::fault_recording(&names)).unwrap();
+    fs::write(path("t.json"), plan::template()).unwrap();
+    fs::write(path("c.json"), plan::fault_config(&names)).unwrap();
+    let (recording, template) = (text("tokens.jsonl"), text("t.json"));
+    let (config, secrets) = (text("c.json"), text("secrets"));
+    let mut dev = Process::start(
+        "countersign",
+        [
+            &["dev", &*recording, "--transform", &template, "--test-config", &config][..],
+            &["--secret-dir", &secrets, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"],
+        ]
+        .concat(),
+    );
+    let base = format!("http://{}", dev.address("data").await);
+    let faults: Vec<Value> =
+        names.iter().map(|name| json!({"name": name, "path": format!("/token/{name}")})).collect();
+    let plan = json!({
+        "base": base, "jwks": format!("{base}{}", plan::KEYS), "algs": ["RS256"], "faults": faults, "issuer": plan::ISSUER,
+        "audience": plan::AUDIENCE, "tokens": ["access_token"], "users": [],
+    });
+    let scripts = [
+        Script::python("Python", &script("sut.py"), "jwt, cryptography, requests, authlib"),
+        Script::node("Node.js", &script("sut.mjs")),
+        Script::go("Go"),
+        Script::java("Java", &script("Client.java")),
+    ];
+    for script in scripts.iter().flatten() {
+        for (library, told) in script.run(&plan).as_object().unwrap() {
+            for (fault, expected) in FAULTS {
+                let both = ["unknown-kid", "alg-confusion"].contains(&fault);
+                let expected = if both && library == "Nimbus JOSE" { NIMBUS } else { expected };
+                assert_eq!(told[fault], json!(expected), "{library}, {fault}: {told}");
+            }
+            notice(&format!("{library} refuses each unsound token for its own reason"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_documented_example_of_the_api_works() {
+    let modules = "grpc, grpc_reflection";
+    let python = std::env::var("COUNTERSIGN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = has_openssl() && Script::python("The example", Path::new(""), modules).is_some();
+    if !has {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let dir = tempfile::tempdir().unwrap();
+    write_key(&dir.path().join("jwt-demo"));
+    fs::rename(dir.path().join("jwt-demo/rsa"), dir.path().join("jwt-demo/tls.key")).unwrap();
+    let example = root.join("deploy/example");
+    let (recording, template) = (example.join("recording"), example.join("transform.json"));
+    let mut arguments = vec!["dev".to_owned(), recording.to_string_lossy().into_owned()];
+    for (name, value) in [("--transform", &*template), ("--secret-dir", dir.path())] {
+        arguments.extend([name.to_owned(), value.to_string_lossy().into_owned()]);
+    }
+    for listener in ["--listen", "--admin-listen", "--api-listen"] {
+        arguments.extend([listener, "127.0.0.1:0"].map(str::to_owned));
+    }
+    let mut dev = Process::start("countersign", arguments);
+    let api = dev.address("api").await.to_string();
+    let document = fs::read_to_string(root.join("docs/api.md")).unwrap();
+    let program = document.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let program = program.replace("127.0.0.1:4142", &api);
+    let out = Command::new(python).args(["-c", &program]).output().unwrap();
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    let why = String::from_utf8_lossy(&out.stderr);
+    assert!(told.starts_with("answer\n200 b'{") && told.contains("access_token"), "{told}{why}");
 }

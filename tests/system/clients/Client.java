@@ -46,6 +46,10 @@ public class Client {
         var verifier = new DefaultJWTClaimsVerifier<>(null, null);
         verifier.setMaxClockSkew(0);
         processor.setJWTClaimsSetVerifier(verifier);
+        if (plan.containsKey("faults")) {
+            System.out.println(JSONObjectUtils.toJSONString(refusals()));
+            return;
+        }
         var pool = Executors.newFixedThreadPool(8);
         var running = new ArrayList<Future<?>>();
         for (Object user : (List<?>) plan.get("users")) {
@@ -64,6 +68,45 @@ public class Client {
     @SuppressWarnings("unchecked")
     static List<Map<String, Object>> steps(Object user) {
         return (List<Map<String, Object>>) ((Map<String, Object>) user).get("steps");
+    }
+
+    /** How Nimbus takes tokens that are unsound in one way each. */
+    @SuppressWarnings("unchecked")
+    static Map<String, Object> refusals() throws Exception {
+        var required = new com.nimbusds.jwt.JWTClaimsSet.Builder().issuer((String) plan.get("issuer")).build();
+        var verifier = new DefaultJWTClaimsVerifier<>((String) plan.get("audience"), required, null);
+        verifier.setMaxClockSkew(0);
+        processor.setJWTClaimsSetVerifier(verifier);
+        var told = new HashMap<String, Object>();
+        for (Object one : (List<?>) plan.get("faults")) {
+            var fault = (Map<String, Object>) one;
+            var answer = HTTP.send(HttpRequest.newBuilder(URI.create(plan.get("base") + (String) fault.get("path"))).build(), BodyHandlers.ofString());
+            var token = (String) JSONObjectUtils.parse(answer.body()).get("access_token");
+            String reason;
+            try {
+                processor.process(token, null);
+                reason = "accepted";
+            } catch (Exception why) {
+                reason = reason(why);
+            }
+            told.put((String) fault.get("name"), reason);
+        }
+        return Map.of("Nimbus JOSE", told);
+    }
+
+    /** Why Nimbus refuses a token, in words that all libraries share. */
+    static String reason(Exception why) {
+        var message = String.valueOf(why.getMessage());
+        if (why instanceof java.text.ParseException) return "malformed";
+        if (why instanceof com.nimbusds.jwt.proc.ExpiredJWTException) return "expired";
+        if (message.contains("before use time")) return "not yet valid";
+        if (message.contains("Invalid signature")) return "bad signature";
+        if (message.contains("JWT audience") || message.contains("aud claim")) return "wrong audience";
+        if (message.contains("iss claim")) return "wrong issuer";
+        if (message.contains("Unsecured")) return "algorithm not allowed";
+        // Nimbus looks for a key that fits both, and says no more.
+        if (message.contains("Another algorithm expected, or no matching key")) return "no key of this algorithm and kid";
+        return why.toString();
     }
 
     static Object parse(String text) {

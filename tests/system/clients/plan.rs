@@ -154,3 +154,27 @@ pub(crate) fn template() -> String {
     json!({"id": "clients", "responder": [chain("access_token"), chain("refresh_token")]})
         .to_string()
 }
+
+/// The issuer and audience of the tokens that a fault befalls.
+pub(crate) const ISSUER: &str = "https://accounts.example";
+pub(crate) const AUDIENCE: &str = "shop";
+
+/// A recording that issues a token at a path for each fault, and a sound one, and its key set.
+pub(crate) fn fault_recording(faults: &[&str]) -> String {
+    let mut lines = Vec::new();
+    for fault in faults {
+        let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": fault, "iat": 1_700_000_000, "exp": 1_700_003_600});
+        let issued = json!({"access_token": recording::old_token("RS256", &claims)});
+        lines.push(recording::line("GET", &format!("/token/{fault}"), &issued));
+    }
+    let recorded = json!({"keys": [{"kty": "RSA", "kid": "recorded", "n": "AQAB", "e": "AQAB"}]});
+    lines.push(recording::line("GET", KEYS, &recorded));
+    lines.join("\n")
+}
+
+/// A test config in which each fault befalls the token at its path.
+pub(crate) fn fault_config(faults: &[&str]) -> String {
+    let rule = |fault: &&str| format!("(location IS \"/token/{fault}\"): token={fault}");
+    let rules: Vec<String> = faults.iter().filter(|fault| **fault != "none").map(rule).collect();
+    json!({"id": "faults", "chaos": {"seed": 7, "rules": rules}}).to_string()
+}

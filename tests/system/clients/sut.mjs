@@ -66,6 +66,37 @@ async function run(user) {
   }
 }
 
-await Promise.all(plan.users.map(run));
+// Why jose refuses a token, in words that all libraries share.
+function reason(why) {
+  if (why.code === "ERR_JWT_CLAIM_VALIDATION_FAILED") {
+    return { nbf: "not yet valid", aud: "wrong audience", iss: "wrong issuer" }[why.claim] ?? why.message;
+  }
+  const words = {
+    ERR_JWT_EXPIRED: "expired",
+    ERR_JWS_SIGNATURE_VERIFICATION_FAILED: "bad signature",
+    ERR_JWKS_NO_MATCHING_KEY: "no such key",
+    ERR_JOSE_ALG_NOT_ALLOWED: "algorithm not allowed",
+    ERR_JWS_INVALID: "malformed",
+  };
+  return words[why.code] ?? `${why.code ?? why.name}: ${why.message}`;
+}
+
+// How jose takes tokens that are unsound in one way each.
+async function refusals() {
+  const strict = { algorithms: plan.algs, audience: plan.audience, issuer: plan.issuer };
+  const told = {};
+  for (const fault of plan.faults) {
+    const answer = await request(plan.base + fault.path, { dispatcher });
+    const { access_token: token } = await answer.body.json();
+    told[fault.name] = await jwtVerify(token, remote, strict).then(() => "accepted", reason);
+  }
+  return { jose: told };
+}
+
+if (plan.faults) {
+  console.log(JSON.stringify(await refusals()));
+} else {
+  await Promise.all(plan.users.map(run));
+  console.log(JSON.stringify(told));
+}
 await dispatcher.close();
-console.log(JSON.stringify(told));

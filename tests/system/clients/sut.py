@@ -40,6 +40,65 @@ def with_authlib(token):
 
 
 verifiers = {"PyJWT": with_pyjwt, "authlib": with_authlib}
+
+
+def reason(why):
+    """Why a library refuses a token, in words that all of them share."""
+    from authlib.jose import errors
+
+    known = [
+        (jwt.ExpiredSignatureError, "expired"),
+        (jwt.ImmatureSignatureError, "not yet valid"),
+        (jwt.InvalidSignatureError, "bad signature"),
+        (jwt.InvalidAudienceError, "wrong audience"),
+        (jwt.InvalidIssuerError, "wrong issuer"),
+        (jwt.InvalidAlgorithmError, "algorithm not allowed"),
+        (jwt.PyJWKClientError, "no such key"),
+        (jwt.DecodeError, "malformed"),
+        (errors.ExpiredTokenError, "expired"),
+        (errors.InvalidTokenError, "not yet valid"),
+        (errors.BadSignatureError, "bad signature"),
+        (errors.UnsupportedAlgorithmError, "algorithm not allowed"),
+        (errors.DecodeError, "malformed"),
+    ]
+    if isinstance(why, errors.InvalidClaimError):
+        return {"aud": "wrong audience", "iss": "wrong issuer"}.get(why.claim_name, str(why))
+    for kind, word in known:
+        if isinstance(why, kind):
+            return word
+    if isinstance(why, ValueError) and str(why) == "Key not found":
+        return "no such key"
+    return f"{type(why).__name__}: {why}"
+
+
+def refusals():
+    """How each library takes tokens that are unsound in one way each."""
+
+    def strict_pyjwt(token):
+        key = pyjwks.get_signing_key_from_jwt(token)
+        jwt.decode(token, key.key, algorithms=plan["algs"], audience=plan["audience"], issuer=plan["issuer"])
+
+    def strict_authlib(token):
+        expected = {"iss": {"essential": True, "value": plan["issuer"]}, "aud": {"essential": True, "value": plan["audience"]}}
+        keys = JsonWebKey.import_key_set(session.get(plan["jwks"]).json())
+        JsonWebToken(plan["algs"]).decode(token, keys, claims_options=expected).validate()
+
+    strict = {"PyJWT": strict_pyjwt, "authlib": strict_authlib}
+    told = {name: {} for name in strict}
+    for fault in plan["faults"]:
+        token = session.get(plan["base"] + fault["path"]).json()["access_token"]
+        for name, verifier in strict.items():
+            try:
+                verifier(token)
+                told[name][fault["name"]] = "accepted"
+            except Exception as why:
+                told[name][fault["name"]] = reason(why)
+    return told
+
+
+if "faults" in plan:
+    json.dump(refusals(), sys.stdout)
+    sys.exit()
 told = {"requests": 0, "own": 0, "verified": {name: 0 for name in verifiers}, "wrong": []}
 
 

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,9 +30,11 @@ type step struct {
 }
 
 type plan struct {
-	Base, JWKS   string
-	Algs, Tokens []string
-	Users        []struct{ Steps []step }
+	Base, JWKS       string
+	Issuer, Audience string
+	Algs, Tokens     []string
+	Users            []struct{ Steps []step }
+	Faults           []struct{ Name, Path string }
 }
 
 type report struct {
@@ -55,7 +58,9 @@ func fetch(address string) (keys jose.JSONWebKeySet, err error) {
 	return keys, json.NewDecoder(answer.Body).Decode(&keys)
 }
 
-func verify(p *plan, keys jose.JSONWebKeySet, token, subject string) error {
+var errNoKey = errors.New("no key has this kid")
+
+func verify(p *plan, keys jose.JSONWebKeySet, token string, expected jwt.Expected) error {
 	algs := []jose.SignatureAlgorithm{}
 	for _, alg := range p.Algs {
 		algs = append(algs, jose.SignatureAlgorithm(alg))
@@ -65,14 +70,70 @@ func verify(p *plan, keys jose.JSONWebKeySet, token, subject string) error {
 		return err
 	}
 	named := keys.Key(parsed.Headers[0].KeyID)
-	if len(named) != 1 {
+	if len(named) == 0 {
+		return errNoKey
+	}
+	if len(named) > 1 {
 		return fmt.Errorf("%d keys have the kid %q", len(named), parsed.Headers[0].KeyID)
 	}
 	claims := jwt.Claims{}
 	if err := parsed.Claims(named[0], &claims); err != nil {
 		return err
 	}
-	return claims.ValidateWithLeeway(jwt.Expected{Subject: subject, Time: time.Now()}, 0)
+	expected.Time = time.Now()
+	return claims.ValidateWithLeeway(expected, 0)
+}
+
+// Why go-jose refuses a token, in words that all libraries share.
+func reason(err error) string {
+	known := []struct {
+		is   error
+		word string
+	}{
+		{nil, "accepted"},
+		{jwt.ErrExpired, "expired"},
+		{jwt.ErrNotValidYet, "not yet valid"},
+		{jwt.ErrIssuedInTheFuture, "issued in the future"},
+		{jwt.ErrInvalidAudience, "wrong audience"},
+		{jwt.ErrInvalidIssuer, "wrong issuer"},
+		{jose.ErrCryptoFailure, "bad signature"},
+		{errNoKey, "no such key"},
+	}
+	for _, one := range known {
+		if errors.Is(err, one.is) {
+			return one.word
+		}
+	}
+	var alg *jose.ErrUnexpectedSignatureAlgorithm
+	if errors.As(err, &alg) {
+		return "algorithm not allowed"
+	}
+	if strings.Contains(err.Error(), "three parts") {
+		return "malformed"
+	}
+	return err.Error()
+}
+
+// How go-jose takes tokens that are unsound in one way each.
+func refusals(p *plan, keys jose.JSONWebKeySet) map[string]any {
+	told := map[string]string{}
+	for _, fault := range p.Faults {
+		answer, err := http.Get(p.Base + fault.Path)
+		if err != nil {
+			panic(err)
+		}
+		body := struct {
+			Token string `json:"access_token"`
+		}{}
+		err = json.NewDecoder(answer.Body).Decode(&body)
+		answer.Body.Close()
+		if err != nil {
+			panic(err)
+		}
+		expected := jwt.Expected{Issuer: p.Issuer, AnyAudience: jwt.Audience{p.Audience}}
+		told[fault.Name] = reason(verify(p, keys, body.Token, expected))
+	}
+	return map[string]any{"go-jose": told}
 }
 
 func run(p *plan, keys jose.JSONWebKeySet, steps []step, r *report) {
@@ -118,7 +179,7 @@ func run(p *plan, keys jose.JSONWebKeySet, steps []step, r *report) {
 				if !there {
 					continue
 				}
-				if err := verify(p, keys, token, s.Subject); err != nil {
+				if err := verify(p, keys, token, jwt.Expected{Subject: s.Subject}); err != nil {
 					r.complain("%s: go-jose: %v", what, err)
 				} else {
 					r.Lock()
@@ -152,6 +213,10 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
+	if p.Faults != nil {
+		say(refusals(p, keys))
+		return
+	}
 	r := &report{wrong: []string{}}
 	users := sync.WaitGroup{}
 	for _, user := range p.Users {
@@ -163,6 +228,10 @@ func main() {
 	}
 	users.Wait()
 	told := map[string]any{"requests": r.requests, "own": r.own, "verified": map[string]int{"go-jose": r.verified}, "wrong": r.wrong}
+	say(told)
+}
+
+func say(told map[string]any) {
 	if err := json.NewEncoder(os.Stdout).Encode(told); err != nil {
 		panic(err)
 	}
