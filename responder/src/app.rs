@@ -20,6 +20,7 @@ use crate::{
     journal::Journal,
     materials::Allowed,
     metrics::Metrics,
+    passthrough::{self, Passing},
     readiness::{Readiness, Source},
     secrets::{Pace, Secrets},
     serve_request::Plane,
@@ -89,6 +90,9 @@ pub enum StartError {
         "{0} is no URL of a control plane; it looks like http://127.0.0.1:4180, without a path"
     )]
     ControlPlane(Uri),
+    /// Real hosts cannot be reached, or what passes through not be recorded.
+    #[error(transparent)]
+    Passthrough(#[from] passthrough::StartError),
     /// A thread or runtime could not be created.
     #[error("the workers of the data plane cannot be started")]
     Workers(#[source] io::Error),
@@ -103,6 +107,7 @@ impl StartError {
             | Self::InsecureApi(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
+            | Self::Passthrough(_)
             | Self::ControlPlane(_) => true,
             Self::Listen { .. } | Self::Api { .. } | Self::Workers(_) => false,
         }
@@ -121,6 +126,7 @@ pub struct Running {
     workers: Workers,
     tasks: Vec<AbortOnDropHandle<()>>,
     config: Config,
+    passing: Option<Passing>,
 }
 
 #[derive(Debug)]
@@ -138,11 +144,7 @@ impl Drop for KillOnDrop {
 /// When an address, a directory or the control plane's URL cannot be used. That the control plane is away is no error.
 pub async fn start(mut config: Config) -> Result<Running, StartError> {
     check(&config)?;
-    let disk = config
-        .cache_dir
-        .clone()
-        .map(|dir| Disk::open(dir.clone()).map_err(|source| StartError::CacheDir { dir, source }));
-    let disk = disk.transpose()?;
+    let disk = disk(&config)?;
     let data = server::listen(config.listen, config.runtime).map_err(|source| {
         StartError::Listen { addr: config.listen, purpose: "recorded traffic", source }
     })?;
@@ -164,11 +166,15 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     ));
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
+    let mut own = vec![data.addr(), admin_addr];
+    own.extend(api_listener.as_ref().map(|listener| listener.1));
+    let passing = Passing::start(&config.passthrough, own)?;
     let plane = Arc::new(Plane::new(
         Arc::clone(&snapshots),
         Arc::clone(&metrics),
         config.limits,
         journal.clone(),
+        passing.as_ref().map(Passing::passthrough),
         Handle::current(),
     ));
     let admin = Arc::new(Admin {
@@ -183,18 +189,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         journal,
     });
-    let applier = Arc::new(Applier {
-        project: config.project_name(),
-        selectors: config.selectors(),
-        snapshots,
-        secrets: Arc::clone(&secrets),
-        blobs: Arc::new(Blobs::new(disk)),
-        allowed: Arc::new(Allowed {
-            files_dir: config.files_dir.clone(),
-            environment: config.template_env.clone(),
-        }),
-        serve_jwks: config.serve_jwks,
-    });
+    let applier = Arc::new(applier(&config, snapshots, Arc::clone(&secrets), disk));
 
     let end = CancellationToken::new();
     let api = api_listener.map(|(listener, addr)| {
@@ -215,7 +210,18 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         }),
         spawn(follow(config.clone(), data_addr, applier, Arc::clone(&readiness), metrics)),
     ];
-    Ok(Running { data_addr, admin_addr, api, end, readiness, drain, workers, tasks, config })
+    Ok(Running {
+        data_addr,
+        admin_addr,
+        api,
+        end,
+        readiness,
+        drain,
+        workers,
+        tasks,
+        config,
+        passing,
+    })
 }
 
 impl Running {
@@ -268,6 +274,37 @@ impl Running {
             // That it was aborted is what was asked for.
             drop(task.await);
         }
+        if let Some(passing) = self.passing {
+            passing.finish(self.config.drain_timeout).await;
+        }
+    }
+}
+
+fn disk(config: &Config) -> Result<Option<Disk>, StartError> {
+    let open = |dir: PathBuf| {
+        Disk::open(dir.clone()).map_err(|source| StartError::CacheDir { dir, source })
+    };
+    config.cache_dir.clone().map(open).transpose()
+}
+
+/// What takes over what the control plane says.
+fn applier(
+    config: &Config,
+    snapshots: Arc<Snapshots>,
+    secrets: Arc<Secrets>,
+    disk: Option<Disk>,
+) -> Applier {
+    Applier {
+        project: config.project_name(),
+        selectors: config.selectors(),
+        snapshots,
+        secrets,
+        blobs: Arc::new(Blobs::new(disk)),
+        allowed: Arc::new(Allowed {
+            files_dir: config.files_dir.clone(),
+            environment: config.template_env.clone(),
+        }),
+        serve_jwks: config.serve_jwks,
     }
 }
 

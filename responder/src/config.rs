@@ -57,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// How many of the last requests are kept to be looked at.
     pub journal: crate::journal::Settings,
+    /// What becomes of requests that nothing recorded answers.
+    pub passthrough: crate::passthrough::Settings,
 }
 
 /// Which threads serve connections.
@@ -125,6 +127,7 @@ impl Default for Config {
             allow_insecure: false,
             limits: Limits::default(),
             journal: crate::journal::Settings::default(),
+            passthrough: crate::passthrough::Settings::default(),
         }
     }
 }

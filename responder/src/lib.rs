@@ -15,7 +15,10 @@ mod fetch;
 pub mod journal;
 mod materials;
 mod metrics;
+pub mod passthrough;
 mod readiness;
+pub mod record;
+pub mod recorder;
 mod secrets;
 mod serve_call;
 mod serve_request;
@@ -24,3 +27,4 @@ mod snapshots;
 mod subscription;
 #[cfg(test)]
 mod tests;
+pub mod upstream;

@@ -12,7 +12,8 @@ use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
     config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
-    journal,
+    journal, passthrough,
+    upstream::policy::Rule,
 };
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +30,9 @@ this node.
 If nothing recorded answers a request, the response is 404 with the header `x-countersign-miss: true` and a JSON body that names the \
 recorded requests that come nearest. When several replays are active, the header `x-countersign-replay: ID` selects one; otherwise they \
 are tried in turn, the one that was started last first.
+
+Where the test config of a replay has `passthrough_mode`, a request that nothing recorded answers goes to the real host instead, if \
+--passthrough-allow names it; its answer has the header `x-countersign-passthrough: true`. --record writes what passed through.
 
 The admin listener has /healthz, /readyz, /metrics (OpenMetrics), /status and /journal (JSON).";
 const AFTER: &str = "\
@@ -110,6 +114,28 @@ struct Args {
     /// The most connections at a time.
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
     max_connections: usize,
+    /// A host that misses may be passed through to: api.example.com, api.example.com:8443, *.example.com, 10.1.2.3 or 10.1.0.0/16, with
+    /// http:// or https:// before it if need be; may be repeated. Without it no host is ever asked. Addresses that are not public are
+    /// reached only when they are named.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_PASSTHROUGH_ALLOW",
+        value_name = "HOST,…",
+        value_delimiter = ','
+    )]
+    passthrough_allow: Vec<Rule>,
+    /// Passes the misses of all replays through to hosts that are allowed, not only where the test config has `passthrough_mode`.
+    #[arg(long, requires = "passthrough_allow")]
+    passthrough: bool,
+    /// How long a real host may take to begin its answer.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    passthrough_timeout: Duration,
+    /// A PEM file of certificates that real hosts are trusted with, beside the system's.
+    #[arg(long, value_name = "FILE")]
+    passthrough_ca: Option<PathBuf>,
+    /// Records what passed through into this directory, for `countersign snapshot import`.
+    #[arg(long, value_name = "DIR", requires = "passthrough_allow")]
+    record: Option<PathBuf>,
     /// How many of the last requests the journal keeps, which /journal of the admin listener tells without credentials; 0 turns it off.
     #[arg(long, env = "COUNTERSIGN_JOURNAL", value_name = "COUNT", default_value_t = journal::Settings::default().entries)]
     journal: usize,
@@ -215,6 +241,14 @@ impl Args {
                 Runtime::Shared => RuntimeKind::Shared,
             },
             allow_insecure: self.allow_insecure,
+            passthrough: passthrough::Settings {
+                always: self.passthrough,
+                allow: self.passthrough_allow,
+                trust: self.passthrough_ca,
+                head: self.passthrough_timeout,
+                record: self.record,
+                ..passthrough::Settings::default()
+            },
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             limits: Limits {
                 body: self.max_body,

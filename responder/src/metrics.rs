@@ -53,6 +53,7 @@ pub(crate) struct Lane {
     hits: AtomicU64,
     borrowed: AtomicU64,
     misses: AtomicU64,
+    passed: AtomicU64,
     unavailable: AtomicU64,
     refused: AtomicU64,
     defects: AtomicU64,
@@ -178,6 +179,11 @@ impl Lane {
         add(&self.misses, 1);
     }
 
+    /// Counts a request that went to the real host.
+    pub(crate) fn passed(&self) {
+        add(&self.passed, 1);
+    }
+
     /// Counts a request that came before there was anything to serve.
     pub(crate) fn unavailable(&self) {
         add(&self.unavailable, 1);
@@ -244,6 +250,7 @@ impl Collector for Lanes {
         let results = [
             ("hit", self.sum(|lane| &lane.hits)),
             ("miss", self.sum(|lane| &lane.misses)),
+            ("passthrough", self.sum(|lane| &lane.passed)),
             ("unavailable", self.sum(|lane| &lane.unavailable)),
             ("refused", self.sum(|lane| &lane.refused)),
             ("defect", self.sum(|lane| &lane.defects)),

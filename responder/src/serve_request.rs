@@ -18,6 +18,7 @@ use crate::{
     fate::{self, Broken},
     journal::{self, Journal, Line, Note},
     metrics::{Lane, Metrics},
+    passthrough::{Passed, Passthrough},
     serve_call::serve_call,
     server::{
         call::Call,
@@ -42,6 +43,8 @@ pub(crate) struct Plane {
     pub(crate) limits: Limits,
     /// `None` when nothing is noted.
     pub(crate) journal: Option<Arc<Journal>>,
+    /// `None` when no host may be asked.
+    pub(crate) passthrough: Option<Arc<Passthrough>>,
     explanations: Arc<Semaphore>,
     control: Handle,
 }
@@ -68,6 +71,7 @@ impl Plane {
         metrics: Arc<Metrics>,
         limits: Limits,
         journal: Option<Arc<Journal>>,
+        passthrough: Option<Arc<Passthrough>>,
         control: Handle,
     ) -> Self {
         Self {
@@ -75,6 +79,7 @@ impl Plane {
             metrics,
             limits,
             journal,
+            passthrough,
             explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
             control,
         }
@@ -151,16 +156,7 @@ async fn answer_read(
             }
             fate::meet(hit, received.trailing()).await?
         }
-        Outcome::Miss(replay) => {
-            lane.miss();
-            let received = Arc::new(received);
-            let nearest = explain(plane, Arc::clone(&replay), Arc::clone(&received)).await;
-            let response = write::miss(&replay.assignment.name, nearest.as_ref());
-            if let Some(entry) = entry {
-                entry.miss(&received, response.status().as_u16(), replay.serial, nearest);
-            }
-            response
-        }
+        Outcome::Miss(replay) => miss(plane, lane, replay, received, entry).await,
         other => {
             let (outcome, response) = unanswered(other, lane);
             if let Some(entry) = entry {
@@ -169,6 +165,39 @@ async fn answer_read(
             response
         }
     })
+}
+
+/// A request that nothing recorded answers: the real host is asked if it may be, else what comes near is told.
+async fn miss(
+    plane: &Plane,
+    lane: &Lane,
+    replay: Arc<Replay>,
+    received: Received,
+    entry: Option<Entry<'_>>,
+) -> Response {
+    let received = Arc::new(received);
+    let mut refused = None;
+    if let Some(passthrough) =
+        plane.passthrough.as_ref().filter(|passthrough| passthrough.wants(&replay))
+    {
+        match passthrough.pass(&received, now()).await {
+            Passed::Answered(response) => {
+                lane.passed();
+                if let Some(entry) = entry {
+                    entry.passed(&received, response.status().as_u16(), replay.serial);
+                }
+                return response;
+            }
+            Passed::Refused(why) => refused = Some(why),
+        }
+    }
+    lane.miss();
+    let nearest = explain(plane, Arc::clone(&replay), Arc::clone(&received)).await;
+    let response = write::miss(&replay.assignment.name, nearest.as_ref(), refused.as_ref());
+    if let Some(entry) = entry {
+        entry.miss(&received, response.status().as_u16(), replay.serial, nearest);
+    }
+    response
 }
 
 /// A request that no replay was asked about.
@@ -239,6 +268,11 @@ impl<'j> Entry<'j> {
     fn miss(&self, received: &Received, status: u16, replay: u64, nearest: Option<NearMiss>) {
         let note = self.note(journal::Outcome::Miss, status);
         self.journal.note(self.lane, received, Note { replay: Some(replay), nearest, ..note });
+    }
+
+    fn passed(&self, received: &Received, status: u16, replay: u64) {
+        let note = self.note(journal::Outcome::PassedThrough, status);
+        self.journal.note(self.lane, received, Note { replay: Some(replay), ..note });
     }
 
     fn other(&self, received: &Received, outcome: journal::Outcome, status: u16) {

@@ -5,6 +5,9 @@ mod api;
 mod data_plane;
 mod fake;
 mod journal;
+mod passthrough;
+mod real_host;
+mod record;
 mod steps;
 mod subscription;
 

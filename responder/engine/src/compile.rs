@@ -70,6 +70,7 @@ pub struct CompiledSnapshot {
     pub(crate) clock: Clock,
     pub(crate) methods: Methods,
     pub(crate) scripts: Scripts,
+    passthrough: bool,
     pub(crate) timing: Timing,
     /// `None` where nothing is configured to befall answers.
     pub(crate) chaos: Option<Box<Chaos>>,
@@ -167,6 +168,12 @@ impl CompiledSnapshot {
             self.identities.mark(&mut signature);
         }
         signature
+    }
+
+    /// Whether a request that nothing recorded answers is meant for the real host.
+    #[must_use]
+    pub fn passes_through(&self) -> bool {
+        self.passthrough
     }
 
     /// How far the turns have come.
@@ -275,6 +282,7 @@ pub fn compile_treated(
         clock: config.clock().clone(),
         methods: Methods::of(&pairs),
         scripts: Scripts::default(),
+        passthrough: config.passthrough(),
         timing: config.timing(),
         chaos: config.chaos().map(|config| Box::new(Chaos::new(config.clone()))),
         required_secrets: template.required_secrets(),

@@ -12,6 +12,8 @@
 //! 4. [`serving`] joins it with a node's key ring;
 //! 5. [`answer`] is the main path: normalise, sign, look up, choose by who asks and whose turn it is ([`turns`]), splice.
 //!
+//! [`recording`] makes pairs of what went through a proxy of ours.
+//!
 //! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
 //!
 //! [`preview`] and [`explain`] tell what would happen and why, with the same code; [`sequences`] tells whose turn it is, and begins turns anew;
@@ -39,6 +41,7 @@ pub mod lineage;
 pub mod near_miss;
 pub mod preview;
 mod protobuf;
+pub mod recording;
 pub mod request;
 pub mod sequences;
 pub mod serving;

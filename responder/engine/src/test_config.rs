@@ -25,6 +25,7 @@ pub struct TestConfig {
     claims: Option<Vec<String>>,
     warnings: Vec<Diagnostic>,
     clock: Clock,
+    passthrough: bool,
     timing: Timing,
     chaos: Option<chaos::Config>,
 }
@@ -78,18 +79,7 @@ impl TestConfig {
                 String::new()
             }
         };
-        let protected = match members.get("protected") {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(protected)) => *protected,
-            Some(_) => {
-                found.push(Diagnostic::error(
-                    "wrong_type",
-                    "protected",
-                    "`protected` is true or false",
-                ));
-                false
-            }
-        };
+        let protected = flag(members, "protected", "protected", &mut found);
         for section in ["generator", "responder", "cluster", "chaos"] {
             if members.get(section).is_some_and(|value| !value.is_object() && !value.is_null()) {
                 found.push(Diagnostic::error(
@@ -112,10 +102,23 @@ impl TestConfig {
         let chaos = chaos::read(members.get("chaos"), members.get("generator"), &mut found);
         let sequence = sequence::sequence(responder, &mut found);
         let claims = sequence::claims(responder, &mut found);
+        let path = "responder.passthrough_mode";
+        let passthrough = flag(responder, "passthrough_mode", path, &mut found);
         if has_errors(&found) {
             return Err(found);
         }
-        Ok(Self { id, protected, tokens, sequence, claims, warnings: found, clock, timing, chaos })
+        Ok(Self {
+            id,
+            protected,
+            tokens,
+            sequence,
+            claims,
+            warnings: found,
+            clock,
+            passthrough,
+            timing,
+            chaos,
+        })
     }
 
     /// The config's own id.
@@ -154,6 +157,12 @@ impl TestConfig {
         &self.tokens
     }
 
+    /// Whether a request that nothing recorded answers goes to the real host, where the responder allows it.
+    #[must_use]
+    pub fn passthrough(&self) -> bool {
+        self.passthrough
+    }
+
     /// The clock that tokens follow.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -176,6 +185,24 @@ impl TestConfig {
     pub fn serving_jwks(mut self) -> Self {
         self.tokens.serve_jwks = true;
         self
+    }
+}
+
+/// A member that is true or false, and false unless it is there. `path` is where it stands in the document.
+fn flag(
+    members: &serde_json::Map<String, Value>,
+    name: &str,
+    path: &str,
+    found: &mut Vec<Diagnostic>,
+) -> bool {
+    match members.get(name) {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(value)) => *value,
+        Some(_) => {
+            let message = format!("`{name}` is true or false");
+            found.push(Diagnostic::error("wrong_type", path, message));
+            false
+        }
     }
 }
 
@@ -235,6 +262,14 @@ mod tests {
         );
         assert_eq!(found[0].hint, "did you mean `state`?");
         assert_eq!(responder(r#"{"sequence":[]}"#).unwrap_err()[0].path, "responder.sequence");
+    }
+
+    #[test]
+    fn misses_are_passed_through_where_it_says_so() {
+        assert!(!responder("{}").unwrap().passthrough());
+        assert!(responder(r#"{"passthrough_mode":true}"#).unwrap().passthrough());
+        let found = responder(r#"{"passthrough_mode":"on"}"#).unwrap_err();
+        assert_eq!(found[0].path, "responder.passthrough_mode");
     }
 
     #[test]

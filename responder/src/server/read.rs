@@ -87,6 +87,16 @@ impl Received {
         (&self.parts.method, &self.parts.uri)
     }
 
+    /// Its head.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Its whole body.
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// What becomes of trailers of its response.
     pub(crate) fn trailing(&self) -> Trailing {
         let asked = || {

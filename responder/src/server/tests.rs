@@ -59,6 +59,7 @@ impl Node {
             Arc::clone(&metrics),
             limits,
             None,
+            None,
             Handle::current(),
         );
         let drain = Drain::default();

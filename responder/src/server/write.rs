@@ -11,6 +11,7 @@ use super::{
     body::{Outgoing, Piece},
     read::{Refusal, Trailing},
 };
+use crate::upstream::policy::Refused;
 
 /// A response, ready to send.
 pub(crate) type Response = http::Response<Outgoing>;
@@ -76,11 +77,19 @@ fn settle_trailers(hit: &mut Hit, trailing: Trailing) {
 }
 
 /// Nothing recorded answers: what was presented and what comes near stand beside, unless too many misses want to know at once.
-pub(crate) fn miss(replay: &str, nearest: Option<&NearMiss>) -> Response {
+/// `refused` says why it was not passed through, if that was wanted.
+pub(crate) fn miss(
+    replay: &str,
+    nearest: Option<&NearMiss>,
+    refused: Option<&Refused>,
+) -> Response {
     let mut body = json!({ "error": "no_recorded_response", "replay": replay, "nearest": null });
     let explained = nearest.and_then(|nearest| serde_json::to_value(nearest).ok());
     if let (Value::Object(body), Some(Value::Object(explained))) = (&mut body, explained) {
         body.extend(explained);
+    }
+    if let (Value::Object(body), Some(refused)) = (&mut body, refused) {
+        body.insert("passthrough".to_owned(), json!({ "refused": refused.to_string() }));
     }
     missed(&body)
 }
