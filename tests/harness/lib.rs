@@ -17,6 +17,7 @@ pub mod client;
 mod fallback;
 pub mod process;
 pub mod python;
+pub mod real;
 pub mod recording;
 pub mod rotation;
 pub mod scripts;

@@ -15,6 +15,7 @@ mod formats;
 mod layering;
 mod lineage;
 mod operations;
+mod record;
 mod recordings;
 mod redaction;
 mod replicas;

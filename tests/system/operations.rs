@@ -4,10 +4,11 @@ use std::{fs, path::Path};
 
 use harness::process;
 
-const TABLE: [(&str, &[&str]); 4] = [
+const TABLE: [(&str, &[&str]); 5] = [
     ("countersign-control-plane", &["--help"]),
     ("countersign-responder", &["--help"]),
     ("countersign", &["dev", "--help"]),
+    ("countersign", &["record", "--help"]),
     ("countersign", &["snapshot", "export", "--help"]),
 ];
 

@@ -5,9 +5,9 @@ use countersign_proto::snapshot::v1::ServeDirection;
 
 use crate::{
     command::{
-        completion::CompletionArgs, demo::DemoArgs, dev::DevArgs, replay::ReplayCommand,
-        responder::ResponderCommand, snapshot::SnapshotCommand, test_config::TestConfigCommand,
-        transform::TransformCommand,
+        completion::CompletionArgs, demo::DemoArgs, dev::DevArgs, record::RecordArgs,
+        replay::ReplayCommand, responder::ResponderCommand, snapshot::SnapshotCommand,
+        test_config::TestConfigCommand, transform::TransformCommand,
     },
     output::Format,
 };
@@ -19,6 +19,10 @@ Examples:
 
   Serve your recording with tokens signed by your key, reloading files as you edit them:
     countersign dev ./proxymock/recorded-2025-06-19 --transform jwt.json --secret-dir ./secrets
+
+  Record what a service asks of a host, then serve it:
+    countersign record --upstream https://api.example.com
+    countersign dev ./recorded
 
   Which tokens a recording holds, and the template that re-signs them:
     countersign snapshot tokens login
@@ -96,6 +100,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Show how a recorded login is served again with a valid token
     Demo(DemoArgs),
+    /// Record what goes through a proxy, for who has no recording yet
+    Record(RecordArgs),
     /// Import, list, show and delete snapshots
     #[command(subcommand, visible_alias = "snapshots")]
     Snapshot(SnapshotCommand),

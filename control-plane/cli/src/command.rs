@@ -3,6 +3,7 @@
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod responder;
 pub(crate) mod snapshot;
@@ -29,6 +30,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Dev(args) => dev::run(args, &global, out).await,
         Command::Demo(args) => demo::run(args, &global, out).await,
+        Command::Record(args) => record::run(args, out).await,
         Command::Completion(args) => {
             completion::run(&args, out);
             Ok(ExitCode::SUCCESS)

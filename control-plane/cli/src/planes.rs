@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) files_dir: PathBuf,
     /// The project of both.
     pub(crate) project: String,
+    /// What becomes of requests that nothing recorded answers.
+    pub(crate) passthrough: responder::passthrough::Settings,
 }
 
 /// Both planes, running.
@@ -80,6 +82,7 @@ impl Planes {
             template_env: vec!["*".to_owned()],
             project: settings.project.clone(),
             drain_timeout: Duration::from_secs(2),
+            passthrough: settings.passthrough,
             ..responder::config::Config::default()
         });
         let responder = match started.await {
@@ -125,7 +128,7 @@ impl Planes {
 }
 
 /// Waits for SIGINT or SIGTERM.
-async fn terminated() -> Result<(), Failure> {
+pub(crate) async fn terminated() -> Result<(), Failure> {
     let listen = |kind| signal(kind).map_err(|source| Failure::io("listen for signals", source));
     let (mut interrupt, mut terminate) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);

@@ -49,6 +49,7 @@ pub(crate) async fn run(
     let example = example::unpack(root)?;
     let key = DemoKey::generate(&root.join("secret"))?;
     let planes = Planes::start(Settings {
+        passthrough: countersign_responder::passthrough::Settings::default(),
         listen: args.listen.unwrap_or_else(|| default_listen(args.once)),
         admin_listen: any_port(),
         api_listen: None,

@@ -9,7 +9,7 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use countersign_responder::config::DEFAULT_SECRET_DIR;
+use countersign_responder::{config::DEFAULT_SECRET_DIR, passthrough, upstream::policy::Rule};
 
 use self::{
     adjust::Adjust,
@@ -88,6 +88,15 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     grpc_listen: SocketAddr,
 
+    /// A host that misses are passed through to: api.example.com, api.example.com:8443, *.example.com, 10.1.2.3 or 10.1.0.0/16, with
+    /// http:// or https:// before it if need be; may be repeated
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
+    passthrough_allow: Vec<Rule>,
+
+    /// Records what passed through into this directory
+    #[arg(long, value_name = "DIR", requires = "passthrough_allow")]
+    record: Option<PathBuf>,
+
     /// Where the control plane keeps its data; a temporary directory by default
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -118,6 +127,13 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
             args.recordings.first().map(|path| recording::find_files(path)).unwrap_or_default()
         }),
         project: global.project.clone(),
+        passthrough: passthrough::Settings {
+            // Who names hosts here means it.
+            always: true,
+            allow: args.passthrough_allow,
+            record: args.record,
+            ..passthrough::Settings::default()
+        },
     })
     .await?;
     let inputs = Inputs {

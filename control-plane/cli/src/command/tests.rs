@@ -64,6 +64,7 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
     }
     let any = "127.0.0.1:0".parse().unwrap();
     let planes = Planes::start(Settings {
+        passthrough: countersign_responder::passthrough::Settings::default(),
         listen: any,
         admin_listen: any,
         api_listen: None,
@@ -314,6 +315,7 @@ async fn a_port_in_use_is_told_and_nothing_is_left_running() {
     let root = tempfile::tempdir().unwrap();
     let any = "127.0.0.1:0".parse().unwrap();
     let settings = |grpc_listen| Settings {
+        passthrough: countersign_responder::passthrough::Settings::default(),
         listen: taken.local_addr().unwrap(),
         admin_listen: any,
         api_listen: None,
