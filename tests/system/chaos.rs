@@ -88,7 +88,7 @@ fn prepare(dir: &std::path::Path) {
             {"type": "jwt_resign", "config": {"secretPath": format!("${{{{secret:keys/{alg}}}}}")}}
         ]}));
     }
-    let recorded = json!({"keys": [{"kty": "RSA", "kid": "recorded", "n": "AQAB", "e": "AQAB"}]});
+    let recorded = json!({"keys": [{"kty": "RSA", "kid": "recorded", "n": "AQAB", "e": "AQAB", "x5c": ["MIIB"], "x5t": "AQAB"}]});
     lines.push(recording::line("GET", "/jwks", &recorded));
     fs::write(dir.join("all.jsonl"), lines.join("\n")).unwrap();
     fs::write(dir.join("t.json"), json!({"id": "t", "responder": chains}).to_string()).unwrap();

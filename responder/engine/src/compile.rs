@@ -4,6 +4,7 @@
 //! for each token; where the stand-ins end up are the holes that a request fills. A chain whose stand-in does not come through in plain
 //! sight (a token inside base64, say) runs per request instead.
 
+mod aging;
 mod draft;
 mod expiry;
 pub(crate) mod headers;
@@ -40,7 +41,8 @@ use crate::{
     turns::{self, Counts, Move, Progress, Recorded},
 };
 
-pub(crate) use draft::{Fill, Follows, token_error, validity_now};
+pub(crate) use aging::{Aging, recorded_second};
+pub(crate) use draft::{Fill, Follows, aged, token_error, validity_now};
 pub(crate) use expiry::http_date;
 pub(crate) use headers::{served_headers, served_trailers};
 pub(crate) use plan::{Plan, run_on_response};
@@ -91,6 +93,8 @@ pub(crate) struct Instance {
     pub(crate) folded: bool,
     /// How long the answer is held back.
     pub(crate) delay: Duration,
+    /// The header fields that are as old as the recording; `None` when there are none.
+    pub(crate) aging: Option<Box<Aging>>,
     /// What chains that compare recorded with live values have seen in the recording.
     pub(crate) captured: Vec<Captured>,
     pub(crate) living: Option<Box<Living>>,
@@ -257,6 +261,9 @@ pub fn compile_treated(
     }
     let mut set = HashSet::new();
     template.chains().iter().for_each(|chain| chain.sets_claims(&mut set));
+    if config.tokens().issuer.is_any() {
+        set.insert("iss".to_owned());
+    }
     let (identities, seen) = survey(&pairs, config.identity_claims(), &set);
     let (request_chains, response_chains) = template
         .chains()
@@ -434,6 +441,7 @@ impl CompiledSnapshot {
         let trailers = headers::trailers(&unsigned.trailers, &name_of(pair), found);
         Instance {
             status: unsigned.response.status,
+            aging: Aging::of(pair, &headers),
             headers,
             body: unsigned.response.body,
             trailers,

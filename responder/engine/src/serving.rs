@@ -21,7 +21,7 @@ use crate::{
     answer::{Answer, Hit, Origin, Spliced},
     body,
     chaos::{Spoiling, Stroke},
-    compile::{CompiledSnapshot, Fields, Fill, Instance, Way, http_date},
+    compile::{CompiledSnapshot, Fields, Fill, Instance, Way, aged, http_date},
     diagnostic::Diagnostic,
     grpc,
     identity::{Who, may_hold_token},
@@ -158,6 +158,9 @@ impl Serving {
         let stroke = self.strike(request, Some((place, origin.instance, instance)), real);
         let mut hit = self.current(instance, scope, now, stroke.as_ref());
         hit.origin = Some(origin);
+        if let Some(aging) = &instance.aging {
+            aging.renew(now.div_euclid(NANOS), &mut hit.headers);
+        }
         if instance.folded && !accepts_gzip(request.headers) {
             unfold(&mut hit);
         }
@@ -418,6 +421,9 @@ impl Serving {
         match self.snapshot.fills.get(what)? {
             Fill::Token(slot) => out.extend_from_slice(&self.spoilt(*slot, second, spoiling)?),
             Fill::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Fill::Aged { text, from } => {
+                out.extend_from_slice(aged(text, *from, second)?.as_bytes());
+            }
             // A token that is served as recorded is not about another time.
             Fill::Moment { slot, text, .. } if self.tokens.get(*slot)?.key.is_none() => {
                 out.extend_from_slice(text.as_bytes());

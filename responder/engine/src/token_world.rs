@@ -8,6 +8,7 @@
 mod discovery;
 mod document;
 mod introspection;
+mod issuer;
 mod publish;
 mod settings;
 mod settle;
@@ -26,6 +27,7 @@ use crate::{
 use discovery::Discovery;
 use document::Document;
 use introspection::Introspection;
+pub(crate) use issuer::Issuers;
 pub(crate) use publish::{Published, publish};
 pub use settings::TokenSettings;
 use signer::Signer;
@@ -39,6 +41,8 @@ pub(crate) struct TokenWorld {
     settings: TokenSettings,
     sets: Vec<KeySet>,
     signers: Vec<Signer>,
+    /// What recorded issuers are called.
+    pub(crate) issuers: Issuers,
     pending: Pending,
 }
 

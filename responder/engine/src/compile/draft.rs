@@ -32,6 +32,8 @@ pub(crate) enum Fill {
     Token(usize),
     /// A point in time that moves with a token.
     Moment { slot: usize, text: String, follows: Follows },
+    /// A point in time that is as old as the recording, which is of this second.
+    Aged { text: String, from: i64 },
     /// Always the same.
     Text(String),
 }
@@ -191,7 +193,7 @@ impl Effects for Draft<'_> {
         self.known.retain(|known| known.slot < resigned);
         let kept = self.fills.iter().rposition(|fill| match fill {
             Fill::Token(slot) | Fill::Moment { slot, .. } => *slot < resigned,
-            Fill::Text(_) => true,
+            Fill::Aged { .. } | Fill::Text(_) => true,
         });
         self.fills.truncate(kept.map_or(0, |last| last + 1));
     }
@@ -255,6 +257,11 @@ impl Follows {
     pub(crate) fn now(self, text: &str, token: &TokenSlot, now: i64) -> Option<String> {
         moved(text, shift(self, token, now))
     }
+}
+
+/// A point in time that was written then, as it is now.
+pub(crate) fn aged(text: &str, from: i64, now: i64) -> Option<String> {
+    moved(text, now.saturating_sub(from))
 }
 
 /// By how many seconds a claim of the token has moved.

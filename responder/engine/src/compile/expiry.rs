@@ -51,25 +51,39 @@ pub(super) fn of(
         return Vec::new();
     }
     let mut found = Vec::new();
-    let mut from = 0;
-    for attribute in text.split(';') {
-        let start = from;
-        from += attribute.len() + 1;
-        let Some((key, written)) = attribute.split_once('=') else { continue };
-        let written_at = start + key.len() + 1 + (written.len() - written.trim_start().len());
-        let written = written.trim();
-        let span = written_at..written_at + written.len();
-        if key.trim().eq_ignore_ascii_case("expires") {
+    for (key, span) in attributes(text) {
+        let written = text.get(span.clone()).unwrap_or_default();
+        if key.eq_ignore_ascii_case("expires") {
             let slot = seconds(written).and_then(tied);
             found.extend(slot.map(|slot| Ends::At(span, slot)));
-        } else if key.trim().eq_ignore_ascii_case("max-age")
-            && let Some(slot) = own
-            && written.parse::<i64>().is_ok_and(|age| age > 0)
+        } else if key.eq_ignore_ascii_case("max-age")
+            && let Some(age) = written.parse::<i64>().ok().filter(|age| *age > 0)
         {
-            found.push(Ends::In(span, slot));
+            let lives = |slot: &TokenSlot| {
+                slot.times(0).recorded_lifetime().is_some_and(|life| life.abs_diff(age) <= SAME)
+            };
+            let same = || slots.iter().position(lives).map(|nth| first + nth);
+            found.extend(own.or_else(same).map(|slot| Ends::In(span, slot)));
         }
     }
     found
+}
+
+/// The names and places of a cookie's attributes.
+fn attributes(cookie: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
+    let mut from = 0;
+    cookie.split(';').filter_map(move |attribute| {
+        let start = from;
+        from += attribute.len() + 1;
+        let (key, written) = attribute.split_once('=')?;
+        let at = start + key.len() + 1 + (written.len() - written.trim_start().len());
+        Some((key.trim(), at..at + written.trim().len()))
+    })
+}
+
+/// Where a cookie says when it ends.
+pub(super) fn cookie_expires(cookie: &str) -> Option<Range<usize>> {
+    attributes(cookie).skip(1).find(|(key, _)| key.eq_ignore_ascii_case("expires")).map(|at| at.1)
 }
 
 fn read(text: &str) -> Option<(Timestamp, &'static str)> {
@@ -79,7 +93,7 @@ fn read(text: &str) -> Option<(Timestamp, &'static str)> {
     })
 }
 
-fn seconds(text: &str) -> Option<i64> {
+pub(super) fn seconds(text: &str) -> Option<i64> {
     read(text).map(|(moment, _)| moment.as_second())
 }
 

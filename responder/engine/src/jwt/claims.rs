@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     config::{NUMERIC_DATES, ResignConfig, TimeClaims},
-    members::Member,
+    members::{self, Member},
     moment::{Moment, Notation},
     token::Token,
 };
@@ -138,6 +138,24 @@ impl Claims {
             from = span.end;
         }
         out.extend_from_slice(self.recorded.get(from..).unwrap_or_default());
+    }
+
+    /// A recorded claim that is a text.
+    pub(super) fn recorded_text(&self, name: &str) -> Option<String> {
+        let member = self.member(name).filter(|member| member.kind == Kind::String)?;
+        serde_json::from_slice(self.recorded.get(member.value)?).ok()
+    }
+
+    /// Puts a JSON value in the place of a recorded claim.
+    pub(super) fn put(&mut self, name: &str, value: Vec<u8>) {
+        let Some(member) = self.member(name) else { return };
+        self.edits.retain(|edit| edit.0 != member.value);
+        self.edits.push((member.value, Value::Text(value)));
+        self.edits.sort_by_key(|edit| edit.0.start);
+    }
+
+    fn member(&self, name: &str) -> Option<Member> {
+        members::of(&self.recorded).ok()?.into_iter().find(|member| member.name == name)
     }
 
     pub(super) fn recorded(&self) -> &[u8] {

@@ -14,7 +14,7 @@ use super::{
     members::{self, Member},
     token::{Token, TokenError},
 };
-use crate::json;
+use crate::{json, token_world::Issuers};
 
 /// Everything of one recorded token that can be known before the moment and the key are.
 #[derive(Clone)]
@@ -35,6 +35,13 @@ pub struct Times {
     pub exp: Option<i64>,
     pub recorded_iat: Option<i64>,
     pub recorded_exp: Option<i64>,
+}
+
+impl Times {
+    /// How many seconds the recorded token lived.
+    pub(crate) fn recorded_lifetime(&self) -> Option<i64> {
+        self.recorded_exp?.checked_sub(self.recorded_iat?)
+    }
 }
 
 impl TokenSlot {
@@ -145,9 +152,27 @@ impl TokenSlot {
         self.claims.lifetime_change()
     }
 
+    /// The recorded issuer.
+    pub(crate) fn recorded_issuer(&self) -> Option<String> {
+        self.claims.recorded_text("iss")
+    }
+
+    /// Names another issuer if the recorded one is called otherwise and no chain says what it is.
+    pub(crate) fn issued_by(&mut self, issuers: &Issuers) {
+        if issuers.is_empty() || self.config.claims.iter().any(|(name, _)| name == "iss") {
+            return;
+        }
+        if let Some(new) = self.recorded_issuer().and_then(|recorded| issuers.of(&recorded)) {
+            self.claims.put("iss", json::quote(new));
+        }
+    }
+
     /// The JOSE header with another `kid`, in base64url with its dot.
     fn header_named(&self, kid: &str) -> Option<Vec<u8>> {
         let header = self.header_json()?;
+        let members = members::of(&header).ok()?;
+        // They name the recorded key, as a `kid` does, and would lead verifiers to it.
+        let header = without(header, &members, &["x5t", "x5t#S256", "x5c", "x5u", "jwk"]);
         let members = members::of(&header).ok()?;
         let mut out = Vec::with_capacity(self.header.len() + 64);
         push_base64(&with_members(&header, &members, &[("kid", Some(kid))]), &mut out);
@@ -217,6 +242,23 @@ fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
 fn header(token: &Token, config: &ResignConfig) -> Vec<u8> {
     let configured = [("alg", config.alg.map(Alg::as_str)), ("kid", config.kid.as_deref())];
     with_members(&token.header, &token.header_members, &configured)
+}
+
+/// A header without some members; as it is when it has none of them.
+fn without(header: Vec<u8>, members: &[Member], names: &[&str]) -> Vec<u8> {
+    let is_named = |member: &&Member| names.contains(&member.name.as_str());
+    if !members.iter().any(|member| is_named(&member)) {
+        return header;
+    }
+    let kept: Vec<Vec<u8>> = members
+        .iter()
+        .filter(|member| !is_named(member))
+        .map(|member| {
+            let value = header.get(member.value.clone()).unwrap_or_default();
+            [&json::quote(&member.name), b":".as_slice(), value].concat()
+        })
+        .collect();
+    [b"{".as_slice(), &kept.join(&b','), b"}"].concat()
 }
 
 /// A header with other values for some members, which are added where they are missing.

@@ -127,9 +127,10 @@ impl LiveTokens<'_> {
                 Some(claims.close(token, &replaced))
             })
         };
-        let slot =
+        let mut slot =
             TokenSlot::new(replaced.as_deref().unwrap_or(token), config, self.scope.recorded_at)
                 .map_err(|why| token_error(&why))?;
+        slot.issued_by(&self.run.serving.snapshot.token_world.issuers);
         let key = match slot.secret() {
             KeySource::Inline(key) => Some(key),
             KeySource::Secret(secret) => {

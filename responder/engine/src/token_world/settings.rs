@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::issuer::Setting;
 use crate::diagnostic::Diagnostic;
 
 /// What is served about tokens.
@@ -9,6 +10,8 @@ use crate::diagnostic::Diagnostic;
 pub struct TokenSettings {
     /// Serves `/.well-known/jwks.json` even where no key set was recorded.
     pub serve_jwks: bool,
+    /// What recorded issuers become.
+    pub(crate) issuer: Setting,
 }
 
 impl TokenSettings {
@@ -25,6 +28,7 @@ impl TokenSettings {
                 "`serveJwks` is true or false",
             )),
         }
+        settings.issuer = Setting::parse(get("issuer"), found);
         settings
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Discovery, Endpoint, Pending, TokenWorld, discovery,
+    Discovery, Endpoint, Issuers, Pending, TokenWorld, discovery,
     introspection::Introspection,
     signer::{self, Signer, same_issuer},
 };
@@ -18,7 +18,10 @@ impl TokenWorld {
     pub(crate) fn settle(compiled: &mut CompiledSnapshot, found: &mut Diagnostics) {
         let mut world = std::mem::take(&mut compiled.token_world);
         let pending = std::mem::take(&mut world.pending);
-        introspections(compiled, &pending.introspections);
+        world.issuers =
+            Issuers::settle(&world.settings.issuer, &pending.discoveries, &compiled.slots, found);
+        introspections(compiled, &pending.introspections, &world.issuers);
+        world.name_issuers(compiled, &pending);
         if world.names_keys() || !pending.discoveries.is_empty() {
             world.signers = signer::of_slots(&compiled.slots);
             let (members, strays) =
@@ -31,6 +34,21 @@ impl TokenWorld {
             world.tell(&strays, &pending, found);
         }
         compiled.token_world = world;
+    }
+
+    /// Lets tokens and discovery documents name the issuers that recorded ones become.
+    fn name_issuers(&self, compiled: &mut CompiledSnapshot, pending: &Pending) {
+        if self.issuers.is_empty() {
+            return;
+        }
+        compiled.slots.iter_mut().for_each(|slot| slot.issued_by(&self.issuers));
+        for discovery in &pending.discoveries {
+            let Some(instance) = compiled.instances.get_mut(discovery.instance) else { continue };
+            if let Some(body) = self.issuers.rewrite(&instance.body, &discovery.issuer) {
+                instance.body = body.into();
+                instance.headers.remove(http::header::ETAG);
+            }
+        }
     }
 
     fn serve_sets(&self, compiled: &mut CompiledSnapshot, pending: &Pending) {
@@ -148,7 +166,7 @@ fn discoveries(compiled: &mut CompiledSnapshot, discoveries: &[Discovery], signe
 }
 
 /// Leaves holes for the times in introspection answers.
-fn introspections(compiled: &mut CompiledSnapshot, found: &[Introspection]) {
+fn introspections(compiled: &mut CompiledSnapshot, found: &[Introspection], issuers: &Issuers) {
     if found.is_empty() {
         return;
     }
@@ -164,7 +182,7 @@ fn introspections(compiled: &mut CompiledSnapshot, found: &[Introspection]) {
         else {
             continue;
         };
-        let fills = introspection.fills(&instance.body, &by_claims, &compiled.slots);
+        let fills = introspection.fills(&instance.body, &by_claims, &compiled.slots, issuers);
         if fills.is_empty() {
             continue;
         }

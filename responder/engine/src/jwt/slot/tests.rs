@@ -310,3 +310,20 @@ proptest! {
         prop_assert_eq!(shifted, format!(r#"{{"iat":{NOW},"exp":{}}}"#, NOW + life));
     }
 }
+
+#[test]
+fn what_names_the_recorded_key_gives_way_to_the_thumbprint() {
+    let recorded = token(
+        r#"{"alg":"HS256", "x5t":"a","kid":"k", "x5c":["b"],"typ":"JWT","x5t#S256":"c"}"#,
+        "{}",
+    );
+    let slot = TokenSlot::new(recorded.as_bytes(), &config(&[]), None).unwrap();
+    let header = |kid: Option<&str>| {
+        let mut out = Vec::new();
+        slot.render_named(NOW, &SigningKey::parse(&[7; 64]).unwrap(), kid, &mut out).unwrap();
+        let header = out.split(|byte| *byte == b'.').next().unwrap();
+        String::from_utf8(URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
+    };
+    assert_eq!(header(Some("ours")), r#"{"alg":"HS256","kid":"ours","typ":"JWT"}"#);
+    assert!(header(None).contains(r#""x5t":"a","kid":"k""#), "without a key set all stays");
+}
