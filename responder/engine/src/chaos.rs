@@ -18,7 +18,8 @@ use std::{
 };
 
 use crate::{
-    diagnostic::Diagnostic,
+    compile::CompiledSnapshot,
+    diagnostic::{Diagnostic, Diagnostics},
     identity,
     index::Index,
     jwt::TokenSlot,
@@ -94,8 +95,16 @@ impl Chaos {
         }
     }
 
-    /// Gets ready to answer.
-    pub(crate) fn settle(&mut self, index: &Index, instances: usize, slots: &[TokenSlot]) {
+    /// Gets ready to answer once everything is compiled.
+    pub(crate) fn settle(compiled: &mut CompiledSnapshot, found: &mut Diagnostics) {
+        let CompiledSnapshot { chaos: Some(chaos), index, instances, slots, .. } = compiled else {
+            return;
+        };
+        chaos.lay_out(index, instances.len(), slots);
+        found.extend(chaos.tell(slots));
+    }
+
+    fn lay_out(&mut self, index: &Index, instances: usize, slots: &[TokenSlot]) {
         let stub = |nth: usize| fnv(format!("answer {nth}").as_bytes());
         let mut signatures: Vec<u64> = (0..=instances).map(stub).collect();
         for (bytes, first) in index.firsts() {
@@ -200,7 +209,7 @@ impl Chaos {
     }
 
     /// What was found when the rules were compiled.
-    pub(crate) fn tell(&self, slots: &[TokenSlot]) -> Vec<Diagnostic> {
+    fn tell(&self, slots: &[TokenSlot]) -> Vec<Diagnostic> {
         let spoils = |rule: &&Rule| rule.spoils_tokens() && slots.is_empty();
         self.config
             .rules

@@ -303,10 +303,7 @@ pub fn compile_treated(
     compiled.stubs.seal();
     TokenWorld::settle(&mut compiled, &mut found);
     compiled.lay_out(&recorded, config);
-    if let Some(chaos) = &mut compiled.chaos {
-        chaos.settle(&compiled.index, compiled.instances.len(), &compiled.slots);
-        found.extend(chaos.tell(&compiled.slots));
-    }
+    Chaos::settle(&mut compiled, &mut found);
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
