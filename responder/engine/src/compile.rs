@@ -8,18 +8,17 @@ mod aging;
 mod draft;
 mod expiry;
 pub(crate) mod headers;
+mod instance;
 mod plan;
 mod scripts;
 mod tokens;
 mod ways;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use crate::{
-    answer::Spliced,
     body,
     chaos::Chaos,
     clock::Clock,
@@ -29,7 +28,7 @@ use crate::{
     grpc::{self, Methods},
     identity::{Identities, IdentityId, Seen, survey},
     index::Index,
-    jwt::{ResignConfig, TokenSlot, key::SecretRef},
+    jwt::{TokenSlot, key::SecretRef},
     request::Parts,
     signature::Signature,
     snapshot::{RrPair, Serve, stub::Stub},
@@ -38,13 +37,14 @@ use crate::{
     timing::Timing,
     token_world::TokenWorld,
     transform::{Captured, Chain, Nature, Scope, Side, Template, World, message::Reply},
-    turns::{self, Counts, Move, Progress, Recorded},
+    turns::{self, Counts, Progress, Recorded},
 };
 
 pub(crate) use aging::{Aging, recorded_second};
 pub(crate) use draft::{Fill, Follows, aged, token_error, validity_now};
 pub(crate) use expiry::http_date;
 pub(crate) use headers::{served_headers, served_trailers};
+pub(crate) use instance::{Fields, Instance, Known, Living, Way};
 pub(crate) use plan::{Plan, run_on_response};
 use scripts::Scripts;
 pub(crate) use tokens::Resigned;
@@ -78,66 +78,6 @@ pub struct CompiledSnapshot {
     pub(crate) chaos: Option<Box<Chaos>>,
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
-}
-
-/// One response.
-#[derive(Debug)]
-pub(crate) struct Instance {
-    pub(crate) status: u16,
-    /// Served when there is no token in it, or when one of its tokens cannot be signed.
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    /// The fields behind the body.
-    pub(crate) trailers: Option<Box<HeaderMap>>,
-    /// The body is compressed with gzip.
-    pub(crate) folded: bool,
-    /// How long the answer is held back.
-    pub(crate) delay: Duration,
-    /// The header fields that are as old as the recording; `None` when there are none.
-    pub(crate) aging: Option<Box<Aging>>,
-    /// What chains that compare recorded with live values have seen in the recording.
-    pub(crate) captured: Vec<Captured>,
-    pub(crate) living: Option<Box<Living>>,
-    /// The position of the pair in the recording.
-    pub(crate) ordinal: u64,
-    /// Whose pair it is.
-    pub(crate) identity: IdentityId,
-    /// What becomes of an identity's progress.
-    pub(crate) moves: Option<Move>,
-}
-
-/// An instance with parts that are made anew.
-#[derive(Debug)]
-pub(crate) struct Living {
-    /// How many tokens are in it.
-    pub(crate) tokens: u32,
-    pub(crate) way: Way,
-}
-
-/// How an instance is made current.
-#[derive(Debug)]
-pub(crate) enum Way {
-    /// By filling holes.
-    Spliced { headers: Fields, body: Spliced, trailers: Option<Box<Fields>> },
-    /// By running the chains again.
-    Dynamic { reply: Box<Reply>, chains: Vec<usize>, known: Vec<Known>, recorded_at: Option<i64> },
-    /// By taking the key set of this number from the token world.
-    KeySet(usize),
-}
-
-/// Header or trailer fields, some of which have holes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Fields {
-    pub(crate) spliced: Vec<(http::HeaderName, Spliced)>,
-    pub(crate) plain: HeaderMap,
-}
-
-/// A token that chains which run per request are expected to meet.
-#[derive(Debug)]
-pub(crate) struct Known {
-    pub(crate) token: Vec<u8>,
-    pub(crate) config: Arc<ResignConfig>,
-    pub(crate) slot: usize,
 }
 
 impl CompiledSnapshot {

@@ -1,0 +1,75 @@
+//! One compiled response: what is served when nothing in it is made anew, and the ways in which something is.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::Aging;
+use crate::{
+    answer::Spliced,
+    identity::IdentityId,
+    jwt::ResignConfig,
+    transform::{Captured, message::Reply},
+    turns::Move,
+};
+
+/// One response.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) status: u16,
+    /// Served when there is no token in it, or when one of its tokens cannot be signed.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// The fields behind the body.
+    pub(crate) trailers: Option<Box<HeaderMap>>,
+    /// The body is compressed with gzip.
+    pub(crate) folded: bool,
+    /// How long the answer is held back.
+    pub(crate) delay: Duration,
+    /// The header fields that are as old as the recording; `None` when there are none.
+    pub(crate) aging: Option<Box<Aging>>,
+    /// What chains that compare recorded with live values have seen in the recording.
+    pub(crate) captured: Vec<Captured>,
+    pub(crate) living: Option<Box<Living>>,
+    /// The position of the pair in the recording.
+    pub(crate) ordinal: u64,
+    /// Whose pair it is.
+    pub(crate) identity: IdentityId,
+    /// What becomes of an identity's progress.
+    pub(crate) moves: Option<Move>,
+}
+
+/// An instance with parts that are made anew.
+#[derive(Debug)]
+pub(crate) struct Living {
+    /// How many tokens are in it.
+    pub(crate) tokens: u32,
+    pub(crate) way: Way,
+}
+
+/// How an instance is made current.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// By filling holes.
+    Spliced { headers: Fields, body: Spliced, trailers: Option<Box<Fields>> },
+    /// By running the chains again.
+    Dynamic { reply: Box<Reply>, chains: Vec<usize>, known: Vec<Known>, recorded_at: Option<i64> },
+    /// By taking the key set of this number from the token world.
+    KeySet(usize),
+}
+
+/// Header or trailer fields, some of which have holes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fields {
+    pub(crate) spliced: Vec<(http::HeaderName, Spliced)>,
+    pub(crate) plain: HeaderMap,
+}
+
+/// A token that chains which run per request are expected to meet.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) token: Vec<u8>,
+    pub(crate) config: Arc<ResignConfig>,
+    pub(crate) slot: usize,
+}
