@@ -10,6 +10,7 @@ mod real_host;
 mod record;
 mod steps;
 mod subscription;
+mod tls_host;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

@@ -94,3 +94,10 @@ fn filters_are_read_and_mistakes_named() {
         assert!(Filter::parse(wrong).is_err(), "{wrong}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_query_panics(query in ".{0,60}", escapes in "[%a-f0-9=&]{0,60}") {
+        drop((Filter::parse(&query), Filter::parse(&escapes)));
+    }
+}

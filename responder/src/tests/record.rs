@@ -11,9 +11,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    PATIENCE, RECORDED, exchange, in_time, json, passthrough::pairs_in, real_host::RealHost, status,
+    PATIENCE, RECORDED, exchange, in_time, json, passthrough::pairs_in, real_host::RealHost,
+    status, tls_host::TlsHost,
 };
 use crate::{
     record::{self, Counts, Running, Settings},
@@ -173,6 +175,55 @@ async fn what_is_redacted_is_never_written() {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
     assert!(text.contains("REDACTED-PASSWORD"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_with_tls_are_recorded_and_their_certificates_checked() {
+    let (dir, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (alpn, version) in [(&["h2", "http/1.1"][..], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1")] {
+        let Some(real) = TlsHost::start(files.path(), alpn).await else { return };
+        let upstream = format!("https://localhost:{}", real.addr.port());
+        let untrusting = record::start(settings(&dir, Some(upstream.clone()))).await.unwrap();
+        let answer = send(&untrusting, false, Method::GET, "/a", "").await;
+        assert_eq!(answer.status(), 502, "nobody vouches for it: {:?}", answer.body());
+        assert_eq!(
+            untrusting.shutdown(PATIENCE).await.unwrap(),
+            Counts { pairs: 0, lost: 0, broken: 1 }
+        );
+
+        let new = tempfile::tempdir().unwrap();
+        let trust = Some(real.certificate.clone());
+        let proxy =
+            record::start(Settings { trust, ..settings(&new, Some(upstream)) }).await.unwrap();
+        let answer = send(&proxy, false, Method::GET, "/a", "").await;
+        assert_eq!(answer.body(), &format!("{version} /a"));
+        proxy.shutdown(PATIENCE).await.unwrap();
+        let pair = pairs_in(new.path()).remove(0);
+        assert_eq!((pair.l7protocol.as_str(), pair.status.as_str()), ("https", "200"));
+        assert!(pair.extra_json.contains(r#""isTls":true"#), "{}", pair.extra_json);
+        assert_eq!(pair.extra_json.contains(r#""alpn":"h2""#), version == "HTTP/2.0");
+        assert_eq!(pair.network_address, format!("localhost:{}", real.addr.port()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_breaks_off_is_not_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let breaks = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 1024];
+        let _read = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
+    });
+    let proxy = record::start(settings(&dir, Some(format!("http://{addr}")))).await.unwrap();
+    let request = "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = exchange(proxy.addr(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("half"), "{answer}");
+    breaks.await.unwrap();
+    assert_eq!(proxy.shutdown(PATIENCE).await.unwrap(), Counts { pairs: 0, lost: 0, broken: 1 });
+    assert_eq!(pairs_in(dir.path()).len(), 0);
 }
 
 #[tokio::test]

@@ -203,3 +203,26 @@ fn rules_that_mean_nothing_are_refused() {
         assert!(text.parse::<Rule>().is_err(), "{text}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(rule in ".{0,40}", host in ".{0,40}", bits in proptest::prelude::any::<u128>()) {
+        let rules = rule.parse::<Rule>().into_iter().collect();
+        let policy = Policy::of(rules, Vec::new());
+        drop(policy.destination(&host, None));
+        drop(policy.check(&host, SocketAddr::new(Ipv6Addr::from_bits(bits).into(), 1)));
+    }
+
+    #[test]
+    fn what_is_not_public_is_never_reached_by_name(low in proptest::prelude::any::<u32>()) {
+        let policy = policy(&["a.example", "0.0.0.0/0", "::/0"]);
+        let v4 = Ipv4Addr::from_bits(low);
+        let open = policy.check("a.example", SocketAddr::new(v4.into(), 80)).is_ok();
+        proptest::prop_assert!(!open || !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_documentation()));
+        // However an address is wrapped, it is the same address.
+        for wrapped in [v4.to_ipv6_mapped(), Ipv6Addr::from_bits((0x0064_ff9b << 96) | u128::from(low)), Ipv6Addr::from_bits((0x2002 << 112) | (u128::from(low) << 80))] {
+            let wrapped = SocketAddr::new(wrapped.into(), 80);
+            proptest::prop_assert_eq!(policy.check("a.example", wrapped).is_ok(), open);
+        }
+    }
+}

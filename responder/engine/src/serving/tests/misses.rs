@@ -173,3 +173,14 @@ fn credentials_in_what_differs_are_not_told() {
         "sub=alice, sub=bob recorded, another credential presented"
     );
 }
+
+#[test]
+fn a_test_config_says_whether_misses_are_meant_for_the_real_host() {
+    let (template, _) = Template::parse(br#"{"id":"t"}"#);
+    for (responder, expected) in [("{}", false), (r#"{"passthrough_mode":true}"#, true)] {
+        let config = format!(r#"{{"id":"c","responder":{responder}}}"#);
+        let config = TestConfig::parse(config.as_bytes()).unwrap();
+        let (compiled, _) = compile(recording(&["alice"]), &template, &config, Serve::All);
+        assert_eq!(compiled.passes_through(), expected);
+    }
+}
