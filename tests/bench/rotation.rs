@@ -26,14 +26,14 @@ pub(crate) struct Plan {
     /// How often the keys are swapped.
     #[arg(long, default_value_t = 100)]
     swaps: u32,
-    /// The seconds between two swaps.
-    #[arg(long, default_value_t = 1)]
+    /// The seconds between two swaps; responders look once a second, and each has to see every key.
+    #[arg(long, default_value_t = 3)]
     every: u64,
     /// For how many seconds clients keep a key set.
     #[arg(long, default_value_t = 3)]
     cache: u64,
     /// The responders' --key-overlap in seconds; --cache and one more is what docs/tokens.md asks for.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 5)]
     overlap: u64,
     /// The responders' --key-grace in seconds.
     #[arg(long, default_value_t = 120)]
