@@ -22,6 +22,7 @@ pub mod recorder;
 mod secrets;
 mod serve_call;
 mod serve_request;
+mod serve_socket;
 mod server;
 mod snapshots;
 mod subscription;

@@ -20,6 +20,7 @@ use crate::{
     metrics::{Lane, Metrics},
     passthrough::{Passed, Passthrough},
     serve_call::serve_call,
+    serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
         call::Call,
         read::{self, Received},
@@ -45,6 +46,8 @@ pub(crate) struct Plane {
     pub(crate) journal: Option<Arc<Journal>>,
     /// `None` when no host may be asked.
     pub(crate) passthrough: Option<Arc<Passthrough>>,
+    /// Room for WebSockets.
+    pub(crate) sockets: Arc<Semaphore>,
     explanations: Arc<Semaphore>,
     control: Handle,
 }
@@ -80,6 +83,7 @@ impl Plane {
             limits,
             journal,
             passthrough,
+            sockets: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
             control,
         }
@@ -93,6 +97,7 @@ pub(crate) async fn serve_request(
     lane: &Lane,
 ) -> Result<Response, Broken> {
     match Call::of(&request) {
+        None if is_handshake(&request) => serve_socket(request, plane, lane).await,
         None => serve_plain(request, plane, lane).await,
         Some(call) => serve_call(&call, request, plane, lane).await,
     }
@@ -148,13 +153,19 @@ async fn answer_read(
             if let Some(touched) = hit.touched.as_deref() {
                 lane.touched(*touched);
             }
-            if !hit.delay.is_zero() {
+            if !hit.delay.is_zero() && !hit.is_paced() {
                 tokio::time::sleep(hit.delay).await;
             }
             if let Some(entry) = entry {
                 entry.hit(&received, &hit, replay);
             }
-            fate::meet(hit, received.trailing()).await?
+            let handshake = (hit.status == 101)
+                .then(|| Handshake { hit: Arc::new(hit.clone()), serial: replay });
+            let mut response = fate::meet(hit, received.trailing()).await?;
+            if let Some(handshake) = handshake {
+                response.extensions_mut().insert(handshake);
+            }
+            response
         }
         Outcome::Miss(replay) => miss(plane, lane, replay, received, entry).await,
         other => {

@@ -11,6 +11,7 @@ pub(crate) mod headers;
 mod instance;
 mod plan;
 mod scripts;
+mod sockets;
 mod tokens;
 mod ways;
 
@@ -24,7 +25,6 @@ use crate::{
     clock::Clock,
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
-    explain::Candidate,
     grpc::{self, Methods},
     identity::{Identities, IdentityId, Seen, survey},
     index::Index,
@@ -47,6 +47,8 @@ pub(crate) use headers::{served_headers, served_trailers};
 pub(crate) use instance::{Fields, Instance, Known, Living, Way};
 pub(crate) use plan::{Plan, run_on_response};
 use scripts::Scripts;
+use sockets::Sockets;
+pub(crate) use sockets::{Conversation, Step, key as socket_key};
 pub(crate) use tokens::Resigned;
 use ways::Ways;
 
@@ -73,6 +75,7 @@ pub struct CompiledSnapshot {
     pub(crate) methods: Methods,
     pub(crate) scripts: Scripts,
     passthrough: bool,
+    pub(crate) conversations: Vec<Conversation>,
     pub(crate) timing: Timing,
     /// `None` where nothing is configured to befall answers.
     pub(crate) chaos: Option<Box<Chaos>>,
@@ -135,22 +138,6 @@ impl CompiledSnapshot {
         self.progress.reset();
         self.stubs.reset();
         self.chaos.iter().for_each(|chaos| chaos.reset());
-    }
-
-    /// What may be told of an instance.
-    pub(crate) fn candidate(&self, nth: usize) -> Option<Candidate> {
-        let instance = self.instances.get(nth)?;
-        Some(Candidate {
-            ordinal: instance.ordinal,
-            status: instance.status,
-            tokens: instance.living.as_ref().map_or(0, |living| living.tokens),
-            way: match instance.living.as_ref().map(|living| &living.way) {
-                None => "recorded",
-                Some(Way::Spliced { .. }) => "slots",
-                Some(Way::Dynamic { .. }) => "per_request",
-                Some(Way::KeySet(_)) => "key_set",
-            },
-        })
     }
 
     /// Adds what was found before it was compiled.
@@ -230,6 +217,7 @@ pub fn compile_treated(
         methods: Methods::of(&pairs),
         scripts: Scripts::default(),
         passthrough: config.passthrough(),
+        conversations: Vec::new(),
         timing: config.timing(),
         chaos: config.chaos().map(|config| Box::new(Chaos::new(config.clone()))),
         required_secrets: template.required_secrets(),
@@ -237,9 +225,15 @@ pub fn compile_treated(
     };
     let mut ways = Ways::new(&compiled);
     let mut recorded = Vec::with_capacity(pairs.len());
-    for (pair, seen) in pairs.into_iter().zip(seen) {
-        recorded.extend(compiled.add(&pair, seen, &mut ways, &mut found));
+    let mut sockets = Sockets::find(&pairs);
+    for (at, (pair, seen)) in pairs.into_iter().zip(seen).enumerate() {
+        recorded.extend(if sockets.has_message(at) {
+            compiled.add_message(&pair, at, &mut sockets, &mut ways, &mut found)
+        } else {
+            compiled.add(&pair, seen, sockets.begins(at), &mut ways, &mut found)
+        });
     }
+    compiled.conversations = sockets.finish(compiled.timing);
     compiled.stubs.seal();
     TokenWorld::settle(&mut compiled, &mut found);
     compiled.lay_out(&recorded, config);
@@ -255,10 +249,11 @@ impl CompiledSnapshot {
         &mut self,
         pair: &RrPair,
         mut seen: Seen,
+        socket: Option<usize>,
         ways: &mut Ways,
         found: &mut Diagnostics,
     ) -> Option<Recorded> {
-        if !(200..=999).contains(&pair.response.status) {
+        if !(200..=999).contains(&pair.response.status) && socket.is_none() {
             let status = pair.response.status;
             found.push(
                 Diagnostic::warning(
@@ -286,6 +281,7 @@ impl CompiledSnapshot {
         instance.captured.extend(scope.captured);
         self.token_world.look(pair, &mut instance, self.instances.len());
         instance.identity = seen.identity;
+        instance.conversation = socket;
         if let Some(chaos) = &mut self.chaos {
             chaos.look(self.instances.len(), pair, &recorded);
         }
@@ -388,6 +384,7 @@ impl CompiledSnapshot {
             living,
             ordinal: pair.ordinal,
             identity: IdentityId::NOBODY,
+            conversation: None,
             moves: None,
         }
     }

@@ -1,6 +1,7 @@
 //! Explanations: how a request would be matched, and why so. Nothing moves: no cursor, no scenario, no row.
 
 use crate::{
+    compile::{CompiledSnapshot, Way},
     identity::{Who, presented},
     near_miss::NearMiss,
     request::Request,
@@ -101,6 +102,24 @@ pub struct Credential {
     pub place: String,
     /// What it is, in words that give nothing away.
     pub what: String,
+}
+
+impl CompiledSnapshot {
+    /// What may be told of an instance.
+    pub(crate) fn candidate(&self, nth: usize) -> Option<Candidate> {
+        let instance = self.instances.get(nth)?;
+        Some(Candidate {
+            ordinal: instance.ordinal,
+            status: instance.status,
+            tokens: instance.living.as_ref().map_or(0, |living| living.tokens),
+            way: match instance.living.as_ref().map(|living| &living.way) {
+                None => "recorded",
+                Some(Way::Spliced { .. }) => "slots",
+                Some(Way::Dynamic { .. }) => "per_request",
+                Some(Way::KeySet(_)) => "key_set",
+            },
+        })
+    }
 }
 
 impl Serving {

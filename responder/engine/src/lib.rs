@@ -39,6 +39,7 @@ mod json_query;
 pub mod jwt;
 pub mod lineage;
 pub mod near_miss;
+mod pieces;
 pub mod preview;
 mod protobuf;
 pub mod recording;

@@ -7,6 +7,7 @@ mod binder;
 mod chaos;
 mod dialogue;
 mod live;
+mod socket;
 
 use std::{
     borrow::Cow,
@@ -38,6 +39,7 @@ use crate::{
 };
 use binder::Binder;
 pub use dialogue::Line;
+pub use socket::{Said, Talk};
 
 /// A snapshot that answers.
 #[derive(Debug)]

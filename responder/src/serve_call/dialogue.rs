@@ -143,8 +143,8 @@ impl Dialogue {
 
     /// Answers what is due and listens on, until the call is at its end.
     async fn go_on(mut self, sender: Sender<Result<Frame<Bytes>, Cut>>) {
-        let delay = self.line.as_ref().map_or(Duration::ZERO, |line| line.hit.delay);
-        if !delay.is_zero() {
+        let held = self.line.as_ref().filter(|line| !line.hit.is_paced());
+        if let Some(delay) = held.map(|line| line.hit.delay).filter(|delay| !delay.is_zero()) {
             tokio::time::sleep(delay).await;
         }
         let trailers = loop {
@@ -207,7 +207,12 @@ impl Dialogue {
         let Some(line) = &self.line else { return Err(()) };
         let next = self.sent + usize::from(self.nudged);
         let due = line.due(self.messages).max(next).min(line.answers.len());
+        let parts = u32::try_from(line.answers.len().max(1)).unwrap_or(u32::MAX);
+        let pace = if line.hit.is_paced() { line.hit.delay / parts } else { Duration::ZERO };
         for answer in line.answers.iter().take(due).skip(self.sent) {
+            if !pace.is_zero() {
+                tokio::time::sleep(pace).await;
+            }
             sender.send(Ok(Frame::data(answer.clone()))).await.map_err(|_| ())?;
         }
         self.sent = self.sent.max(due);

@@ -93,6 +93,11 @@ impl Outgoing {
         match self {
             Self::Whole(body) => Ok((body.unwrap_or_default(), None)),
             Self::Trailed(trailed) => Ok((trailed.body.unwrap_or_default(), trailed.trailers)),
+            Self::Paced(paced) if !paced.cut => {
+                let first = paced.next.into_iter().map(|(piece, _)| piece.bytes);
+                let pieces = first.chain(paced.pieces.map(|piece| piece.bytes));
+                Ok((pieces.flatten().collect(), paced.trailers))
+            }
             Self::Paced(_) | Self::Channel(_) => Err(self),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
@@ -95,6 +96,8 @@ async fn serve_http1(
             let response = answer.await;
             match &response {
                 Err(broken) if broken.resets() => progress.reset(),
+                // What comes next is no head any more.
+                Ok(upgraded) if upgraded.status() == StatusCode::SWITCHING_PROTOCOLS => {}
                 _ => progress.step(),
             }
             response
@@ -108,7 +111,7 @@ async fn serve_http1(
         .header_read_timeout(plane.limits.idle)
         .max_header_size(HEAD)
         .max_buf_size(2 * HEAD);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,

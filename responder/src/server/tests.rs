@@ -17,6 +17,7 @@ use tokio::{
 };
 
 mod calls;
+mod streams;
 
 use super::*;
 use crate::{

@@ -43,7 +43,8 @@ pub(crate) fn hit(mut hit: Hit, trailing: Trailing) -> Response {
     if hit.trailers.is_some() {
         settle_trailers(&mut hit, trailing);
     }
-    let mut response = Response::new(Outgoing::trailed(hit.body, hit.trailers));
+    let body = if hit.is_paced() { paced(&hit) } else { Outgoing::trailed(hit.body, hit.trailers) };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = hit.headers;
     response
@@ -60,6 +61,14 @@ pub(crate) fn cut(mut hit: Hit, after: usize) -> Response {
     let mut response = self::hit(hit, Trailing::Dropped);
     *response.body_mut() = Outgoing::paced(pieces, None, true);
     response
+}
+
+/// A stream whose pieces are spread over the time that it takes.
+fn paced(hit: &Hit) -> Outgoing {
+    let pieces = hit.pieces();
+    let after = hit.delay / u32::try_from(pieces.len().max(1)).unwrap_or(u32::MAX);
+    let pieces = pieces.into_iter().map(|bytes| Piece { after, bytes }).collect();
+    Outgoing::paced(pieces, hit.trailers.as_deref().cloned(), false)
 }
 
 fn settle_trailers(hit: &mut Hit, trailing: Trailing) {
@@ -127,6 +136,12 @@ pub(crate) fn refused(refusal: Refusal) -> Response {
     // hyper drops this field where it is not allowed, in HTTP/2.
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// As many WebSockets are open as may be.
+pub(crate) fn too_many() -> Response {
+    let message = "as many WebSockets are open as may be";
+    ours(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "too_many", "message": message }))
 }
 
 /// The engine could not make the answer; the next request may well be answered.

@@ -36,6 +36,8 @@ pub(crate) struct Instance {
     pub(crate) ordinal: u64,
     /// Whose pair it is.
     pub(crate) identity: IdentityId,
+    /// The WebSocket connection that it begins.
+    pub(crate) conversation: Option<usize>,
     /// What becomes of an identity's progress.
     pub(crate) moves: Option<Move>,
 }

@@ -15,6 +15,7 @@ mod key_sets;
 mod misses;
 mod per_request;
 mod steps;
+mod streams;
 mod successors;
 mod timing;
 mod trailers;
