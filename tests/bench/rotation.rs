@@ -16,9 +16,9 @@ use anyhow::Context as _;
 use harness::{
     balancer::Balancer,
     process::{self, Process},
-    rotation::{Tally, Verifier, mount, write_recording},
+    rotation::{Tally, Verifier, mount, prepare, switch, write_recording},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -26,14 +26,14 @@ pub(crate) struct Plan {
     /// How often the keys are swapped.
     #[arg(long, default_value_t = 100)]
     swaps: u32,
-    /// The seconds between two swaps.
-    #[arg(long, default_value_t = 1)]
+    /// The seconds between two swaps; responders look once a second, and each has to see every key.
+    #[arg(long, default_value_t = 3)]
     every: u64,
     /// For how many seconds clients keep a key set.
     #[arg(long, default_value_t = 3)]
     cache: u64,
     /// The responders' --key-overlap in seconds; --cache and one more is what docs/tokens.md asks for.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 5)]
     overlap: u64,
     /// The responders' --key-grace in seconds.
     #[arg(long, default_value_t = 120)]
@@ -99,10 +99,13 @@ async fn swap(plan: Plan) -> anyhow::Result<(Tally, usize)> {
         clients.spawn(verifier.run(move || ended.load(Ordering::Relaxed)));
     }
     let mut ticks = tokio::time::interval(Duration::from_secs(plan.every.max(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for swap in 1..=plan.swaps {
+        // Making keys takes a while, now more, now less; the swaps themselves are to come at even intervals.
+        let to_prepare = secrets.clone();
+        tokio::task::spawn_blocking(move || prepare(&to_prepare, swap)).await?;
         ticks.tick().await;
-        let secrets = secrets.clone();
-        tokio::task::spawn_blocking(move || mount(&secrets, swap)).await?;
+        switch(&secrets, swap);
     }
     // Until the last key has signed.
     let mut rest = tokio::time::interval(Duration::from_secs(plan.overlap + 3));

@@ -38,6 +38,12 @@ fn openssl(arguments: &str) -> Vec<u8> {
 
 /// Writes a generation of keys as the kubelet does: a new directory, then the link replaced by renaming.
 pub fn mount(secrets: &Path, generation: u32) {
+    prepare(secrets, generation);
+    switch(secrets, generation);
+}
+
+/// Makes the directory of a generation; nothing shows it yet.
+pub fn prepare(secrets: &Path, generation: u32) {
     let dir = secrets.join("keys");
     let name = format!("..generation_{generation}");
     fs::create_dir_all(dir.join(&name)).unwrap();
@@ -49,6 +55,12 @@ pub fn mount(secrets: &Path, generation: u32) {
             symlink(format!("..data/{alg}"), dir.join(alg)).unwrap();
         }
     }
+}
+
+/// Replaces the generation that is shown, at once.
+pub fn switch(secrets: &Path, generation: u32) {
+    let dir = secrets.join("keys");
+    let name = format!("..generation_{generation}");
     symlink(&name, dir.join("..data_tmp")).unwrap();
     fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
 }

@@ -8,6 +8,7 @@ use harness::{
     process::Process,
     python::{self, Ask},
     recording,
+    scripts::Script,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -315,4 +316,15 @@ async fn a_recorded_server_is_played_back_to_grpcio() {
     let out = run.await.unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "fine");
+}
+
+#[tokio::test]
+async fn a_recorded_server_is_played_back_to_grpc_js() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/clients/calls.mjs");
+    let Some(script) = Script::node("Node.js with @grpc/grpc-js", &path) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut dev = serve(dir.path());
+    let address = dev.address("data").await.to_string();
+    let plan = json!({"address": address, "service": SERVICE, "key": KEY});
+    assert_eq!(script.run(&plan), json!({"fine": true}));
 }

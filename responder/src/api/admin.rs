@@ -1,5 +1,7 @@
 //! Looks into the responder and steers it. No key, token or body is told.
 
+mod journal;
+
 use std::sync::Arc;
 
 use countersign_engine::{
@@ -11,9 +13,9 @@ use countersign_engine::{
 };
 use countersign_proto::responder::v1::{
     self as proto, DrainRequest, DrainResponse, DumpRequest, DumpResponse, GetStatusRequest,
-    GetStatusResponse, ListSequencesRequest, ListSequencesResponse, LoadedKey, LoadedReplay,
-    RejectedBundle, ResetRequest, ResetResponse, SequenceSelector,
-    admin_service_server::AdminService,
+    GetStatusResponse, ListJournalRequest, ListJournalResponse, ListSequencesRequest,
+    ListSequencesResponse, LoadedKey, LoadedReplay, RejectedBundle, ResetRequest, ResetResponse,
+    SequenceSelector, admin_service_server::AdminService,
 };
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
@@ -51,6 +53,13 @@ impl AdminService for Administration {
         request: Request<ListSequencesRequest>,
     ) -> Result<Response<ListSequencesResponse>, Status> {
         Ok(Response::new(self.list(request.into_inner()).await?))
+    }
+
+    async fn list_journal(
+        &self,
+        request: Request<ListJournalRequest>,
+    ) -> Result<Response<ListJournalResponse>, Status> {
+        Ok(Response::new(journal::list(&self.shared.admin, request.into_inner()).await?))
     }
 
     async fn reset(

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use countersign_engine::snapshot::RrPair;
 use countersign_proto::{
     responder::v1::{
-        Answer, DrainRequest, DumpRequest, Failure, GetStatusRequest, ListSequencesRequest,
-        MatchRequest, Miss, ResetRequest, RespondRequest, Sequence, SequenceSelector,
-        admin_service_client::AdminServiceClient, respond_response::Outcome,
-        responder_service_client::ResponderServiceClient,
+        Answer, DrainRequest, DumpRequest, Failure, GetStatusRequest, JournalEntry,
+        ListJournalRequest, ListSequencesRequest, MatchRequest, Miss, ResetRequest, RespondRequest,
+        Sequence, SequenceSelector, admin_service_client::AdminServiceClient,
+        respond_response::Outcome, responder_service_client::ResponderServiceClient,
     },
     snapshot::v1::{Header, HttpRequest},
 };
@@ -252,6 +252,36 @@ async fn sequences_are_listed_by_pages_and_begun_anew() {
     assert!(node.sequences(moved()).await.is_empty());
     let unknown = ResetRequest { replay: "unknown".into(), ..ResetRequest::default() };
     assert_eq!(admin.reset(unknown).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tells_what_became_of_the_last_requests() {
+    let node = Node::serving(numbers()).await;
+    node.answer("/n").await;
+    node.ask("/nowhere").await;
+    http_get(node.running.data_addr(), "/n").await;
+    let mut admin = node.admin().await;
+    let mut listed = async |outcome: &str, limit| {
+        let request = ListJournalRequest {
+            outcome: outcome.into(),
+            limit,
+            host: "api.example".into(),
+            path: "/n".into(),
+        };
+        let told = admin.list_journal(request).await.map(tonic::Response::into_inner);
+        told.map(|told| {
+            let line =
+                |entry: JournalEntry| format!("{} {} {}", entry.outcome, entry.status, entry.path);
+            told.entries.into_iter().map(line).collect::<Vec<_>>()
+        })
+    };
+    let all = listed("", 0).await.unwrap();
+    assert_eq!(all, ["hit 200 /n", "miss 404 /nowhere", "hit 200 /n"], "both ways in");
+    assert_eq!(listed("miss", 0).await.unwrap(), ["miss 404 /nowhere"]);
+    assert_eq!(listed("", 1).await.unwrap(), ["hit 200 /n"]);
+    for (outcome, limit) in [("lost", 0), ("", -1)] {
+        assert_eq!(listed(outcome, limit).await.unwrap_err().code(), Code::InvalidArgument);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
