@@ -82,22 +82,24 @@ async fn no_token_is_refused_while_keys_are_swapped_under_load() {
     }
     let world = World::new().await;
     // As docs/tokens.md says: the overlap is the time for which clients keep a key set, and the second for which replicas may differ.
-    let (_both, balancer) = fleet(&world, &["--key-overlap", "3s", "--key-grace", "1m"]).await;
+    let (mut both, balancer) = fleet(&world, &["--key-overlap", "3s", "--key-grace", "1m"]).await;
+    let [one, two] = &mut both;
+    let replicas = [one.address("data").await, two.address("data").await].map(Client::new);
     let ended = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         let (verifier, ended) = (Verifier::new(balancer.addr(), CACHE), Arc::clone(&ended));
         clients.spawn(verifier.run(move || ended.load(Ordering::Relaxed)));
     }
-    let client = Client::new(balancer.addr());
     for swap in 1..=SWAPS {
-        let before = login(&client, "EdDSA").await;
+        let before = login(&replicas[0], "EdDSA").await;
         mount(&world.secrets(), 1 + swap);
-        wait_until("the new key signs", || async {
-            let now = login(&client, "EdDSA").await;
-            (kid(&now) != kid(&before)).then_some(())
-        })
-        .await;
+        for replica in &replicas {
+            wait_until("the new key signs on each replica", || async {
+                (kid(&login(replica, "EdDSA").await) != kid(&before)).then_some(())
+            })
+            .await;
+        }
     }
     ended.store(true, Ordering::Relaxed);
     let tally = clients.join_all().await.into_iter().fold(Tally::default(), Tally::with);
