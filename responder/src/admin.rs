@@ -6,7 +6,7 @@
 
 mod journal;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use countersign_engine::{
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    entrances::Entrances,
     journal::Journal,
     metrics::Metrics,
     readiness::{Readiness, Source},
@@ -43,7 +44,7 @@ pub(crate) struct Admin {
     pub(crate) name: String,
     pub(crate) project: String,
     pub(crate) control_plane: Option<String>,
-    pub(crate) data_addr: SocketAddr,
+    pub(crate) entrances: Entrances,
     /// Whether requests for any host name are answered.
     pub(crate) any_host: bool,
     pub(crate) snapshots: Arc<Snapshots>,
@@ -223,7 +224,8 @@ impl Admin {
             "name": self.name,
             "version": env!("CARGO_PKG_VERSION"),
             "project": self.project,
-            "data_address": self.data_addr.to_string(),
+            "data_address": self.entrances.data.to_string(),
+            "transport": self.entrances.status(|host| table.replays.iter().any(|replay| replay.serving.snapshot().knows_host(host))),
             "ready": reasons.is_empty(),
             "reasons": reasons,
             "control_plane": { "url": self.control_plane, "connected": flags.connected, "problem": flags.problem },

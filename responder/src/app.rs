@@ -11,11 +11,14 @@ use http::Uri;
 use tokio::{runtime::Handle, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+pub use crate::entrances::Mapped;
 use crate::{
     admin::Admin,
     api::{self, ApiError, Shared},
+    certificates::CertificateError,
     config::{Config, DEFAULT_SECRET_DIR},
     drain::Drain,
+    entrances::Entrances,
     fetch::{Blobs, disk::Disk},
     journal::Journal,
     materials::Allowed,
@@ -93,6 +96,12 @@ pub enum StartError {
     /// Real hosts cannot be reached, or what passes through not be recorded.
     #[error(transparent)]
     Passthrough(#[from] passthrough::StartError),
+    /// A certificate or key cannot be used.
+    #[error("TLS cannot be answered")]
+    Certificates(#[from] CertificateError),
+    /// What a port is mapped to is no host.
+    #[error("{0} is no host that a port can be mapped to")]
+    Map(String),
     /// A thread or runtime could not be created.
     #[error("the workers of the data plane cannot be started")]
     Workers(#[source] io::Error),
@@ -108,7 +117,9 @@ impl StartError {
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
             | Self::Passthrough(_)
-            | Self::ControlPlane(_) => true,
+            | Self::ControlPlane(_)
+            | Self::Certificates(_)
+            | Self::Map(_) => true,
             Self::Listen { .. } | Self::Api { .. } | Self::Workers(_) => false,
         }
     }
@@ -117,7 +128,7 @@ impl StartError {
 /// A responder that runs; dropped, it ends at once.
 #[derive(Debug)]
 pub struct Running {
-    data_addr: SocketAddr,
+    entrances: Entrances,
     admin_addr: SocketAddr,
     api: Option<api::Running>,
     end: CancellationToken,
@@ -125,7 +136,7 @@ pub struct Running {
     drain: KillOnDrop,
     workers: Workers,
     tasks: Vec<AbortOnDropHandle<()>>,
-    config: Config,
+    config: Box<Config>,
     passing: Option<Passing>,
 }
 
@@ -145,9 +156,7 @@ impl Drop for KillOnDrop {
 pub async fn start(mut config: Config) -> Result<Running, StartError> {
     check(&config)?;
     let disk = disk(&config)?;
-    let data = server::listen(config.listen, config.runtime).map_err(|source| {
-        StartError::Listen { addr: config.listen, purpose: "recorded traffic", source }
-    })?;
+    let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
 
@@ -166,22 +175,24 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     ));
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
-    let mut own = vec![data.addr(), admin_addr];
+    let mut own = entrances.addresses();
+    own.push(admin_addr);
     own.extend(api_listener.as_ref().map(|listener| listener.1));
     let passing = Passing::start(&config.passthrough, own)?;
-    let plane = Arc::new(Plane::new(
+    let plane = Plane::new(
         Arc::clone(&snapshots),
         Arc::clone(&metrics),
         config.limits,
         journal.clone(),
         passing.as_ref().map(Passing::passthrough),
         Handle::current(),
-    ));
+    );
+    let plane = Arc::new(plane.reached_by(&entrances));
     let admin = Arc::new(Admin {
         name: config.name.clone(),
         project: config.project_name(),
         control_plane: config.control_plane.as_ref().map(Uri::to_string),
-        data_addr: data.addr(),
+        entrances: entrances.clone(),
         any_host: config.allow_insecure,
         snapshots: Arc::clone(&snapshots),
         secrets: Arc::clone(&secrets),
@@ -201,7 +212,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let data_addr = data.addr();
     let drain = KillOnDrop(Drain::default());
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
-    let tasks = vec![
+    let mut tasks = vec![
         spawn(secrets.poll(config.secret_poll)),
         spawn(async move {
             if let Err(error) = admin.run(admin_listener).await {
@@ -210,8 +221,11 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         }),
         spawn(follow(config.clone(), data_addr, applier, Arc::clone(&readiness), metrics)),
     ];
+    let certificates = entrances.certificates.clone();
+    tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
+    let config = Box::new(config);
     Ok(Running {
-        data_addr,
+        entrances,
         admin_addr,
         api,
         end,
@@ -228,7 +242,19 @@ impl Running {
     /// Where recorded traffic is served.
     #[must_use]
     pub fn data_addr(&self) -> SocketAddr {
-        self.data_addr
+        self.entrances.data
+    }
+
+    /// Where it is served with TLS only.
+    #[must_use]
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.entrances.tls
+    }
+
+    /// The ports that are mapped to hosts.
+    #[must_use]
+    pub fn mapped(&self) -> &[Mapped] {
+        &self.entrances.maps
     }
 
     /// Where the admin listener is.

@@ -8,6 +8,8 @@ use std::{
 
 use http::Uri;
 
+use crate::transport::Transport;
+
 /// Where the operator and the incumbent's own responders mount secrets.
 pub const DEFAULT_SECRET_DIR: &str = "/home/speedscale/secret";
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub runtime: RuntimeKind,
     /// Lets the admin listener and the API listen beyond the loopback interface.
     pub allow_insecure: bool,
+    /// How the data plane may be reached besides plain HTTP on its port.
+    pub transport: Transport,
     /// Bounds of the data plane.
     pub limits: Limits,
     /// How many of the last requests are kept to be looked at.
@@ -79,6 +83,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a connection may take to show which protocol it speaks.
     pub detect: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
     /// How long the head of an HTTP/1 request may take from its first byte.
     pub head: Duration,
     /// How long an HTTP/1 connection may be idle between requests.
@@ -95,6 +101,7 @@ impl Default for Limits {
             body: 10 * 1024 * 1024,
             connections: 10_000,
             detect: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(120),
             write_pause: Duration::from_secs(30),
@@ -125,6 +132,7 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             runtime: RuntimeKind::PerCore,
             allow_insecure: false,
+            transport: Transport::default(),
             limits: Limits::default(),
             journal: crate::journal::Settings::default(),
             passthrough: crate::passthrough::Settings::default(),

@@ -8,8 +8,10 @@
 mod admin;
 mod api;
 pub mod app;
+pub mod certificates;
 pub mod config;
 mod drain;
+mod entrances;
 mod fate;
 mod fetch;
 pub mod journal;
@@ -28,4 +30,5 @@ mod snapshots;
 mod subscription;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 pub mod upstream;

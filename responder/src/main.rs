@@ -13,6 +13,7 @@ use countersign_responder::{
     app::{self, StartError},
     config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
     journal, passthrough,
+    transport::TransportFlags,
     upstream::policy::Rule,
 };
 use http::Uri;
@@ -23,8 +24,8 @@ const ABOUT: &str = "Serves recorded traffic with freshly signed tokens";
 const LONG_ABOUT: &str = "\
 Serves recorded traffic with freshly signed tokens.
 
-A responder asks the control plane which replays to serve, fetches what it lacks, and answers HTTP/1.1 and HTTP/2 requests (without TLS, on \
-one port) with the recorded responses. Tokens in them are signed anew with the keys that it finds in its secret directory; keys never leave \
+A responder asks the control plane which replays to serve, fetches what it lacks, and answers HTTP/1.1 and HTTP/2 requests, with or without \
+TLS on one port, with the recorded responses. Tokens in them are signed anew with the keys that it finds in its secret directory; keys never leave \
 this node.
 
 If nothing recorded answers a request, the response is 404 with the header `x-countersign-miss: true` and a JSON body that names the \
@@ -145,6 +146,8 @@ struct Args {
     /// Lets the admin listener and the API, which have no authentication, listen beyond the loopback interface.
     #[arg(long)]
     allow_insecure: bool,
+    #[command(flatten)]
+    transport: TransportFlags,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -205,6 +208,12 @@ fn announce(running: &app::Running) {
     if let Some(addr) = running.api_addr() {
         lines.push_str(&format!("api listening on http://{addr}\n"));
     }
+    if let Some(addr) = running.tls_addr() {
+        lines.push_str(&format!("tls listening on https://{addr}\n"));
+    }
+    for map in running.mapped() {
+        lines.push_str(&format!("{} listening on http://{}\n", map.host, map.addr));
+    }
     drop(io::stdout().write_all(lines.as_bytes()));
 }
 
@@ -250,6 +259,7 @@ impl Args {
                 ..passthrough::Settings::default()
             },
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
+            transport: self.transport.into(),
             limits: Limits {
                 body: self.max_body,
                 connections: self.max_connections,

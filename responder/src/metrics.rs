@@ -31,6 +31,12 @@ pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     /// Failures of `accept`.
     pub(crate) accept_errors: Counter,
+    /// TLS handshakes that were done.
+    pub(crate) handshakes: Counter,
+    /// TLS handshakes that failed.
+    pub(crate) handshake_failures: Counter,
+    /// Tunnels that were opened.
+    pub(crate) tunnels: Counter,
     /// Bundles that were swapped in.
     pub(crate) swaps: Counter,
     /// Bundles that were refused.
@@ -85,6 +91,9 @@ impl Metrics {
             connections: Gauge::default(),
             accepted: Counter::default(),
             accept_errors: Counter::default(),
+            handshakes: Counter::default(),
+            handshake_failures: Counter::default(),
+            tunnels: Counter::default(),
             swaps: Counter::default(),
             nacks: Counter::default(),
             secret_errors: Counter::default(),
@@ -104,6 +113,13 @@ impl Metrics {
             "Failures to accept a connection",
             metrics.accept_errors.clone(),
         );
+        registry.register("tls_handshakes", "TLS handshakes done", metrics.handshakes.clone());
+        registry.register(
+            "tls_handshake_failures",
+            "TLS handshakes that failed",
+            metrics.handshake_failures.clone(),
+        );
+        registry.register("tunnels", "Tunnels opened by CONNECT", metrics.tunnels.clone());
         registry.register("bundle_swaps", "Bundles swapped in", metrics.swaps.clone());
         registry.register("nacks", "Bundles refused", metrics.nacks.clone());
         registry.register(

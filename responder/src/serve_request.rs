@@ -9,12 +9,15 @@ use std::{
 use countersign_engine::{
     answer::{Answer, Hit},
     near_miss::NearMiss,
+    request::Request,
 };
 use hyper::body::Incoming;
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use crate::{
+    certificates::Certificates,
     config::Limits,
+    entrances::Entrances,
     fate::{self, Broken},
     journal::{self, Journal, Line, Note},
     metrics::{Lane, Metrics},
@@ -48,6 +51,10 @@ pub(crate) struct Plane {
     pub(crate) passthrough: Option<Arc<Passthrough>>,
     /// Room for WebSockets.
     pub(crate) sockets: Arc<Semaphore>,
+    /// What TLS is answered with, if it is.
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    /// Whether `CONNECT` is answered with a tunnel.
+    pub(crate) forward_proxy: bool,
     explanations: Arc<Semaphore>,
     control: Handle,
 }
@@ -68,6 +75,12 @@ enum Outcome {
 }
 
 impl Plane {
+    /// Answers TLS and `CONNECT` as its entrances want it.
+    pub(crate) fn reached_by(self, entrances: &Entrances) -> Self {
+        let certificates = entrances.certificates.clone();
+        Self { certificates, forward_proxy: entrances.forward_proxy, ..self }
+    }
+
     /// `control` is the runtime that explains misses.
     pub(crate) fn new(
         snapshots: Arc<Snapshots>,
@@ -84,6 +97,8 @@ impl Plane {
             journal,
             passthrough,
             sockets: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            certificates: None,
+            forward_proxy: false,
             explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
             control,
         }
@@ -320,7 +335,7 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
     let request = received.request();
     if let Some(wanted) = &received.replay {
         return match table.find(wanted) {
-            Some(replay) => match replay.serving.answer(&request, now) {
+            Some(replay) => match answer_from(replay, &request, now) {
                 Answer::Hit(hit) => Outcome::Hit(hit, replay.serial),
                 Answer::Miss => Outcome::Miss(Arc::clone(replay)),
             },
@@ -331,11 +346,21 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
         };
     }
     for replay in &table.replays {
-        if let Answer::Hit(hit) = replay.serving.answer(&request, now) {
+        if let Answer::Hit(hit) = answer_from(replay, &request, now) {
             return Outcome::Hit(hit, replay.serial);
         }
     }
     Outcome::Miss(Arc::clone(newest))
+}
+
+/// Asks one replay. Where HEAD was not recorded, it is answered as GET is; the body is left out on the way out.
+fn answer_from(replay: &Replay, request: &Request<'_>, now: i64) -> Answer {
+    match replay.serving.answer(request, now) {
+        Answer::Miss if request.method == "HEAD" => {
+            replay.serving.answer(&Request { method: "GET", ..*request }, now)
+        }
+        answer => answer,
+    }
 }
 
 /// Finds what comes near, off the data plane's threads; `None` when too many others are at it for too long.

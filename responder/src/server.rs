@@ -5,8 +5,13 @@
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod connection;
+mod framing;
 mod io;
 pub(crate) mod read;
+pub(crate) mod route;
+mod sniff;
+mod tls;
+mod tunnel;
 pub(crate) mod write;
 
 use std::{
@@ -24,6 +29,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+use self::route::Route;
 use crate::{config::RuntimeKind, drain::Drain, metrics::Lane, serve_request::Plane};
 
 /// Connections that the kernel keeps for us until we accept them.
@@ -31,11 +37,22 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(10);
 const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Sockets that listen on one address; nobody accepts yet.
+/// Sockets that listen; nobody accepts yet.
 #[derive(Debug)]
 pub(crate) struct Listeners {
-    sockets: Vec<TcpListener>,
+    /// For each accept loop one socket of each door.
+    sockets: Vec<Vec<(TcpListener, Arc<Door>)>>,
+    /// The address of the first door.
     addr: SocketAddr,
+}
+
+/// What is special about a listening address.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    /// What is known of requests that come in here.
+    pub(crate) route: Route,
+    /// Plain connections are closed.
+    pub(crate) tls_only: bool,
 }
 
 /// The accept loops that run.
@@ -53,18 +70,10 @@ struct Worker {
 
 /// Listens on the address, with as many sockets as there will be accept loops.
 pub(crate) fn listen(addr: SocketAddr, runtime: RuntimeKind) -> Result<Listeners> {
-    // The first bind does not share its port: with SO_REUSEPORT a second process could take the same port without a word. Once it holds the
-    // port it lets our other sockets in, before any of them listens.
-    let first = bind(addr, false)?;
-    let addr = first.local_addr()?.as_socket().unwrap_or(addr);
-    let workers = workers(runtime);
-    first.set_reuse_port(workers > 1)?;
-    let mut sockets = vec![first];
-    for _ in 1..workers {
-        sockets.push(bind(addr, true)?);
-    }
-    let listen = |socket: Socket| socket.listen(BACKLOG).map(|()| socket.into());
-    Ok(Listeners { sockets: sockets.into_iter().map(listen).collect::<Result<_>>()?, addr })
+    let sockets = (0..workers(runtime)).map(|_| Vec::new()).collect();
+    let mut listeners = Listeners { sockets, addr };
+    listeners.addr = listeners.add(addr, Door::default())?;
+    Ok(listeners)
 }
 
 /// How many accept loops there will be.
@@ -90,6 +99,25 @@ impl Listeners {
         self.addr
     }
 
+    /// Listens on a further address; tells which one it is.
+    pub(crate) fn add(&mut self, addr: SocketAddr, door: Door) -> Result<SocketAddr> {
+        let door = Arc::new(door);
+        // The first bind does not share its port: with SO_REUSEPORT a second process could take the same port without a word. Once it holds
+        // the port it lets our other sockets in, before any of them listens.
+        let first = bind(addr, false)?;
+        let addr = first.local_addr()?.as_socket().unwrap_or(addr);
+        first.set_reuse_port(self.sockets.len() > 1)?;
+        let mut sockets = vec![first];
+        for _ in 1..self.sockets.len() {
+            sockets.push(bind(addr, true)?);
+        }
+        for (worker, socket) in self.sockets.iter_mut().zip(sockets) {
+            socket.listen(BACKLOG)?;
+            worker.push((socket.into(), Arc::clone(&door)));
+        }
+        Ok(addr)
+    }
+
     /// Accepts from now on.
     pub(crate) fn run(
         self,
@@ -100,7 +128,7 @@ impl Listeners {
         let connections =
             Arc::new(Semaphore::new(plane.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let mut ended = Vec::new();
-        for (index, socket) in self.sockets.into_iter().enumerate() {
+        for (index, sockets) in self.sockets.into_iter().enumerate() {
             let worker = Worker {
                 plane: Arc::clone(plane),
                 lane: plane.metrics.lane(index),
@@ -110,8 +138,8 @@ impl Listeners {
             let (end, wait) = oneshot::channel();
             ended.push(wait);
             match runtime {
-                RuntimeKind::Shared => drop(tokio::spawn(worker.run(socket, end))),
-                RuntimeKind::PerCore => worker.spawn_thread(index, socket, end)?,
+                RuntimeKind::Shared => drop(tokio::spawn(worker.run(sockets, end))),
+                RuntimeKind::PerCore => worker.spawn_thread(index, sockets, end)?,
             }
         }
         Ok(Workers(ended))
@@ -132,7 +160,7 @@ impl Worker {
     fn spawn_thread(
         self,
         index: usize,
-        socket: TcpListener,
+        sockets: Vec<(TcpListener, Arc<Door>)>,
         end: oneshot::Sender<()>,
     ) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -141,23 +169,32 @@ impl Worker {
             .build()?;
         thread::Builder::new()
             .name(format!("data-{index}"))
-            .spawn(move || runtime.block_on(self.run(socket, end)))?;
+            .spawn(move || runtime.block_on(self.run(sockets, end)))?;
         Ok(())
     }
 
-    async fn run(self, socket: TcpListener, end: oneshot::Sender<()>) {
-        if let Err(error) = self.accept(socket).await {
-            tracing::error!(%error, "data listener failed");
+    async fn run(self, sockets: Vec<(TcpListener, Arc<Door>)>, end: oneshot::Sender<()>) {
+        let accepting = sockets.into_iter().map(|(socket, door)| {
+            let worker = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = worker.accept(socket, door).await {
+                    tracing::error!(%error, "data listener failed");
+                }
+            })
+        });
+        for accepting in accepting.collect::<Vec<_>>() {
+            // One that was dropped has ended as well.
+            drop(accepting.await);
         }
         drop(end);
     }
 
-    async fn accept(&self, socket: TcpListener) -> Result<()> {
+    async fn accept(&self, socket: TcpListener, door: Arc<Door>) -> Result<()> {
         let listener = tokio::net::TcpListener::from_std(socket)?;
         let tasks = TaskTracker::new();
         while let Some((stream, permit)) = self.next(&listener).await {
             self.plane.metrics.accepted.inc();
-            tasks.spawn(self.clone().serve(stream, permit));
+            tasks.spawn(self.clone().serve(stream, permit, Arc::clone(&door)));
         }
         drop(listener);
         tasks.close();
@@ -171,11 +208,10 @@ impl Worker {
         listener: &tokio::net::TcpListener,
     ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
         let next = async {
-            let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
             let mut backoff = ACCEPT_BACKOFF;
-            loop {
+            let stream = loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => return Some((stream, permit)),
+                    Ok((stream, _)) => break stream,
                     // The client left before it was accepted.
                     Err(error) if is_the_clients(&error) => {}
                     Err(error) => {
@@ -185,7 +221,10 @@ impl Worker {
                         backoff = (backoff * 2).min(ACCEPT_BACKOFF_MAX);
                     }
                 }
-            }
+            };
+            // Only now: a listener that waits for a connection must not keep others from theirs.
+            let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+            Some((stream, permit))
         };
         tokio::select! {
             biased;
@@ -194,10 +233,10 @@ impl Worker {
         }
     }
 
-    async fn serve(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    async fn serve(self, stream: TcpStream, permit: OwnedSemaphorePermit, door: Arc<Door>) {
         self.plane.metrics.connections.inc();
         let metrics = Arc::clone(&self.plane.metrics);
-        connection::serve(stream, self.plane, self.lane, self.drain).await;
+        connection::serve(stream, self.plane, self.lane, self.drain, door).await;
         metrics.connections.dec();
         drop(permit);
     }

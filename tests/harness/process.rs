@@ -95,7 +95,8 @@ fn follow(stream: impl std::io::Read + Send + 'static, seen: Arc<Mutex<Seen>>) {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut seen = seen.lock().unwrap();
-            if let Some((listener, rest)) = line.split_once(" listening on http://")
+            if let Some((listener, rest)) = line.split_once(" listening on http")
+                && let Some(rest) = rest.trim_start_matches('s').strip_prefix("://")
                 && let Ok(address) = rest.split_whitespace().next().unwrap_or_default().parse()
             {
                 seen.listening.insert(listener.trim().to_owned(), address);

@@ -88,7 +88,7 @@ pub(crate) async fn check(client: &Client, pairs: &[RrPair]) {
     }
 }
 
-fn prepare(root: &Path) -> (String, String) {
+pub(crate) fn prepare(root: &Path) -> (String, String) {
     let secrets = recording::secret_dir(root, "signing", KEY.as_bytes());
     let template = root.join("transform.json");
     std::fs::write(&template, recording::seed_template("sessions", "signing")).unwrap();

@@ -5,9 +5,9 @@ use countersign_proto::snapshot::v1::ServeDirection;
 
 use crate::{
     command::{
-        completion::CompletionArgs, demo::DemoArgs, dev::DevArgs, record::RecordArgs,
-        replay::ReplayCommand, responder::ResponderCommand, snapshot::SnapshotCommand,
-        test_config::TestConfigCommand, transform::TransformCommand,
+        certs::CertsArgs, completion::CompletionArgs, demo::DemoArgs, dev::DevArgs,
+        record::RecordArgs, replay::ReplayCommand, responder::ResponderCommand,
+        snapshot::SnapshotCommand, test_config::TestConfigCommand, transform::TransformCommand,
     },
     output::Format,
 };
@@ -97,7 +97,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a recording from this process, reloading what is edited
-    Dev(DevArgs),
+    Dev(Box<DevArgs>),
     /// Show how a recorded login is served again with a valid token
     Demo(DemoArgs),
     /// Record what goes through a proxy, for who has no recording yet
@@ -117,6 +117,8 @@ pub(crate) enum Command {
     /// Show the fleet
     #[command(subcommand, visible_alias = "responders")]
     Responder(ResponderCommand),
+    /// Make the certificate authority for TLS, and tell how to trust it
+    Certs(CertsArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each, and what they share.
 
+pub(crate) mod certs;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod dev;
@@ -28,9 +29,10 @@ const PAGE: i32 = 500;
 pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Dev(args) => dev::run(args, &global, out).await,
+        Command::Dev(args) => dev::run(*args, &global, out).await,
         Command::Demo(args) => demo::run(args, &global, out).await,
         Command::Record(args) => record::run(args, out).await,
+        Command::Certs(args) => certs::run(&args, out),
         Command::Completion(args) => {
             completion::run(&args, out);
             Ok(ExitCode::SUCCESS)

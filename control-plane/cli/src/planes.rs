@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use countersign_control_plane as control_plane;
-use countersign_responder as responder;
+use countersign_responder::{self as responder, app::Mapped, transport::Transport};
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) project: String,
     /// What becomes of requests that nothing recorded answers.
     pub(crate) passthrough: responder::passthrough::Settings,
+    /// How recorded traffic is reached besides plain HTTP.
+    pub(crate) transport: Transport,
 }
 
 /// Both planes, running.
@@ -83,6 +85,7 @@ impl Planes {
             project: settings.project.clone(),
             drain_timeout: Duration::from_secs(2),
             passthrough: settings.passthrough,
+            transport: settings.transport,
             ..responder::config::Config::default()
         });
         let responder = match started.await {
@@ -105,6 +108,11 @@ impl Planes {
             grpc: control.addr(),
         };
         Ok(Self { control, responder, client, addresses })
+    }
+
+    /// The ports that are mapped to hosts.
+    pub(crate) fn mapped(&self) -> Vec<Mapped> {
+        self.responder.mapped().to_vec()
     }
 
     /// Does `work` until it ends, a signal or a call asks to end, or a plane fails; then shuts both planes down.

@@ -29,7 +29,7 @@ use crate::{
     identity::{Identities, IdentityId, Seen, survey},
     index::Index,
     jwt::{TokenSlot, key::SecretRef},
-    request::Parts,
+    request::{Parts, host_key},
     signature::Signature,
     snapshot::{RrPair, Serve, stub::Stub},
     stub::Stubs,
@@ -88,6 +88,12 @@ impl CompiledSnapshot {
     #[must_use]
     pub fn required_secrets(&self) -> &[SecretRef] {
         &self.required_secrets
+    }
+
+    /// Whether requests to this host, with or without a port, were recorded.
+    #[must_use]
+    pub fn knows_host(&self, host: &str) -> bool {
+        self.index.knows_host(&host_key(host))
     }
 
     /// How many recorded responses it serves.

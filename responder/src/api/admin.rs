@@ -90,7 +90,7 @@ fn status(shared: &Shared) -> GetStatusResponse {
         name: admin.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         project: admin.project.clone(),
-        data_address: admin.data_addr.to_string(),
+        data_address: admin.entrances.data.to_string(),
         ready: reasons.is_empty(),
         reasons,
         draining: flags.draining || shared.end.is_cancelled(),

@@ -1,26 +1,42 @@
 //! One connection: find out which protocol it speaks, within a time limit, and serve it until it ends or has to.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
 use hyper::{
+    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustix::net::{RecvFlags, recv};
-use tokio::{io::Interest, net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
-use super::io::{Guarded, Progress};
+use super::{
+    Door,
+    body::Outgoing,
+    io::{Guarded, Progress},
+    route::Route,
+    sniff::{self, AnyStream, Protocol, Stream},
+    tls::{self, HandshakeError, Secured},
+    tunnel::{self, Tunnel},
+    write::Response,
+};
 use crate::{
     drain::Drain,
     fate::Broken,
     metrics::Lane,
     serve_request::{Plane, serve_request},
+    subscription::apply::chain,
 };
 
-/// What every HTTP/2 connection starts with.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The largest head of a request.
 const HEAD: usize = 64 * 1024;
 /// The most requests at a time on an HTTP/2 connection.
@@ -28,76 +44,197 @@ const STREAMS: u32 = 200;
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Http1,
-    Http2,
+/// What a connection needs.
+#[derive(Debug, Clone)]
+struct Link {
+    plane: Arc<Plane>,
+    lane: Arc<Lane>,
+    drain: Drain,
+    /// The address that the client reached.
+    here: IpAddr,
+}
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    #[error("no HTTP any more")]
+    Http(#[from] hyper::Error),
+    #[error("no TLS")]
+    Tls(#[from] HandshakeError),
+    #[error("it did not show its protocol in time")]
+    Silent,
+    #[error("it is neither HTTP nor TLS")]
+    Unknown,
+    #[error("this port takes TLS only")]
+    Plain,
 }
 
 /// Serves a connection until its end.
-pub(crate) async fn serve(stream: TcpStream, plane: Arc<Plane>, lane: Arc<Lane>, drain: Drain) {
+pub(crate) async fn serve(
+    stream: TcpStream,
+    plane: Arc<Plane>,
+    lane: Arc<Lane>,
+    drain: Drain,
+    door: Arc<Door>,
+) {
+    let here = stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |addr| addr.ip());
+    let link = Link { plane, lane, drain, here };
     tokio::select! {
-        () = drain.killed() => {}
-        () = detect_and_serve(stream, &plane, lane, &drain) => {}
+        () = link.drain.killed() => {}
+        ended = detect_and_serve(stream, &link, &door) => {
+            if let Err(error) = ended {
+                tracing::debug!(error = chain(&error), "connection ended early");
+            }
+        }
     }
 }
 
-async fn detect_and_serve(stream: TcpStream, plane: &Arc<Plane>, lane: Arc<Lane>, drain: &Drain) {
+async fn detect_and_serve(stream: TcpStream, link: &Link, door: &Door) -> Result<(), Ended> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let protocol = tokio::select! {
-        protocol = timeout(plane.limits.detect, detect(&stream)) => protocol,
-        // Nothing was asked yet, so nothing is left unanswered.
-        () = drain.stopping() => return,
-    };
-    let served = match protocol {
-        Ok(Ok(Some(Protocol::Http1))) => serve_http1(stream, plane, lane, drain).await,
-        Ok(Ok(Some(Protocol::Http2))) => serve_http2(stream, plane, lane, drain).await,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => return tracing::debug!(%error, "connection failed"),
-        Err(_) => return tracing::debug!("connection did not show its protocol in time"),
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "connection ended early");
+    let Some(protocol) = link.detect(sniff::peek(&stream)).await? else { return Ok(()) };
+    match protocol {
+        // Behind a box, so that plain connections need no room for it.
+        Protocol::Tls => Box::pin(serve_tls(stream, link, door.route.clone())).await,
+        _ if door.tls_only => Err(Ended::Plain),
+        protocol => speak(stream, protocol, link, &door.route).await,
     }
 }
 
-/// Looks at the first bytes without taking them; `None` when the peer leaves without a word.
-///
-/// As long as they could become either protocol the socket counts as not readable, so that the next look waits for more of them.
-async fn detect(stream: &TcpStream) -> io::Result<Option<Protocol>> {
-    let look = || {
-        let mut seen = [0; PREFACE.len()];
-        let (length, _) = recv(stream, seen.as_mut_slice(), RecvFlags::PEEK)?;
-        let seen = seen.get(..length).unwrap_or_default();
-        match seen.len() {
-            0 => Ok(None),
-            _ if !PREFACE.starts_with(seen) => Ok(Some(Protocol::Http1)),
-            length if length == PREFACE.len() => Ok(Some(Protocol::Http2)),
-            _ => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    };
-    stream.async_io(Interest::READABLE, look).await
+/// Serves a connection that begins with a TLS handshake.
+async fn serve_tls(stream: TcpStream, link: &Link, route: Route) -> Result<(), Ended> {
+    let Secured { stream, protocol, route } =
+        tls::accept(stream, &link.plane, route, link.here).await?;
+    match protocol {
+        Some(protocol) => speak(stream, protocol, link, &route).await,
+        None => sniff_and_speak(stream, link, &route).await,
+    }
 }
 
-async fn serve_http1(
-    stream: TcpStream,
-    plane: &Arc<Plane>,
-    lane: Arc<Lane>,
-    drain: &Drain,
-) -> hyper::Result<()> {
-    let progress = Progress::default();
-    let service = service_fn(|request| {
+/// Serves what comes through a tunnel. `outer` is the progress of the connection that it is made of.
+fn serve_tunnel(
+    tunnel: Tunnel,
+    link: &Link,
+    outer: Progress,
+) -> Pin<Box<dyn Future<Output = Result<(), Ended>> + Send + '_>> {
+    Box::pin(async move {
+        let Tunnel { upgrade, route, target } = tunnel;
+        link.plane.metrics.tunnels.inc();
+        let stream = TokioIo::new(upgrade.await?);
+        let served = async {
+            let found = link.detect(sniff::read(stream, Some(outer))).await?;
+            let Some((protocol, stream)) = found else { return Ok(()) };
+            if protocol != Protocol::Tls {
+                return speak(stream, protocol, link, &route).await;
+            }
+            let Secured { stream, protocol, route } =
+                tls::accept(stream, &link.plane, route, link.here).await?;
+            match protocol {
+                Some(protocol) => {
+                    speak::<AnyStream>(Box::new(stream), protocol, link, &route).await
+                }
+                None => sniff_and_speak(stream, link, &route).await,
+            }
+        };
+        let ended = served.await;
+        // The user sees a proxy that works and a service that does not; this is where to look.
+        if let Err(error @ (Ended::Tls(_) | Ended::Silent | Ended::Unknown)) = &ended {
+            tracing::info!(%target, error = chain(error), "tunnel cannot be served");
+        }
+        ended
+    })
+}
+
+/// Finds out what is spoken behind TLS without an agreement on it, and serves it.
+async fn sniff_and_speak<S: Stream>(stream: S, link: &Link, route: &Route) -> Result<(), Ended> {
+    match link.detect(sniff::read(stream, None)).await? {
+        Some((protocol, stream)) => speak(stream, protocol, link, route).await,
+        None => Ok(()),
+    }
+}
+
+async fn speak<S: Stream>(
+    stream: S,
+    protocol: Protocol,
+    link: &Link,
+    route: &Route,
+) -> Result<(), Ended> {
+    match protocol {
+        Protocol::Http1 => {
+            let progress = Progress::default();
+            match serve_http1(stream, link, route, &progress).await? {
+                Some(tunnel) => serve_tunnel(tunnel, link, progress).await,
+                None => Ok(()),
+            }
+        }
+        Protocol::Http2 => Ok(serve_http2(stream, link, route).await?),
+        Protocol::Tls | Protocol::Unknown => refuse(stream).await,
+    }
+}
+
+/// Says in HTTP that it is not HTTP, for people who look at the bytes.
+async fn refuse<S: Stream>(mut stream: S) -> Result<(), Ended> {
+    stream
+        .write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        .await?;
+    stream.shutdown().await?;
+    Err(Ended::Unknown)
+}
+
+impl Link {
+    /// What is spoken, within the time limit; `None` when nothing was asked and nothing need be answered.
+    async fn detect<T>(
+        &self,
+        detecting: impl Future<Output = io::Result<Option<T>>>,
+    ) -> Result<Option<T>, Ended> {
+        tokio::select! {
+            found = timeout(self.plane.limits.detect, detecting) => Ok(found.map_err(|_| Ended::Silent)??),
+            () = self.drain.stopping() => Ok(None),
+        }
+    }
+}
+
+/// Serves requests until the end, or until a tunnel begins.
+async fn serve_http1<S: Stream>(
+    stream: S,
+    link: &Link,
+    route: &Route,
+    progress: &Progress,
+) -> hyper::Result<Option<Tunnel>> {
+    let Link { plane, lane, drain, .. } = link;
+    let opened = Mutex::new(None);
+    let service = service_fn(|mut request: http::Request<Incoming>| {
         progress.step();
-        let (progress, answer) =
-            (progress.clone(), answer(request, Arc::clone(plane), Arc::clone(&lane)));
+        let mut early = None;
+        if tunnel::is_wanted(&request) {
+            early = Some(match tunnel::open(&mut request, route, plane.forward_proxy) {
+                Ok(tunnel) => {
+                    progress.hand_over();
+                    *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+                    tunnel::established()
+                }
+                Err(refused) => {
+                    lane.refused();
+                    refused.response()
+                }
+            });
+        }
+        route.settle(&mut request);
+        let (progress, plane, lane) = (progress.clone(), Arc::clone(plane), Arc::clone(lane));
         async move {
-            let response = answer.await;
+            if let Some(early) = early {
+                return Ok(early);
+            }
+            let response = answer(request, plane, lane).await;
             match &response {
                 Err(broken) if broken.resets() => progress.reset(),
                 // What comes next is no head any more.
-                Ok(upgraded) if upgraded.status() == StatusCode::SWITCHING_PROTOCOLS => {}
+                Ok(upgraded) if upgraded.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    progress.hand_over();
+                }
                 _ => progress.step(),
             }
             response
@@ -111,24 +248,30 @@ async fn serve_http1(
         .header_read_timeout(plane.limits.idle)
         .max_header_size(HEAD)
         .max_buf_size(2 * HEAD);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = drain.stopping() => connection.as_mut().graceful_shutdown(),
+    {
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended?,
+            () = drain.stopping() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await?;
+            }
+        }
     }
-    connection.await
+    Ok(opened.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-async fn serve_http2(
-    stream: TcpStream,
-    plane: &Arc<Plane>,
-    lane: Arc<Lane>,
-    drain: &Drain,
-) -> hyper::Result<()> {
-    let plane = Arc::clone(plane);
+async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper::Result<()> {
+    let Link { plane, lane, drain, .. } = link;
     let stream = Guarded::new(stream, None, plane.limits);
-    let service = service_fn(move |request| answer(request, Arc::clone(&plane), Arc::clone(&lane)));
+    let service = {
+        let (plane, lane, route) = (Arc::clone(plane), Arc::clone(lane), route.clone());
+        service_fn(move |mut request| {
+            route.settle(&mut request);
+            answer(request, Arc::clone(&plane), Arc::clone(&lane))
+        })
+    };
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -146,9 +289,27 @@ async fn serve_http2(
 }
 
 async fn answer(
-    request: http::Request<hyper::body::Incoming>,
+    request: http::Request<Incoming>,
     plane: Arc<Plane>,
     lane: Arc<Lane>,
-) -> Result<super::write::Response, Broken> {
-    serve_request(request, &plane, &lane).await
+) -> Result<Response, Broken> {
+    let asks_for_head = *request.method() == Method::HEAD;
+    let mut response = serve_request(request, &plane, &lane).await?;
+    if asks_for_head
+        || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    {
+        drop_body(&mut response, asks_for_head);
+    }
+    Ok(response)
+}
+
+/// hyper leaves such a body out in HTTP/1 only. The length that it would have had is told in answer to HEAD.
+fn drop_body(response: &mut Response, tell: bool) {
+    let body = std::mem::replace(response.body_mut(), Outgoing::whole(Bytes::new()));
+    if tell
+        && let Some(length) = body.size_hint().exact()
+        && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }

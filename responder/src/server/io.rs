@@ -1,4 +1,4 @@
-//! A client's socket with its deadlines, which hyper does not keep: the headers of each request, and progress of writes.
+//! A client's socket with what hyper does not keep: the deadlines of each request's headers and of writes, and strict framing.
 //!
 //! hyper's own header timeout also runs while a connection is idle between requests, so it serves as the idle timeout, and the
 //! header deadline is kept here: it starts with the first byte that arrives outside of a request.
@@ -21,7 +21,11 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::framing::Framing;
 use crate::config::Limits;
+
+/// The progress of a connection that was handed over. Odd, so that bytes are never taken for a head.
+const HANDED_OVER: u64 = u64::MAX;
 
 /// The progress of a connection that is to be reset. Odd, for its request is never answered.
 const RESET: u64 = u64::MAX - 2;
@@ -55,6 +59,11 @@ impl Progress {
         self.0.store(RESET, Relaxed);
     }
 
+    /// No more requests: from now on the connection belongs to another protocol.
+    pub(super) fn hand_over(&self) {
+        self.0.store(HANDED_OVER, Relaxed);
+    }
+
     fn now(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -67,6 +76,7 @@ pub(super) struct Guarded<S> {
     abort: fn(&S),
     /// Absent for HTTP/2, where pings find a silent peer.
     progress: Option<Progress>,
+    framing: Framing,
     head_timeout: Duration,
     write_timeout: Duration,
     /// When the headers that have begun must be complete, and the progress at which they began.
@@ -92,6 +102,7 @@ impl<S> Guarded<S> {
             stream,
             abort: S::abort,
             progress,
+            framing: Framing::default(),
             head_timeout: limits.head,
             write_timeout: limits.write_pause,
             head_deadline: None,
@@ -101,8 +112,12 @@ impl<S> Guarded<S> {
     }
 
     /// Bytes have arrived: unless they belong to a request that is being answered, they begin or continue a header.
-    fn bytes_arrived(&mut self) {
+    fn bytes_arrived(&mut self, bytes: &mut [u8]) {
         let Some(progress) = self.progress.as_ref().map(Progress::now) else { return };
+        if progress == HANDED_OVER {
+            return;
+        }
+        self.framing.look(bytes);
         let stale = self.head_deadline.is_none_or(|(_, begun)| begun != progress);
         if progress % 2 == 0 && stale {
             self.head_deadline = Some((Instant::now() + self.head_timeout, progress));
@@ -127,11 +142,11 @@ impl<S> Guarded<S> {
     }
 
     /// Fails a write that has made no progress for too long.
-    fn guard_write(
+    fn guard_write<T>(
         &mut self,
         cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_sleep = None;
             return written;
@@ -154,8 +169,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(result) => {
-                if buf.filled().len() > before {
-                    this.bytes_arrived();
+                if let Some(bytes) = buf.filled_mut().get_mut(before..)
+                    && !bytes.is_empty()
+                {
+                    this.bytes_arrived(bytes);
+                    if this.framing.is_foreign() {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
                 }
                 Poll::Ready(result)
             }
@@ -194,10 +214,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // A plain socket has nothing to flush, but TLS may hold back what it could not write.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.guard_write(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.guard_write(cx, shut)
     }
 }

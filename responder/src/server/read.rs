@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
+use super::route::is_authority_form;
 use crate::{config::Limits, serve_request::REPLAY_HEADER};
 
 /// What is read of a body that was refused, so that the client reads our answer before it meets a closed connection.
@@ -65,9 +66,15 @@ pub(crate) enum Refusal {
     /// HTTP/1.1 wants exactly one.
     #[error("an HTTP/1.1 request has exactly one `Host` header")]
     Host,
-    /// No tunnels.
-    #[error("CONNECT is not supported")]
+    /// No tunnels in HTTP/2; in HTTP/1 they do not come this far.
+    #[error("CONNECT is answered in HTTP/1.1 only")]
     Connect,
+    /// A target that is none.
+    #[error("the target of a request is a path, or a URL")]
+    Target,
+    /// Something is expected that nobody knows.
+    #[error("the only expectation that can be met is `100-continue`")]
+    Expectation,
 }
 
 impl Received {
@@ -143,9 +150,16 @@ pub(crate) async fn request(
     if parts.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
+    if is_authority_form(&parts.uri) {
+        return Err(Refusal::Target);
+    }
     if parts.version == Version::HTTP_11 && parts.headers.get_all(header::HOST).iter().count() != 1
     {
         return Err(Refusal::Host);
+    }
+    let expectation = parts.headers.get(header::EXPECT);
+    if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Refusal::Expectation);
     }
     let replay = take_replay(&mut parts);
     let mut incoming = body;

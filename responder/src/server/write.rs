@@ -131,6 +131,8 @@ pub(crate) fn refused(refusal: Refusal) -> Response {
         Refusal::Broken => (StatusCode::BAD_REQUEST, "body_broken"),
         Refusal::Host => (StatusCode::BAD_REQUEST, "host_header"),
         Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "connect_not_supported"),
+        Refusal::Target => (StatusCode::BAD_REQUEST, "target"),
+        Refusal::Expectation => (StatusCode::EXPECTATION_FAILED, "expectation"),
     };
     let mut response = ours(status, &json!({ "error": error, "message": refusal.to_string() }));
     // hyper drops this field where it is not allowed, in HTTP/2.

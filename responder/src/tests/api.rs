@@ -117,6 +117,11 @@ async fn answers_as_the_http_listener_does() {
     let head = HttpRequest { method: "HEAD".into(), ..get("/n") };
     let head = RespondRequest { request: Some(head), ..RespondRequest::default() };
     let outcome = node.responder().await.respond(head).await.unwrap().into_inner().outcome;
+    let Some(Outcome::Answer(answer)) = outcome else { panic!("HEAD is answered as GET is") };
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    let none = HttpRequest { method: "HEAD".into(), ..get("/m") };
+    let none = RespondRequest { request: Some(none), ..RespondRequest::default() };
+    let outcome = node.responder().await.respond(none).await.unwrap().into_inner().outcome;
     assert!(matches!(outcome, Some(Outcome::Miss(_))), "{outcome:?}");
 }
 

@@ -107,7 +107,7 @@ async fn targets_are_accepted_in_every_form() {
     for (request, code) in [
         ("GET /a HTTP/1.1\r\nconnection: close\r\n\r\n", "400"),
         ("GET /a HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n", "400"),
-        ("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n", "501"),
+        ("CONNECT a HTTP/1.1\r\nhost: a\r\n\r\n", "400"),
         ("GET /a HTTP/1.1\r\nhost : a\r\n\r\n", "400"),
     ] {
         assert_eq!(status(&exchange(addr, request).await), code, "{request}");

@@ -15,6 +15,7 @@ use std::{
 };
 
 use clap::Args;
+use countersign_responder::transport::Transport;
 
 use self::{key::DemoKey, show::Check, token::Token};
 use super::dev::{curl, session::Session};
@@ -58,6 +59,7 @@ pub(crate) async fn run(
         secret_dir: root.join("secret"),
         files_dir: root.join("files"),
         project: global.project.clone(),
+        transport: Transport::default(),
     })
     .await?;
     out.text(&format!(

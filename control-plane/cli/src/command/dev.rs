@@ -9,21 +9,26 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
-use countersign_responder::{config::DEFAULT_SECRET_DIR, passthrough, upstream::policy::Rule};
+use countersign_responder::{
+    config::DEFAULT_SECRET_DIR,
+    passthrough,
+    transport::{Transport, TransportFlags},
+    upstream::policy::Rule,
+};
 
 use self::{
     adjust::Adjust,
     session::{Inputs, Session},
-    summary::Summary,
+    summary::{Places, Summary},
     watch::Watches,
 };
-use super::temporary;
+use super::{certs, temporary};
 use crate::{
     args::{Global, Serve},
     embedded::Embedded,
     failure::Failure,
     output::{Output, Style},
-    planes::{Addresses, Planes, Settings},
+    planes::{Planes, Settings},
     recording,
 };
 
@@ -37,6 +42,7 @@ Examples:
   countersign dev ./proxymock/recorded-2025-06-19
   countersign dev raw.jsonl --transform jwt.json --secret-dir ./secrets --listen 127.0.0.1:8080
   countersign dev ./recording --serve in --output json    # tells where it serves as JSON
+  countersign dev ./recording --tls --map 8443=api.example.com
 
 Recordings, the template and the test config are read again when they change: a good edit is
 taken over, a broken one is reported and changes nothing. Keys are <secret-dir>/<secret>/<key>,
@@ -97,6 +103,13 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "DIR", requires = "passthrough_allow")]
     record: Option<PathBuf>,
 
+    /// Answers TLS on the data port with certificates that the CA of `countersign certs` signs, which is made if there is none
+    #[arg(long, group = "tls_identity", help_heading = "Transport")]
+    tls: bool,
+
+    #[command(flatten)]
+    transport: TransportFlags,
+
     /// Where the control plane keeps its data; a temporary directory by default
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -116,6 +129,12 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
         }
         None => PathBuf::from(DEFAULT_SECRET_DIR),
     };
+    let mut transport = args.transport;
+    if args.tls {
+        transport.tls_ca = Some(own_authority(out)?);
+    }
+    let transport = Transport::from(transport);
+    let tls = transport.tls.as_ref().map(|tls| tls.identity.clone());
     let planes = Planes::start(Settings {
         listen: args.listen,
         admin_listen: args.admin_listen,
@@ -134,6 +153,7 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
             record: args.record,
             ..passthrough::Settings::default()
         },
+        transport,
     })
     .await?;
     let inputs = Inputs {
@@ -143,22 +163,30 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
         adjust: args.adjust,
         serve: args.serve,
     };
-    let (client, addresses) = (planes.client.clone(), planes.addresses);
-    let session = Session::new(client, inputs);
-    planes.run(Box::pin(serve(session, addresses, secret_dir, out))).await?;
+    let session = Session::new(planes.client.clone(), inputs);
+    let places = Places { addresses: planes.addresses, secret_dir, tls, mapped: planes.mapped() };
+    planes.run(Box::pin(serve(session, places, out))).await?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// The directory of the CA that `--tls` uses.
+fn own_authority(out: &Output) -> Result<PathBuf, Failure> {
+    let dir = certs::default_dir()?;
+    let files = certs::make(&dir, false)?;
+    if files.made {
+        out.note(&format!(
+            "made a certificate authority in {}; `countersign certs` tells how to trust it",
+            dir.display()
+        ));
+    }
+    Ok(dir)
+}
+
 /// Serves until the future is dropped; ends by itself only when the first start fails.
-async fn serve(
-    mut session: Session,
-    addresses: Addresses,
-    secret_dir: PathBuf,
-    out: &Output,
-) -> Result<(), Failure> {
+async fn serve(mut session: Session, places: Places, out: &Output) -> Result<(), Failure> {
     let mut watches = Watches::new(session.inputs());
     session.start(out).await?;
-    let summary = Summary::of(&session, addresses, secret_dir).await?;
+    let summary = Summary::of(&session, places).await?;
     summary.print(out);
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

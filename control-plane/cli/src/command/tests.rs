@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use countersign_proto::{control::v1::Replay, snapshot::v1::ServeDirection};
+use countersign_responder::transport::Transport;
 use tempfile::TempDir;
 
 use super::{
@@ -73,6 +74,7 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
         secret_dir: root.path().join("keys"),
         files_dir: root.path().join("files"),
         project: "default".into(),
+        transport: Transport::default(),
     });
     (planes.await.unwrap(), root)
 }
@@ -324,6 +326,7 @@ async fn a_port_in_use_is_told_and_nothing_is_left_running() {
         secret_dir: root.path().to_owned(),
         files_dir: root.path().to_owned(),
         project: "default".into(),
+        transport: Transport::default(),
     };
     let failure = Planes::start(settings(any)).await.unwrap_err();
     assert_eq!(

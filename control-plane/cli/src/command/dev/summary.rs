@@ -6,6 +6,7 @@ use countersign_proto::{
     control::v1::{ListRecordsRequest, SecretStatus},
     snapshot::v1::RrPair,
 };
+use countersign_responder::{app::Mapped, transport::Identity};
 use serde_json::{Value, json};
 
 use super::{
@@ -23,11 +24,23 @@ use crate::{
 /// Larger recordings are not listed just to count their endpoints.
 const RECORDS: usize = 5000;
 
+/// Where everything is.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The listeners.
+    pub(crate) addresses: Addresses,
+    /// The keys.
+    pub(crate) secret_dir: PathBuf,
+    /// What TLS is answered with.
+    pub(crate) tls: Option<Identity>,
+    /// The ports that are mapped to hosts.
+    pub(crate) mapped: Vec<Mapped>,
+}
+
 /// What is served, and where.
 #[derive(Debug)]
 pub(crate) struct Summary {
-    addresses: Addresses,
-    secret_dir: PathBuf,
+    places: Places,
     counts: String,
     endpoints: Option<usize>,
     records: Vec<RrPair>,
@@ -39,11 +52,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Asks for what is not known yet.
-    pub(crate) async fn of(
-        session: &Session,
-        addresses: Addresses,
-        secret_dir: PathBuf,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn of(session: &Session, places: Places) -> Result<Self, Failure> {
         let Some(Current { snapshot, replay, serve }) = session.current() else {
             return Err(Failure::failed("nothing is served"));
         };
@@ -51,8 +60,7 @@ impl Summary {
         let complete = u64::try_from(records.len()).is_ok_and(|known| known == snapshot.pair_count);
         let records = curl::served(records, *serve);
         Ok(Self {
-            addresses,
-            secret_dir,
+            places,
             counts: session.counts(),
             endpoints: complete.then(|| curl::endpoints(&records)),
             records,
@@ -78,13 +86,16 @@ impl Summary {
             1 => " of 1 endpoint".to_owned(),
             _ => format!(" of {count} endpoints"),
         });
-        let data = format!("http://{}", self.addresses.data);
+        let data = format!("http://{}", self.places.addresses.data);
         out.text(&format!("{} {}{endpoints}", out.paint(Style::Good, "serving"), self.counts));
         for secret in &self.secrets {
             out.text(&format!("  secret  {}", self.secret(secret, out)));
         }
         out.text(&format!("  data    listening on {}", strong(&data)));
-        let Addresses { admin, grpc, api, .. } = self.addresses;
+        for line in self.transport() {
+            out.text(&line);
+        }
+        let Addresses { admin, grpc, api, .. } = self.places.addresses;
         out.text(&format!("  admin   listening on http://{admin} (/status /metrics /readyz)"));
         if let Some(api) = api {
             out.text(&format!("  api     listening on http://{api} (countersign.responder.v1)"));
@@ -100,9 +111,32 @@ impl Summary {
         out.text("\nedited files are taken over; Ctrl-C ends");
     }
 
+    /// How it is reached besides.
+    fn transport(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(tls) = &self.places.tls {
+            let address = self.places.addresses.data;
+            let certificate = match tls {
+                Identity::Authority(path) => {
+                    format!("for any host; clients trust the CA in {}", path.display())
+                }
+                Identity::Certificate { certificate, .. } => {
+                    format!("with {}", certificate.display())
+                }
+            };
+            lines.push(format!("  tls     the same at https://{address} {certificate}"));
+        }
+        for Mapped { addr, host } in &self.places.mapped {
+            lines.push(format!(
+                "  {host} listening on http://{addr} (all requests there are for this host)"
+            ));
+        }
+        lines
+    }
+
     fn secret(&self, secret: &SecretStatus, out: &Output) -> String {
         let called = secret.r#ref.as_ref().map(view::secret).unwrap_or_default();
-        let place = self.secret_dir.join(&called);
+        let place = self.places.secret_dir.join(&called);
         if secret.resolved {
             let thumbprint = if secret.thumbprint.is_empty() {
                 String::new()
@@ -116,12 +150,16 @@ impl Summary {
     }
 
     fn json(&self) -> Value {
-        let api = self.addresses.api.map(|api| format!("http://{api}"));
+        let api = self.places.addresses.api.map(|api| format!("http://{api}"));
         json!({
             "api": api,
-            "address": format!("http://{}", self.addresses.data),
-            "admin": format!("http://{}", self.addresses.admin),
-            "server": format!("http://{}", self.addresses.grpc),
+            "address": format!("http://{}", self.places.addresses.data),
+            "admin": format!("http://{}", self.places.addresses.admin),
+            "server": format!("http://{}", self.places.addresses.grpc),
+            "tls": self.places.tls.is_some(),
+            "maps": self.places.mapped.iter().map(|map| {
+                json!({ "address": map.addr.to_string(), "host": map.host })
+            }).collect::<Vec<_>>(),
             "serve": self.serve,
             "endpoints": self.endpoints,
             "snapshot": self.snapshot,

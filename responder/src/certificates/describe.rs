@@ -1,0 +1,83 @@
+//! What may be told about a certificate, and whether it may sign others.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::CertificateError;
+
+/// Certificates that end sooner than this are told about.
+const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a certificate says.
+#[derive(Debug, Clone)]
+pub(super) struct About {
+    pub(super) subject: String,
+    pub(super) issuer: String,
+    pub(super) begins: SystemTime,
+    pub(super) ends: SystemTime,
+    /// The whole public key (SPKI).
+    pub(super) public_key: Vec<u8>,
+    /// Whether it may sign others.
+    signs: bool,
+}
+
+impl About {
+    /// Reads the certificate; `path` is where it came from.
+    pub(super) fn of(
+        certificate: Option<&CertificateDer<'_>>,
+        path: &Path,
+    ) -> Result<Self, CertificateError> {
+        let none = || CertificateError::NoCertificate { path: path.to_owned() };
+        let (_, parsed) =
+            X509Certificate::from_der(certificate.ok_or_else(none)?).map_err(|_| none())?;
+        let may_sign =
+            parsed.key_usage().ok().flatten().is_none_or(|usage| usage.value.key_cert_sign());
+        Ok(Self {
+            subject: parsed.subject().to_string(),
+            issuer: parsed.issuer().to_string(),
+            begins: moment(parsed.validity().not_before.timestamp()),
+            ends: moment(parsed.validity().not_after.timestamp()),
+            public_key: parsed.public_key().raw.to_vec(),
+            signs: parsed.is_ca() && may_sign,
+        })
+    }
+
+    /// Refuses what may not sign others: clients would refuse what it signed.
+    pub(super) fn check_authority(&self, path: &Path) -> Result<(), CertificateError> {
+        if self.signs {
+            return Ok(());
+        }
+        Err(CertificateError::NoAuthority { path: path.to_owned(), subject: self.subject.clone() })
+    }
+
+    /// What is wrong with it now, or will be soon.
+    pub(super) fn problem(&self, now: SystemTime) -> Option<String> {
+        let Self { subject, issuer, .. } = self;
+        let end = self.ends_unix();
+        if now >= self.ends {
+            Some(format!("{subject}, signed by {issuer}, ended at {end} (Unix time)"))
+        } else if now < self.begins {
+            Some(format!("{subject}, signed by {issuer}, is not valid yet"))
+        } else if now + SOON >= self.ends {
+            Some(format!("{subject}, signed by {issuer}, ends soon, at {end} (Unix time)"))
+        } else {
+            None
+        }
+    }
+
+    /// When it ends, in seconds.
+    pub(super) fn ends_unix(&self) -> u64 {
+        self.ends.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+}
+
+fn moment(seconds: i64) -> SystemTime {
+    // X.509 reaches to the year 9999, and back to 1950.
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    if seconds >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
+}
