@@ -47,7 +47,7 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
     let inspect = InspectServiceServer::new(Inspect { plane: shared() });
     let discovery = DiscoveryServiceServer::new(Discovery { plane: shared() });
     let chunks = ChunkServiceServer::new(Chunks::new(shared()));
-    for name in [
+    let ours = [
         named(&snapshots),
         named(&transforms),
         named(&test_configs),
@@ -55,11 +55,16 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
         named(&inspect),
         named(&discovery),
         named(&chunks),
-    ] {
+    ];
+    for name in ours {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
-    let describe =
-        || Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+    // The descriptors are those of all planes; only what is served here is told of.
+    let describe = || {
+        let described =
+            Builder::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+        ours.into_iter().fold(described, Builder::with_service_name)
+    };
     Ok(Server::builder()
         .max_concurrent_streams(100)
         .initial_connection_window_size(CONNECTION_WINDOW)
