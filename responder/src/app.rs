@@ -167,12 +167,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     // The API counts apart from the workers.
     let metrics = Arc::new(Metrics::new(workers + 1));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
-    let secrets = Arc::new(Secrets::new(
-        config.secret_dir.clone(),
-        Pace { overlap: config.key_overlap, grace: config.key_grace },
-        Arc::clone(&snapshots),
-        Arc::clone(&metrics),
-    ));
+    let secrets = secrets(&config, &snapshots, &metrics);
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
@@ -236,6 +231,12 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         config,
         passing,
     })
+}
+
+fn secrets(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Arc<Secrets> {
+    let pace = Pace { overlap: config.key_overlap, grace: config.key_grace };
+    let (snapshots, metrics) = (Arc::clone(snapshots), Arc::clone(metrics));
+    Arc::new(Secrets::new(config.secret_dir.clone(), pace, snapshots, metrics))
 }
 
 impl Running {

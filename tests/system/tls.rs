@@ -52,7 +52,7 @@ pub(crate) fn curl(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
         curl.env_remove(name).env_remove(name.to_uppercase());
     }
     curl.args(["-sS", "--max-time", "20", "-w", "\n%{http_code} %{http_version}"]).args(arguments);
-    curl.envs(environment.iter().copied()).output().expect("there is a curl")
+    curl.envs(environment.iter().copied()).output().unwrap()
 }
 
 /// What curl printed: the body, and its last line.
