@@ -6,6 +6,7 @@ const ROOT: &str = "countersign";
 const FILES: &[&str] = &[
     "countersign/type/v1/type.proto",
     "countersign/snapshot/v1/rrpair.proto",
+    "countersign/snapshot/v1/explanation.proto",
     "countersign/snapshot/v1/bundle.proto",
     "countersign/transform/v1/transform.proto",
     "countersign/control/v1/lineage.proto",

@@ -5,23 +5,25 @@ use std::sync::Arc;
 use countersign_engine::{
     compile::compile_treated,
     diagnostic::Diagnostic,
-    explain::{Explanation, Outcome},
     formats::{FileReader, Sink},
     jwt::key::KeyRing,
     preview::{self, Preview},
     request,
     serving::Serving,
-    snapshot::{RrPair, wire::encode_pair},
+    snapshot::{
+        RrPair,
+        wire::{encode_explanation, encode_pair},
+    },
     transform::Template,
 };
 use countersign_proto::{
     control::v1::{
-        Candidate, ChainPreview, Credential, ExplainRequestRequest, ExplainRequestResponse,
-        PreviewTransformRequest, PreviewTransformResponse, RecordRef, SignatureEntry, StepPreview,
+        ChainPreview, ExplainRequestRequest, ExplainRequestResponse, PreviewTransformRequest,
+        PreviewTransformResponse, RecordRef, StepPreview,
         inspect_service_server::InspectService,
         preview_transform_request::{Pair, Template as Given},
     },
-    snapshot::v1::HttpRequest,
+    snapshot::v1::{HttpRequest, SignatureEntry},
     transform::v1::Transform,
 };
 use tonic::{Request, Response, Status};
@@ -133,7 +135,10 @@ impl Inspect {
         })
         .await?;
         findings.extend(compiled.into_vec());
-        Ok(told(explanation, &findings))
+        Ok(ExplainRequestResponse {
+            explanation: Some(encode_explanation(explanation)),
+            diagnostics: wire::encode_diagnostics(&findings),
+        })
     }
 
     async fn template(&self, field: &str, project: &str, named: &str) -> Result<Checked, Problem> {
@@ -241,44 +246,4 @@ fn chain(chain: preview::ChainPreview) -> ChainPreview {
             })
             .collect(),
     }
-}
-
-fn told(explanation: Explanation, findings: &[Diagnostic]) -> ExplainRequestResponse {
-    let mut response = ExplainRequestResponse {
-        chains: explanation.chains,
-        signature: explanation
-            .signature
-            .into_iter()
-            .map(|(key, value)| SignatureEntry { key, value: value.into() })
-            .collect(),
-        credentials: explanation
-            .credentials
-            .into_iter()
-            .map(|credential| Credential { place: credential.place, what: credential.what })
-            .collect(),
-        diagnostics: wire::encode_diagnostics(findings),
-        ..ExplainRequestResponse::default()
-    };
-    match explanation.outcome {
-        Outcome::Hit { candidates, chosen, narrowing } => {
-            response.narrowing = narrowing.tell(candidates.len());
-            response.recorded = u32::try_from(narrowing.recorded).unwrap_or(u32::MAX);
-            response.identity = narrowing.identity;
-            response.chosen = u32::try_from(chosen).unwrap_or(u32::MAX);
-            response.candidates = candidates
-                .into_iter()
-                .map(|candidate| Candidate {
-                    ordinal: candidate.ordinal,
-                    status: candidate.status.into(),
-                    tokens: candidate.tokens,
-                    way: candidate.way.to_owned(),
-                })
-                .collect();
-        }
-        Outcome::Stub(name) => response.stub = name,
-        Outcome::Miss(nearest) => {
-            response.near_miss_json = serde_json::to_string(&nearest).unwrap_or_default();
-        }
-    }
-    response
 }

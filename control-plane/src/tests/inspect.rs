@@ -69,7 +69,7 @@ async fn an_explanation_names_the_pairs_that_could_answer() {
             request: Some(request),
             ..Default::default()
         };
-        client.explain_request(request).await.map(tonic::Response::into_inner)
+        client.explain_request(request).await.map(|told| told.into_inner().explanation.unwrap())
     };
     let hit = explain("/b").await.unwrap();
     assert_eq!((hit.candidates.len(), hit.candidates[0].ordinal), (1, 1));

@@ -91,7 +91,7 @@ pub struct Candidate {
     pub status: u16,
     /// How many of its tokens are made anew.
     pub tokens: u32,
-    /// How the answer is made: `recorded`, `slots` or `per_request`.
+    /// How the answer is made: `recorded`, `slots`, `per_request` or `key_set`.
     pub way: &'static str,
 }
 

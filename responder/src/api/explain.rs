@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use countersign_engine::explain::{Explanation, Outcome};
-use countersign_proto::responder::v1::{
-    Candidate, Credential, MatchRequest, MatchResponse, SignatureEdit, SignatureEntry,
+use countersign_engine::{
+    explain::{Explanation, Outcome},
+    snapshot::wire::encode_explanation,
 };
+use countersign_proto::responder::v1::{MatchRequest, MatchResponse, SignatureEdit};
 use tokio::time::timeout;
 
 use super::{Shared, problem::Problem, request};
@@ -32,7 +33,8 @@ pub(super) async fn explain(
     let told = task.await.map_err(|_| Problem::Defect)?;
     drop(permit);
     let (replay, explanation) = told.ok_or(Problem::Defect)?;
-    Ok(MatchResponse { replay, ..encode(explanation) })
+    let edits = edits(&explanation.presented, &explanation.signature);
+    Ok(MatchResponse { replay, edits, explanation: Some(encode_explanation(explanation)) })
 }
 
 /// The replay that is asked for, or all.
@@ -65,47 +67,6 @@ fn by_whoever_answers(
         missed.get_or_insert((name, explanation));
     }
     missed
-}
-
-fn encode(explanation: Explanation) -> MatchResponse {
-    let edits = edits(&explanation.presented, &explanation.signature);
-    let mut response = MatchResponse {
-        chains: explanation.chains,
-        signature: explanation
-            .signature
-            .into_iter()
-            .map(|(key, value)| SignatureEntry { key, value: value.into() })
-            .collect(),
-        edits,
-        credentials: explanation
-            .credentials
-            .into_iter()
-            .map(|credential| Credential { place: credential.place, what: credential.what })
-            .collect(),
-        ..MatchResponse::default()
-    };
-    match explanation.outcome {
-        Outcome::Hit { candidates, chosen, narrowing } => {
-            response.narrowing = narrowing.tell(candidates.len());
-            response.recorded = u32::try_from(narrowing.recorded).unwrap_or(u32::MAX);
-            response.identity = narrowing.identity;
-            response.chosen = u32::try_from(chosen).unwrap_or(u32::MAX);
-            response.candidates = candidates
-                .into_iter()
-                .map(|candidate| Candidate {
-                    ordinal: candidate.ordinal,
-                    status: candidate.status.into(),
-                    tokens: candidate.tokens,
-                    way: candidate.way.to_owned(),
-                })
-                .collect();
-        }
-        Outcome::Stub(name) => response.stub = name,
-        Outcome::Miss(nearest) => {
-            response.near_miss_json = serde_json::to_string(&nearest).unwrap_or_default();
-        }
-    }
-    response
 }
 
 /// A value before and after.

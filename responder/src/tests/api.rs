@@ -166,14 +166,15 @@ async fn explaining_moves_nothing() {
     let explain = |path: &str| MatchRequest { request: Some(get(path)), replay: "r".into() };
     node.answer("/n").await;
     for _ in 0..2 {
-        let told = client.r#match(explain("/n")).await.unwrap().into_inner();
+        let matched = client.r#match(explain("/n")).await.unwrap().into_inner();
+        assert_eq!(matched.replay, "projects/default/replays/r");
+        let told = matched.explanation.unwrap();
         assert_eq!((told.recorded, told.candidates.len(), told.chosen), (3, 3, 1), "{told:?}");
-        assert_eq!(told.replay, "projects/default/replays/r");
         assert_eq!(told.identity, "nobody");
         assert!(told.signature.iter().any(|entry| entry.key == "http:url" && entry.value == "/n"));
-        assert!(told.edits.is_empty() && told.near_miss_json.is_empty());
+        assert!(matched.edits.is_empty() && told.near_miss_json.is_empty());
     }
-    let told = client.r#match(explain("/m")).await.unwrap().into_inner();
+    let told = client.r#match(explain("/m")).await.unwrap().into_inner().explanation.unwrap();
     assert!(told.near_miss_json.contains("/n") && told.candidates.is_empty(), "{told:?}");
     assert_eq!(node.answer("/n").await, "2");
 }

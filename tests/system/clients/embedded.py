@@ -73,15 +73,15 @@ for user in plan["users"]:
     for step in user["steps"]:
         what = f"{step['method']} {step['path']}"
         asked = request(step, held)
-        matched = match(AskMatch(request=asked))
+        explained = match(AskMatch(request=asked)).explanation
         answer = respond(Ask(request_id=what, request=asked))
         expect(what, answer.request_id, what)
         told["requests"] += 1
         if answer.WhichOneof("outcome") != "answer":
             told["wrong"].append(f"{what}: {answer}")
             continue
-        if not matched.candidates or matched.candidates[matched.chosen].status != answer.answer.status:
-            told["wrong"].append(f"{what}: the explanation is of something else: {matched}")
+        if not explained.candidates or explained.candidates[explained.chosen].status != answer.answer.status:
+            told["wrong"].append(f"{what}: the explanation is of something else: {explained}")
         body = answer.answer.body.decode()
         try:
             got = json.loads(body)

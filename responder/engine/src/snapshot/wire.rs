@@ -1,7 +1,9 @@
 //! Between the domain's types and the wire's: the only place in the engine that knows protobuf.
 
+mod explanation;
 mod stub;
 
+pub use self::explanation::encode_explanation;
 use bytes::Bytes;
 use countersign_proto::{snapshot::v1 as proto, r#type::v1 as common};
 use prost::Message as _;

@@ -5,8 +5,9 @@ use std::{fs, path::PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use countersign_proto::{
-    control::v1::{ExplainRequestRequest, ExplainRequestResponse},
-    snapshot::v1::{Header, HttpRequest, ServeDirection},
+    control::v1::ExplainRequestRequest,
+    snapshot::v1::{Explanation, Header, HttpRequest, ServeDirection},
+    r#type::v1::Diagnostic,
 };
 use http::Uri;
 use serde_json::{Value, json};
@@ -61,10 +62,12 @@ pub(crate) async fn run(args: ExplainArgs, client: &Client, out: &Output) -> Res
     };
     let explained = client.inspect().explain_request(request).await;
     let explained = explained.map_err(Failure::rpc("explain the request"))?.into_inner();
+    let (explanation, diagnostics) =
+        (explained.explanation.unwrap_or_default(), explained.diagnostics);
     if out.is_json() {
-        out.json(&to_json(&explained));
+        out.json(&to_json(&explanation, &diagnostics));
     } else {
-        show(&explained, out);
+        show(&explanation, out);
     }
     Ok(())
 }
@@ -102,7 +105,7 @@ fn request(args: &ExplainArgs) -> Result<HttpRequest, Failure> {
     })
 }
 
-fn show(explained: &ExplainRequestResponse, out: &Output) {
+fn show(explained: &Explanation, out: &Output) {
     for credential in &explained.credentials {
         out.text(&format!("presents {}: {}", credential.place, credential.what));
     }
@@ -140,7 +143,7 @@ fn pretty(text: &str) -> String {
         .unwrap_or_else(|_| text.to_owned())
 }
 
-fn to_json(explained: &ExplainRequestResponse) -> Value {
+fn to_json(explained: &Explanation, diagnostics: &[Diagnostic]) -> Value {
     json!({
         "chains": explained.chains,
         "credentials": explained.credentials.iter()
@@ -161,6 +164,6 @@ fn to_json(explained: &ExplainRequestResponse) -> Value {
         "chosen": (!explained.candidates.is_empty()).then_some(explained.chosen),
         "stub": (!explained.stub.is_empty()).then_some(&explained.stub),
         "nearMiss": serde_json::from_str::<Value>(&explained.near_miss_json).ok(),
-        "diagnostics": explained.diagnostics.iter().map(|found| found.json()).collect::<Vec<_>>(),
+        "diagnostics": diagnostics.iter().map(|found| found.json()).collect::<Vec<_>>(),
     })
 }
