@@ -14,6 +14,7 @@ mod drain;
 mod entrances;
 mod fate;
 mod fetch;
+mod fields;
 pub mod journal;
 mod materials;
 mod metrics;

@@ -277,7 +277,8 @@ pub(crate) mod keys {
 }
 
 /// A host as signatures name it: without port, in lower case.
-pub(crate) fn host_key(host: &str) -> Cow<'_, [u8]> {
+#[must_use]
+pub fn host_key(host: &str) -> Cow<'_, [u8]> {
     let host = without_port(host).as_bytes();
     if host.iter().any(u8::is_ascii_uppercase) {
         Cow::Owned(host.to_ascii_lowercase())
@@ -335,9 +336,14 @@ pub(crate) fn normal_path(path: &str) -> Cow<'_, str> {
     String::from_utf8(out).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
+/// Decoded query parameters, in their order.
+pub fn query(raw: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    body::pairs(raw)
+}
+
 /// Decoded query parameters, sorted.
 pub(crate) fn sorted_query(raw: &str) -> Vec<(String, String)> {
-    let mut query: Vec<_> = body::pairs(raw).collect();
+    let mut query: Vec<_> = query(raw).collect();
     query.sort();
     query
 }

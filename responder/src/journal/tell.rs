@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use countersign_engine::{
-    request::Request,
+    request::{self, Request, host_key},
     witness::{self, Veiled, Witness},
 };
 use http::{HeaderMap, HeaderValue, header};
@@ -40,10 +40,8 @@ impl Filter {
     /// Reads a query; the error says what is wrong with it.
     pub(crate) fn parse(query: &str) -> Result<Self, String> {
         let mut filter = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decoded(value);
-            match name {
+        for (name, value) in request::query(query) {
+            match name.as_str() {
                 "limit" => {
                     filter.limit = value.parse().map_err(|_| "`limit` is a number".to_owned())?;
                 }
@@ -77,40 +75,13 @@ impl Filter {
     }
 
     fn admits(&self, packed: &Packed, head: &Unpacked) -> bool {
-        let bare = |host: &str| {
-            let port =
-                host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
-            port.map_or(host, |(bare, _)| bare).to_ascii_lowercase()
-        };
         // Who is a borrower shows only when the request is looked at; see `Journal::tell`.
         let outcome =
             self.outcome.as_deref().map(|name| if name == "borrowed" { "hit" } else { name });
         outcome.is_none_or(|outcome| outcome == packed.outcome.as_str())
-            && self.host.as_ref().is_none_or(|host| bare(host) == bare(&head.host))
+            && self.host.as_ref().is_none_or(|host| host_key(host) == host_key(&head.host))
             && self.path.as_ref().is_none_or(|path| head.path.starts_with(path.as_str()))
     }
-}
-
-/// A percent-encoded value.
-fn decoded(value: &str) -> String {
-    let mut out = Vec::with_capacity(value.len());
-    let mut bytes = value.bytes();
-    while let Some(byte) = bytes.next() {
-        let digits = || {
-            let mut ahead = bytes.clone();
-            let pair = [ahead.next()?, ahead.next()?];
-            u8::from_str_radix(std::str::from_utf8(&pair).ok()?, 16).ok()
-        };
-        match (byte, digits()) {
-            (b'%', Some(decoded)) => {
-                out.push(decoded);
-                bytes.nth(1);
-            }
-            (b'+', _) => out.push(b' '),
-            _ => out.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 impl Journal {

@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::route::is_authority_form;
-use crate::{config::Limits, serve_request::REPLAY_HEADER};
+use crate::{config::Limits, fields::takes_trailers, serve_request::REPLAY_HEADER};
 
 /// What is read of a body that was refused, so that the client reads our answer before it meets a closed connection.
 const DISCARDED: usize = 1024 * 1024;
@@ -106,17 +106,11 @@ impl Received {
 
     /// What becomes of trailers of its response.
     pub(crate) fn trailing(&self) -> Trailing {
-        let asked = || {
-            let te = self.parts.headers.get_all(header::TE).iter();
-            te.filter_map(|value| value.to_str().ok())
-                .flat_map(|value| value.split(','))
-                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        };
         match self.parts.version {
             Version::HTTP_2 => Trailing::Sent,
             // They become a part of the body.
             _ if self.is_web_call() => Trailing::Sent,
-            Version::HTTP_11 if asked() => Trailing::Announced,
+            Version::HTTP_11 if takes_trailers(&self.parts.headers) => Trailing::Announced,
             _ => Trailing::Dropped,
         }
     }

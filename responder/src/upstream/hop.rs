@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::fields::{listed, takes_trailers};
+
 /// Names every process of ours that a request went through.
 pub(crate) const HOP_HEADER: HeaderName = HeaderName::from_static("x-countersign-hop");
 /// More processes of ours than these are taken for a loop.
@@ -22,18 +24,9 @@ const HOP_BY_HOP: [&str; 9] = [
 
 /// Takes out what belongs to the connection that a message came by, and what its `Connection` names.
 pub(crate) fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.to_str().is_ok_and(|value| {
-            value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        })
-    });
+    let named = listed(headers, header::CONNECTION).filter_map(|name| name.parse().ok());
+    let named: Vec<HeaderName> = named.collect();
+    let trailers = takes_trailers(headers);
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
@@ -47,20 +40,12 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
 
 /// Whether a request has come through this process already, or through too many of its kind.
 pub(crate) fn is_loop(headers: &HeaderMap, own: &str) -> bool {
-    let hops: Vec<&str> = headers
-        .get_all(HOP_HEADER)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    let via = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+    let hops: Vec<&str> = listed(headers, HOP_HEADER).collect();
+    let mut via = listed(headers, header::VIA);
     let received_by = format!("countersign-{own}");
     hops.len() >= MAX_HOPS
         || hops.contains(&own)
-        || via
-            .flat_map(|value| value.split(','))
-            .any(|hop| hop.split_whitespace().nth(1) == Some(&received_by))
+        || via.any(|hop| hop.split_whitespace().nth(1) == Some(&received_by))
 }
 
 /// Notes that a message went through this process.
