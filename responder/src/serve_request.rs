@@ -26,7 +26,7 @@ use crate::{
     serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
         call::Call,
-        read::{self, Received},
+        read::{self, Received, Trailing},
         write::{self, Response},
     },
     snapshots::{Replay, Snapshots},
@@ -176,7 +176,9 @@ async fn answer_read(
             }
             let handshake = (hit.status == 101)
                 .then(|| Handshake { hit: Arc::new(hit.clone()), serial: replay });
-            let mut response = fate::meet(hit, received.trailing()).await?;
+            // Most answers have no trailers, and then it does not matter what would become of them.
+            let trailing = hit.trailers.as_ref().map_or(Trailing::Dropped, |_| received.trailing());
+            let mut response = fate::meet(hit, trailing).await?;
             if let Some(handshake) = handshake {
                 response.extensions_mut().insert(handshake);
             }

@@ -70,6 +70,8 @@ struct Token {
 struct Chosen<'s> {
     instance: &'s Instance,
     origin: Origin,
+    /// The first instance of its signature, which stands for all of them.
+    place: usize,
 }
 
 const NANOS: i64 = 1_000_000_000;
@@ -153,7 +155,7 @@ impl Serving {
 
     /// The same by the replay's own clock.
     fn answer_at(&self, request: &Request<'_>, now: i64, real: i64) -> Answer {
-        let Some((Chosen { instance, origin }, place, scope)) = self.find(request, now) else {
+        let Some((Chosen { instance, origin, place }, scope)) = self.find(request, now) else {
             let made = self.well_known(request).map(|hit| self.befallen(request, hit, real));
             return made.map_or(Answer::Miss, Answer::Hit);
         };
@@ -224,20 +226,18 @@ impl Serving {
         Some(Hit::new(200, headers, body.clone()))
     }
 
-    /// The instance whose turn it is, the first one of its signature, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
+    /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
     /// than any condition, so stubs come after.
-    fn find(&self, request: &Request<'_>, now: i64) -> Option<(Chosen<'_>, usize, Option<Scope>)> {
+    fn find(&self, request: &Request<'_>, now: i64) -> Option<(Chosen<'_>, Option<Scope>)> {
         let snapshot = &*self.snapshot;
         match self.find_recorded(request, now) {
             Some((entry, scope)) => {
                 let session = scope.as_ref().and_then(|scope| scope.session.as_deref());
-                let chosen = self.choose(entry, request, session)?;
-                let place = entry.instances().first().copied()?;
-                Some((chosen, place, scope))
+                Some((self.choose(entry, request, session)?, scope))
             }
             None => {
                 let nth = snapshot.stubs.find(request)?;
-                Some((self.chosen(nth, false)?, nth, None))
+                Some((self.chosen(nth, nth, false)?, None))
             }
         }
     }
@@ -252,7 +252,7 @@ impl Serving {
         let snapshot = &*self.snapshot;
         let who = || snapshot.identities.who(request, session);
         let (nth, borrowed) = entry.next(snapshot.end, who, &snapshot.progress)?;
-        let chosen = self.chosen(nth, borrowed)?;
+        let chosen = self.chosen(nth, entry.instances().first().copied()?, borrowed)?;
         // Somebody else who gets this answer for want of an own one does not move its owner on.
         if let Some(moves) = chosen.instance.moves
             && (moves.issues || who() == Who::Known(moves.identity))
@@ -262,10 +262,10 @@ impl Serving {
         Some(chosen)
     }
 
-    fn chosen(&self, nth: usize, borrowed: bool) -> Option<Chosen<'_>> {
+    fn chosen(&self, nth: usize, place: usize, borrowed: bool) -> Option<Chosen<'_>> {
         let instance = self.snapshot.instances.get(nth)?;
         let origin = Origin { ordinal: instance.ordinal, borrowed, instance: nth };
-        Some(Chosen { instance, origin })
+        Some(Chosen { instance, origin, place })
     }
 
     fn find_recorded(&self, request: &Request<'_>, now: i64) -> Option<(&Entry, Option<Scope>)> {

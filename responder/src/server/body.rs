@@ -85,9 +85,7 @@ impl Outgoing {
         let (pieces, due) = (pieces.into_iter(), Instant::now());
         Self::Paced(Box::new(Paced { pieces, trailers, next: None, due, cut }))
     }
-}
 
-impl Outgoing {
     /// All of it and its trailers; the body itself when it is made as it goes.
     pub(crate) fn into_whole(self) -> Result<(Bytes, Option<HeaderMap>), Self> {
         match self {

@@ -57,10 +57,7 @@ async fn commit(
     let name = Name::parse(Kind::Snapshot, "name", &request.name)?;
     let (wanted, remarks) = wanted(&request)?;
     let along = request.upload_pieces > 0;
-    let mut turn = None;
-    if !along {
-        turn = Some(plane.uploads.take_over(&name.full).await);
-    }
+    let turn = if along { None } else { Some(plane.uploads.take_over(&name.full).await) };
     if let Known::Ready(snapshot) = known(plane, &name, &request.upload_id).await? {
         return Ok(snapshot);
     }
