@@ -37,6 +37,19 @@ impl Sink for Recording {
     }
 }
 
+/// The chain of a template that re-signs the `access_token` of `GET /ALG` with the key of that name in the secret `keys`.
+#[must_use]
+pub fn resign_chain(alg: &str) -> Value {
+    json!({
+        "filters": {"filters": [{"include": true, "detectedLocation": format!("/{alg}")}]},
+        "extractor": {"type": "res_body"},
+        "transforms": [
+            {"type": "json_path", "config": {"path": "access_token"}},
+            {"type": "jwt_resign", "config": {"secretPath": format!("${{{{secret:keys/{alg}}}}}")}}
+        ]
+    })
+}
+
 /// Reads a folder.
 #[must_use]
 pub fn read(folder: &Path) -> Recording {

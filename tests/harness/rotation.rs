@@ -75,13 +75,7 @@ pub fn write_recording(dir: &Path) {
             &json!({"iss": "https://api.example", "sub": alg, "iat": 1_700_000_000, "exp": 1_700_003_600}),
         );
         lines.push(recording::line("GET", &format!("/{alg}"), &json!({"access_token": token})));
-        chains.push(json!({
-        "filters": {"filters": [{"include": true, "detectedLocation": format!("/{alg}")}]},
-        "extractor": {"type": "res_body"},
-        "transforms": [
-            {"type": "json_path", "config": {"path": "access_token"}},
-            {"type": "jwt_resign", "config": {"secretPath": format!("${{{{secret:keys/{alg}}}}}")}}
-        ]}));
+        chains.push(recording::resign_chain(alg));
     }
     let recorded = json!({"keys": [{"kty": "RSA", "kid": "recorded", "n": "AQAB", "e": "AQAB"}]});
     lines.push(recording::line("GET", "/jwks", &recorded));

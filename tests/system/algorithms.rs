@@ -72,13 +72,7 @@ async fn each_is_signed_and_accepted_by_an_independent_verifier() {
             &json!({"access_token": token}),
         ));
         lines.push('\n');
-        chains.push(json!({
-        "filters": {"filters": [{"include": true, "detectedLocation": format!("/{alg}")}]},
-        "extractor": {"type": "res_body"},
-        "transforms": [
-            {"type": "json_path", "config": {"path": "access_token"}},
-            {"type": "jwt_resign", "config": {"secretPath": format!("${{{{secret:keys/{alg}}}}}")}}
-        ]}));
+        chains.push(recording::resign_chain(alg));
     }
     fs::write(dir.path().join("all.jsonl"), lines).unwrap();
     fs::write(dir.path().join("t.json"), json!({"id": "t", "responder": chains}).to_string())
