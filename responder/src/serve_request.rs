@@ -111,10 +111,11 @@ pub(crate) async fn serve_request(
     plane: &Plane,
     lane: &Lane,
 ) -> Result<Response, Broken> {
+    // What is not plain HTTP stands behind a box: its room would be moved about with each request.
     match Call::of(&request) {
-        None if is_handshake(&request) => serve_socket(request, plane, lane).await,
+        None if is_handshake(&request) => Box::pin(serve_socket(request, plane, lane)).await,
         None => serve_plain(request, plane, lane).await,
-        Some(call) => serve_call(&call, request, plane, lane).await,
+        Some(call) => Box::pin(serve_call(&call, request, plane, lane)).await,
     }
 }
 
@@ -184,7 +185,7 @@ async fn answer_read(
             }
             response
         }
-        Outcome::Miss(replay) => miss(plane, lane, replay, received, entry).await,
+        Outcome::Miss(replay) => Box::pin(miss(plane, lane, replay, received, entry)).await,
         other => {
             let (outcome, response) = unanswered(other, lane);
             if let Some(entry) = entry {
