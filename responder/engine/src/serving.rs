@@ -291,7 +291,7 @@ impl Serving {
         if self.snapshot.index.len() == 0 {
             return Ok(None);
         }
-        if !self.snapshot.plan.leaves_requests() || self.may_need_marks(request) {
+        if !self.snapshot.plan.leaves(request) || self.may_need_marks(request) {
             return Err(NeedsParts);
         }
         let mut bytes = Vec::with_capacity(256);

@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
     jwt::ResignConfig,
-    request::Parts,
+    request::{Parts, Request},
     snapshot::RrPair,
     transform::{
         Chain, Scope, Side, World,
@@ -37,9 +37,9 @@ impl Plan {
         self.chains.is_empty()
     }
 
-    /// Whether requests are matched as they come.
-    pub(crate) fn leaves_requests(&self) -> bool {
-        self.chains.is_empty() && self.treatment.is_empty()
+    /// Whether this request is matched as it comes.
+    pub(crate) fn leaves(&self, request: &Request<'_>) -> bool {
+        self.chains.is_empty() && !self.treatment.may_change(request)
     }
 
     /// The chains, in the template's order.

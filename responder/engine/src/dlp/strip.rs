@@ -15,7 +15,8 @@ use super::{message::fold, pair, token};
 use crate::{
     body,
     compile::Resigned,
-    request::{Parts, keys},
+    grpc,
+    request::{Parts, Request, keys},
     snapshot::{Header, RrPair},
     transform::Template,
 };
@@ -207,6 +208,16 @@ pub(crate) fn strip_request(parts: &mut Parts) {
         stripper.bytes(value);
     }
     stripper.bytes(&mut parts.body);
+}
+
+/// Whether [`strip_request`] may change what a live request is matched by. What does not show in its bytes counts as changed.
+pub(crate) fn may_change(request: &Request<'_>) -> bool {
+    let query = percent_encoding::percent_decode_str(request.query);
+    token::may_be_in(request.path.as_bytes())
+        || token::may_be_in(&Cow::from(query))
+        || token::may_be_in(request.body)
+        || body::is_gzip(request.body)
+        || grpc::hides_text(request)
 }
 
 fn fingerprint(token: &[u8]) -> [u8; 16] {

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::{DlpConfig, RedactionKey, Redactor, strip};
-use crate::request::Parts;
+use crate::request::{Parts, Request};
 
 /// What live requests go through before they are matched, so that they look like what was stored.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +61,11 @@ impl Treatment {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.redactor.is_none() && !self.stripped
+    }
+
+    /// Whether it may change a request, which has to be asked before each is matched as it comes.
+    pub(crate) fn may_change(&self, request: &Request<'_>) -> bool {
+        self.redactor.is_some() || self.stripped && strip::may_change(request)
     }
 
     /// What redacts live requests.

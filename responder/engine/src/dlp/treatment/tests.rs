@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     answer::Answer,
@@ -10,6 +12,7 @@ use crate::{
     jwt::key::KeyRing,
     request::Request,
     serving::Serving,
+    signature::Signature,
     snapshot::{HttpRequest, HttpResponse, RrPair, Serve},
     test_config::TestConfig,
     transform::Template,
@@ -84,3 +87,43 @@ fn what_is_stored_is_checked() {
     assert!(open(r#"{"keys":["a"]}"#, &[0; 31], false).is_none());
     assert!(open(r#"{"keys":["a"],"requests":false}"#, &[0; 32], false).unwrap().is_empty());
 }
+
+proptest! {
+    /// Requests that are matched as they come have the signature that they would have after the treatment.
+    #[test]
+    fn what_is_left_as_it_comes_needs_no_treatment(
+        path in prop::collection::vec(prop::sample::select(PIECES), 0..4),
+        query in prop::collection::vec(prop::sample::select(PIECES), 0..4),
+        body in prop::collection::vec(prop::sample::select(PIECES), 0..4),
+    ) {
+        let (path, query, body) = (format!("/{}", path.concat()), query.concat(), body.concat());
+        let headers = http::HeaderMap::new();
+        let request = Request {
+            method: "POST", host: "api", path: &path, query: &query, headers: &headers, body: body.as_bytes(),
+            ..Request::default()
+        };
+        let treatment = Treatment::new(None, true);
+        let mut parts = Parts::of_live(&request);
+        treatment.apply(&mut parts);
+        let mut plain = Vec::new();
+        Signature::write_live(&request, &mut plain);
+        let same = plain.as_slice() == &*Signature::of(&parts, &[]).to_bytes();
+        prop_assert!(same || treatment.may_change(&request));
+        let tokens = [&path, &query, &body].iter().any(|text| text.contains(TOKEN));
+        prop_assert!(!tokens || treatment.may_change(&request), "a token is never overlooked");
+    }
+}
+
+/// What requests are made of: tokens, plain and escaped, what looks like them, and what stands between them.
+const PIECES: &[&str] = &[
+    TOKEN,
+    "%65yJhbGciOiJIUzI1NiJ9%2EeyJzdWIiOiJhIn0.c2ln",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0",
+    "exam.ple.com",
+    "e%2E",
+    "a=1&t=",
+    "%20",
+    "+",
+    ".",
+    "/v1/",
+];
