@@ -6,6 +6,7 @@
 pub mod blob;
 #[cfg(test)]
 mod conformance;
+mod pack;
 pub mod sqlite;
 
 use std::{collections::HashSet, fmt, io, path::PathBuf};

@@ -1,31 +1,33 @@
-//! Blobs as files named by their digest: `blobs/ab/abcd…`.
+//! Blobs as files: `blobs/ab/abcd…`, named by its digest, for one, and a pack for many.
 //!
-//! A blob's name appears only after its bytes are on disk (temporary file, fsync, rename, fsync of the directory), and each read is verified.
-//! Many blobs are synced by several threads, because file systems sync what is asked for at the same time together.
+//! A file's name appears only after its bytes are on disk (temporary file, fsync, rename, fsync of the directory), and each read is verified.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     ffi::OsString,
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 
-use super::{BlobStore, StoreError, blocking};
+use super::{BlobStore, StoreError, blocking, pack::Packs};
 
-/// So many syncs at a time.
-const SYNCS: usize = 16;
+/// Where packs lie.
+const PACKS: &str = "packs";
 
 /// A directory of blobs.
 #[derive(Debug, Clone)]
 pub struct FileBlobs {
     root: PathBuf,
+    packs: Arc<Packs>,
 }
 
 impl FileBlobs {
@@ -46,8 +48,9 @@ impl FileBlobs {
             path: temporary,
             source,
         })?;
+        let packs = Arc::new(Packs::open(root.join(PACKS))?);
         sync_dir(root)?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), packs })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -57,56 +60,62 @@ impl FileBlobs {
     }
 
     fn put_blocking(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        sync_dir(&self.write(digest, bytes)?)
-    }
-
-    fn put_all_blocking(&self, blobs: &[(Digest, Bytes)]) -> Result<(), StoreError> {
-        let next = AtomicUsize::new(0);
-        let write = || {
-            let mut shelves = BTreeSet::new();
-            while let Some((digest, bytes)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                shelves.insert(self.write(*digest, bytes)?);
-            }
-            Ok(shelves)
-        };
-        let shelves = at_once(blobs.len(), write)?.into_iter().flatten();
-        let shelves: Vec<PathBuf> = shelves.collect::<BTreeSet<_>>().into_iter().collect();
-        let next = AtomicUsize::new(0);
-        let sync = || {
-            while let Some(shelf) = shelves.get(next.fetch_add(1, Ordering::Relaxed)) {
-                sync_dir(shelf)?;
-            }
-            Ok(())
-        };
-        at_once(shelves.len(), sync).map(drop)
-    }
-
-    /// Makes the bytes durable under their name, and returns the directory that has to be synced for the name to be durable, too: also when
-    /// the blob was there, since whoever wrote it may have died before that.
-    fn write(&self, digest: Digest, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+        self.check(&digest, bytes)?;
         let path = self.path(&digest);
-        if !digest.matches(bytes) {
-            return Err(StoreError::Damaged {
-                path,
-                what: "the bytes to store do not have the digest they are stored under".to_owned(),
-            });
-        }
-        let shelf = path.parent().unwrap_or(&self.root).to_owned();
-        // A blob that is there but damaged is written anew: the caller has its bytes.
-        if !matches!(read_verified(&path, &digest), Ok(Some(_))) {
+        let shelf = path.parent().unwrap_or(&self.root);
+        if !matches!(self.get_blocking(&digest), Ok(Some(_))) {
             if !shelf.is_dir() {
-                fs::create_dir_all(&shelf).map_err(io_error("make", &shelf))?;
+                fs::create_dir_all(shelf).map_err(io_error("make", shelf))?;
                 sync_dir(&self.root)?;
             }
             self.write_new(&path, bytes)?;
         }
-        Ok(shelf)
+        // Also when the blob was there: whoever wrote it may have died before its name was durable.
+        if shelf.is_dir() { sync_dir(shelf) } else { Ok(()) }
+    }
+
+    fn put_all_blocking(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
+        let mut absent = Vec::new();
+        let mut seen = HashSet::new();
+        for (digest, bytes) in blobs {
+            self.check(&digest, &bytes)?;
+            // What is there but damaged is written anew: the caller has its bytes.
+            match self.get_blocking(&digest) {
+                Ok(None) if seen.insert(digest) => absent.push((digest, bytes)),
+                Ok(_) => {}
+                Err(_) => self.put_blocking(digest, &bytes)?,
+            }
+        }
+        match &absent[..] {
+            [] => Ok(()),
+            [(digest, bytes)] => self.put_blocking(*digest, bytes),
+            several => self.packs.put(several, &self.temporary()),
+        }
+    }
+
+    fn get_blocking(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        match self.packs.get(digest) {
+            Ok(None) => read_verified(&self.path(digest), digest),
+            // Mended, if anything, by a file of its own.
+            Err(damage) => read_verified(&self.path(digest), digest)?.ok_or(damage).map(Some),
+            found => found,
+        }
+    }
+
+    fn check(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        if digest.matches(bytes) {
+            return Ok(());
+        }
+        let what = "the bytes to store do not have the digest they are stored under".to_owned();
+        Err(StoreError::Damaged { path: self.path(digest), what })
     }
 
     fn retain_blocking(&self, live: &HashSet<Digest>) -> Result<u64, StoreError> {
+        let packed = self.packs.retain(live, || self.temporary())?;
         let names: HashSet<OsString> = live.iter().map(|digest| digest.to_hex().into()).collect();
-        let mut removed = 0;
-        for shelf in read_dir(&self.root)?.into_iter().filter(|path| path.is_dir()) {
+        let mut removed = packed;
+        let is_shelf = |path: &PathBuf| path.is_dir() && !path.ends_with(PACKS);
+        for shelf in read_dir(&self.root)?.into_iter().filter(is_shelf) {
             for blob in read_dir(&shelf)? {
                 if !blob.file_name().is_some_and(|name| names.contains(name)) {
                     fs::remove_file(&blob).map_err(io_error("remove", &blob))?;
@@ -117,10 +126,14 @@ impl FileBlobs {
         Ok(removed)
     }
 
-    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    /// A name for a file that is not whole yet.
+    fn temporary(&self) -> PathBuf {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let temporary =
-            self.root.join("tmp").join(COUNTER.fetch_add(1, Ordering::Relaxed).to_string());
+        self.root.join("tmp").join(COUNTER.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = self.temporary();
         let written = (|| {
             let mut file = fs::File::create_new(&temporary)?;
             file.write_all(bytes)?;
@@ -144,32 +157,18 @@ impl BlobStore for FileBlobs {
 
     async fn put_all(&self, all: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
         let blobs = self.clone();
-        blocking(move || blobs.put_all_blocking(&all)).await?
+        blocking(move || blobs.put_all_blocking(all)).await?
     }
 
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        let (path, digest) = (self.path(digest), *digest);
-        blocking(move || read_verified(&path, &digest)).await?
+        let (blobs, digest) = (self.clone(), *digest);
+        blocking(move || blobs.get_blocking(&digest)).await?
     }
 
     async fn retain(&self, live: HashSet<Digest>) -> Result<u64, StoreError> {
         let blobs = self.clone();
         blocking(move || blobs.retain_blocking(&live)).await?
     }
-}
-
-/// Runs the same work on up to `most` threads, and gives up with the first error.
-fn at_once<T: Send>(
-    most: usize,
-    work: impl Fn() -> Result<T, StoreError> + Sync,
-) -> Result<Vec<T>, StoreError> {
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..most.min(SYNCS)).map(|_| scope.spawn(&work)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
 }
 
 /// Makes the names in a directory durable.
@@ -182,7 +181,7 @@ pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Erro
     move |source| StoreError::Io { doing, path: path.to_owned(), source }
 }
 
-fn read_dir(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+pub(super) fn read_dir(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries =
         fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     entries.map_err(io_error("read", path))
@@ -243,6 +242,25 @@ mod tests {
         }
         blobs.put_if_absent(digest, "abc".into()).await.unwrap();
         assert_eq!(blobs.get(&digest).await.unwrap(), Some("abc".into()));
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_in_a_pack_is_mended_by_the_next_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(dir.path()).unwrap();
+        let both = || ["abc", "def"].map(|text| (Digest::of(text.as_bytes()), text.into())).to_vec();
+        blobs.put_all(both()).await.unwrap();
+        let pack = read_dir(&dir.path().join(PACKS)).unwrap().remove(0);
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[1] ^= 1;
+        fs::write(&pack, bytes).unwrap();
+        assert!(blobs.get(&Digest::of(b"abc")).await.unwrap_err().is_damage());
+        blobs.put_all(both()).await.unwrap();
+        for blobs in [blobs, FileBlobs::open(dir.path()).unwrap()] {
+            for (digest, bytes) in both() {
+                assert_eq!(blobs.get(&digest).await.unwrap(), Some(bytes));
+            }
+        }
     }
 
     #[test]

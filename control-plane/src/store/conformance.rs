@@ -31,8 +31,10 @@ pub(crate) async fn blobs(store: &dyn BlobStore) {
     let wrong = vec![(Digest::of(b"fine"), "fine".into()), (Digest::of(b"other"), "bytes".into())];
     assert!(store.put_all(wrong).await.is_err());
     assert_eq!(store.get(&Digest::of(b"other")).await.unwrap(), None);
-    assert_eq!(store.retain([digest, Digest::of(b"")].into()).await.unwrap(), 31);
-    assert_eq!(store.retain([digest].into()).await.unwrap(), 1);
+    // What else was in a refused batch may have been stored.
+    let live = [digest, Digest::of(b""), Digest::of(b"fine")];
+    assert_eq!(store.retain(live.into()).await.unwrap(), 30);
+    assert_eq!(store.retain([digest, Digest::of(b"fine")].into()).await.unwrap(), 1);
     assert_eq!(store.get(&Digest::of(b"")).await.unwrap(), None);
     assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));
 }

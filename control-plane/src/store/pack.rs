@@ -1,0 +1,276 @@
+//! Blobs that were stored together, in one file: `packs/<name>`.
+//!
+//! A snapshot is thousands of chunks, and a file for each costs more than its bytes do. A pack is the blobs one after the other, then the
+//! list of their hashes and sizes, and behind it how many they are, the list's hash, and a mark. It is synced before it gets its name, and
+//! never changes. Where each blob lies is kept in memory, some hundred bytes a blob.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+use countersign_engine::snapshot::digest::Digest;
+
+use super::{
+    StoreError,
+    blob::{io_error, read_dir, sync_dir},
+};
+
+/// The last bytes of every pack.
+const MARK: [u8; 8] = *b"cs-pack1";
+/// Hash and size of a blob in the list.
+const ENTRY: usize = 32 + 8;
+/// Behind the list: the number of blobs, the list's hash, the mark.
+const TAIL: usize = 8 + 32 + 8;
+
+/// A directory of packs.
+#[derive(Debug)]
+pub(super) struct Packs {
+    dir: PathBuf,
+    places: RwLock<HashMap<Digest, Place>>,
+}
+
+/// Where a blob lies.
+#[derive(Debug, Clone)]
+struct Place {
+    pack: Arc<Path>,
+    at: u64,
+}
+
+impl Packs {
+    /// Opens the directory, makes it when it is absent, and reads the lists. A pack without a sound list is reported and left alone.
+    pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(io_error("make", &dir))?;
+        // Whoever wrote the last pack may have died before its name was durable.
+        sync_dir(&dir)?;
+        let mut places = HashMap::new();
+        for path in read_dir(&dir)? {
+            match read_list(&path) {
+                Ok(list) => places.extend(placed(&path.into(), &list)),
+                Err(error) => tracing::warn!(
+                    pack = %path.display(),
+                    %error,
+                    "a pack of blobs cannot be read; what it holds is missing"
+                ),
+            }
+        }
+        Ok(Self { dir, places: RwLock::new(places) })
+    }
+
+    /// A blob, verified; `None` when no pack holds it.
+    pub(super) fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(Place { pack, at }) = places.get(digest).cloned() else { return Ok(None) };
+        drop(places);
+        let read = || {
+            let mut bytes = vec![0; usize::try_from(digest.size()).unwrap_or(usize::MAX)];
+            fs::File::open(&pack)?.read_exact_at(&mut bytes, at)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(io_error("read", &pack))?;
+        if digest.matches(&bytes) {
+            return Ok(Some(bytes.into()));
+        }
+        let what = format!("its bytes from {at} on are not {digest}, as its list says");
+        Err(StoreError::Damaged { path: pack.to_path_buf(), what })
+    }
+
+    /// Writes blobs, whose digests are theirs, as one pack; `temporary` is the file's name until it is whole.
+    pub(super) fn put(
+        &self,
+        blobs: &[(Digest, Bytes)],
+        temporary: &Path,
+    ) -> Result<(), StoreError> {
+        let mut list = Vec::with_capacity(blobs.len() * ENTRY);
+        for (digest, _) in blobs {
+            list.extend_from_slice(digest.hash());
+            list.extend(digest.size().to_le_bytes());
+        }
+        let name = Digest::of(&list);
+        let path: Arc<Path> = self.dir.join(name.to_hex()).into();
+        let count = u64::try_from(blobs.len()).unwrap_or(u64::MAX).to_le_bytes();
+        let write = || {
+            let mut file = fs::File::create_new(temporary)?;
+            let parts = blobs.iter().map(|(_, bytes)| &bytes[..]);
+            for part in parts.chain([&list[..], &count, name.hash(), &MARK]) {
+                file.write_all(part)?;
+            }
+            file.sync_all()?;
+            fs::rename(temporary, &path)
+        };
+        write().map_err(|source| {
+            // The error that matters is the first; a left-over file is removed at the next start.
+            drop(fs::remove_file(temporary));
+            io_error("write", &path)(source)
+        })?;
+        sync_dir(&self.dir)?;
+        let digests: Vec<Digest> = blobs.iter().map(|(digest, _)| *digest).collect();
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        places.extend(placed(&path, &digests));
+        Ok(())
+    }
+
+    /// Removes all blobs but these, and returns how many. A pack that keeps some is written anew; one that cannot be read stays.
+    pub(super) fn retain(
+        &self,
+        live: &HashSet<Digest>,
+        mut temporary: impl FnMut() -> PathBuf,
+    ) -> Result<u64, StoreError> {
+        let mut packs: HashMap<Arc<Path>, Vec<(u64, Digest)>> = HashMap::new();
+        for (digest, place) in &*self.places.read().unwrap_or_else(PoisonError::into_inner) {
+            packs.entry(Arc::clone(&place.pack)).or_default().push((place.at, *digest));
+        }
+        let mut removed = 0;
+        for (path, mut held) in packs {
+            held.sort_unstable();
+            let (keep, dead): (Vec<_>, Vec<_>) =
+                held.into_iter().map(|(_, digest)| digest).partition(|d| live.contains(d));
+            if dead.is_empty() {
+                continue;
+            }
+            let kept = keep.iter().map(|digest| Ok((*digest, self.get(digest)?)));
+            let kept: Vec<(Digest, Bytes)> = match kept.collect::<Result<Vec<_>, StoreError>>() {
+                Ok(kept) => kept.into_iter().filter_map(|(d, bytes)| Some((d, bytes?))).collect(),
+                Err(error) => {
+                    tracing::warn!(pack = %path.display(), %error, "a damaged pack is kept as it is");
+                    continue;
+                }
+            };
+            if !kept.is_empty() {
+                self.put(&kept, &temporary())?;
+            }
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+            for digest in &dead {
+                places.remove(digest);
+            }
+            removed += u64::try_from(dead.len()).unwrap_or(u64::MAX);
+        }
+        Ok(removed)
+    }
+}
+
+/// Where the blobs of a pack lie.
+fn placed(pack: &Arc<Path>, digests: &[Digest]) -> Vec<(Digest, Place)> {
+    let mut at = 0_u64;
+    let place = |digest: &Digest| {
+        let place = Place { pack: Arc::clone(pack), at };
+        at = at.saturating_add(digest.size());
+        (*digest, place)
+    };
+    digests.iter().map(place).collect()
+}
+
+/// The digests of the blobs in a pack.
+fn read_list(path: &Path) -> io::Result<Vec<Digest>> {
+    let unsound = || io::Error::new(io::ErrorKind::InvalidData, "its list is damaged");
+    let mut file = fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    let tail_at = size.checked_sub(u64::try_from(TAIL).unwrap_or_default()).ok_or_else(unsound)?;
+    let mut tail = [0; TAIL];
+    file.read_exact_at(&mut tail, tail_at)?;
+    let (count, rest) = tail.split_first_chunk::<8>().ok_or_else(unsound)?;
+    let (hash, mark) = rest.split_first_chunk::<32>().ok_or_else(unsound)?;
+    let length = u64::from_le_bytes(*count).checked_mul(u64::try_from(ENTRY).unwrap_or_default());
+    let start = length.and_then(|length| tail_at.checked_sub(length)).ok_or_else(unsound)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut list = Vec::new();
+    file.take(tail_at - start).read_to_end(&mut list)?;
+    if mark != MARK || Digest::of(&list).hash() != hash {
+        return Err(unsound());
+    }
+    let digests: Option<Vec<Digest>> = list
+        .chunks_exact(ENTRY)
+        .map(|entry| {
+            let (hash, size) = entry.split_first_chunk::<32>()?;
+            Some(Digest::from_parts(*hash, u64::from_le_bytes(size.try_into().ok()?)))
+        })
+        .collect();
+    let digests = digests.ok_or_else(unsound)?;
+    let sum = digests.iter().try_fold(0_u64, |sum, digest| sum.checked_add(digest.size()));
+    if sum == Some(start) { Ok(digests) } else { Err(unsound()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs(from: u8, to: u8) -> Vec<(Digest, Bytes)> {
+        let bytes = (from..to).map(|n| Bytes::from(vec![n; usize::from(n) * 7]));
+        bytes.map(|bytes| (Digest::of(&bytes), bytes)).collect()
+    }
+
+    fn open(dir: &tempfile::TempDir) -> Packs {
+        Packs::open(dir.path().join("packs")).unwrap()
+    }
+
+    fn files(dir: &tempfile::TempDir) -> Vec<PathBuf> {
+        read_dir(&dir.path().join("packs")).unwrap()
+    }
+
+    fn all_there(packs: &Packs, blobs: &[(Digest, Bytes)]) -> bool {
+        blobs.iter().all(|(digest, bytes)| packs.get(digest).unwrap().as_ref() == Some(bytes))
+    }
+
+    #[test]
+    fn what_was_put_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = open(&dir);
+        let tmp = dir.path().join("tmp");
+        packs.put(&blobs(0, 9), &tmp).unwrap();
+        packs.put(&blobs(9, 12), &tmp).unwrap();
+        for packs in [packs, open(&dir)] {
+            assert!(all_there(&packs, &blobs(0, 12)));
+            assert_eq!(packs.get(&Digest::of(b"other")).unwrap(), None);
+        }
+        assert_eq!((files(&dir).len(), tmp.exists()), (2, false));
+    }
+
+    #[test]
+    fn a_pack_that_keeps_some_is_written_anew_and_one_that_keeps_none_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = open(&dir);
+        let tmp = || dir.path().join("tmp");
+        for (from, to) in [(0, 5), (5, 10), (10, 15)] {
+            packs.put(&blobs(from, to), &tmp()).unwrap();
+        }
+        let untouched: HashSet<PathBuf> = files(&dir).into_iter().collect();
+        let live: HashSet<Digest> = blobs(3, 10).into_iter().map(|(digest, _)| digest).collect();
+        assert_eq!(packs.retain(&live, tmp).unwrap(), 8);
+        for packs in [&packs, &open(&dir)] {
+            assert!(all_there(packs, &blobs(3, 10)));
+            assert_eq!(packs.get(&blobs(0, 1)[0].0).unwrap(), None);
+        }
+        assert_eq!(files(&dir).iter().filter(|path| untouched.contains(*path)).count(), 1);
+        assert_eq!((files(&dir).len(), packs.retain(&live, tmp).unwrap()), (2, 0));
+    }
+
+    #[test]
+    fn damage_is_reported_and_never_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        open(&dir).put(&blobs(1, 5), &dir.path().join("tmp")).unwrap();
+        let path = files(&dir).remove(0);
+        let whole = fs::read(&path).unwrap();
+        let mut flipped = whole.clone();
+        flipped[0] ^= 1;
+        fs::write(&path, &flipped).unwrap();
+        let packs = open(&dir);
+        let error = packs.get(&blobs(1, 2)[0].0).unwrap_err();
+        assert!(error.is_damage() && error.to_string().contains(&path.display().to_string()));
+        assert!(all_there(&packs, &blobs(2, 5)));
+        let live = blobs(1, 3).into_iter().map(|(digest, _)| digest).collect();
+        assert_eq!(packs.retain(&live, || dir.path().join("tmp")).unwrap(), 0);
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let packs = open(&dir);
+            assert!(packs.get(&blobs(1, 2)[0].0).unwrap().is_none(), "cut at {cut}");
+            assert_eq!(packs.retain(&HashSet::new(), || dir.path().join("tmp")).unwrap(), 0);
+        }
+        assert_eq!(files(&dir).len(), 1);
+    }
+}
