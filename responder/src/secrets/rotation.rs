@@ -1,7 +1,8 @@
 //! From one key to the next: when a successor signs, and how long its predecessor's public half is published.
 //!
 //! Verifiers keep key sets. So a successor may be published for a while before it signs, and a key that has signed stays published until the
-//! verifiers have no use for it. HMAC secrets are not published: they are replaced at once.
+//! verifiers have no use for it. A successor that is itself replaced before its time never signs: another replica, which looks at other moments,
+//! may never have seen it. HMAC secrets are not published: they are replaced at once.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +12,7 @@ use std::{
 
 use countersign_engine::jwt::key::{PublicKey, SigningKey};
 
-/// So many keys of one secret are published beside the one that signs; the oldest go first.
+/// So many keys of one secret are published that do not sign any more; the oldest go first.
 const MAX_BESIDE: usize = 128;
 
 /// How keys follow each other.
@@ -27,7 +28,7 @@ pub(crate) struct Pace {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rotation {
     signing: Option<Arc<SigningKey>>,
-    waiting: VecDeque<(Instant, Arc<SigningKey>)>,
+    waiting: Option<(Instant, Arc<SigningKey>)>,
     retired: VecDeque<(Instant, Arc<PublicKey>)>,
 }
 
@@ -37,32 +38,34 @@ impl Rotation {
         let key = Arc::new(key);
         let published = |key: &SigningKey| key.thumbprint().is_some();
         let both = self.signing.as_deref().is_some_and(published) && published(&key);
-        if !both || pace.overlap.is_zero() {
-            self.waiting.clear();
+        // Another replica may have seen this one later, and sign with the older one meanwhile.
+        let skipped = self.waiting.take();
+        self.retire(skipped.map(|(_, key)| key), pace, now);
+        if both && !pace.overlap.is_zero() {
+            self.waiting = Some((now + pace.overlap, key));
+        } else {
             self.sign_with(key, pace, now);
-            return;
-        }
-        self.waiting.push_back((now + pace.overlap, key));
-        if self.waiting.len() > MAX_BESIDE {
-            self.waiting.pop_front();
         }
     }
 
     /// Moves on; tells whether anything changed.
     pub(crate) fn advance(&mut self, pace: Pace, now: Instant) -> bool {
-        let before = (self.waiting.len(), self.retired.len());
-        while self.waiting.front().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, key)) = self.waiting.pop_front() {
-                self.sign_with(key, pace, now);
-            }
+        let before = (self.is_waiting(), self.retired.len());
+        if let Some((_, key)) = self.waiting.take_if(|(due, _)| *due <= now) {
+            self.sign_with(key, pace, now);
         }
         self.retired.retain(|(until, _)| *until > now);
-        before != (self.waiting.len(), self.retired.len())
+        before != (self.is_waiting(), self.retired.len())
     }
 
     fn sign_with(&mut self, key: Arc<SigningKey>, pace: Pace, now: Instant) {
         let previous = self.signing.replace(key);
-        let public = previous.as_deref().and_then(PublicKey::of).filter(|_| !pace.grace.is_zero());
+        self.retire(previous, pace, now);
+    }
+
+    /// Publishes a key for a while that does not sign here any more, or never did.
+    fn retire(&mut self, key: Option<Arc<SigningKey>>, pace: Pace, now: Instant) {
+        let public = key.as_deref().and_then(PublicKey::of).filter(|_| !pace.grace.is_zero());
         if let Some(public) = public {
             self.retired.push_back((now + pace.grace, Arc::new(public)));
         }
@@ -78,7 +81,7 @@ impl Rotation {
 
     /// Whether a successor is published that does not sign yet.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting.is_some()
     }
 
     /// What is published beside it.
@@ -125,18 +128,30 @@ mod tests {
         rotation.push(key(0), pace, begin);
         assert_eq!(state(&rotation), (Some(name(0)), vec![]));
         rotation.push(key(1), pace, begin);
-        rotation.push(key(2), pace, begin + MINUTE);
-        assert_eq!(state(&rotation), (Some(name(0)), vec![name(1), name(2)]));
+        assert_eq!(state(&rotation), (Some(name(0)), vec![name(1)]));
         assert!(!rotation.advance(pace, begin + 4 * MINUTE) && rotation.is_waiting());
-        assert!(rotation.advance(pace, begin + 5 * MINUTE));
-        assert_eq!(state(&rotation), (Some(name(1)), vec![name(2), name(0)]));
-        assert!(rotation.advance(pace, begin + 6 * MINUTE) && !rotation.is_waiting());
-        assert_eq!(state(&rotation), (Some(name(2)), vec![name(0), name(1)]));
+        assert!(rotation.advance(pace, begin + 5 * MINUTE) && !rotation.is_waiting());
+        assert_eq!(state(&rotation), (Some(name(1)), vec![name(0)]));
+        assert!(!rotation.advance(pace, begin + 14 * MINUTE));
         assert!(rotation.advance(pace, begin + 15 * MINUTE));
-        assert_eq!(state(&rotation), (Some(name(2)), vec![name(1)]));
-        assert!(rotation.advance(pace, begin + 16 * MINUTE));
-        assert!(!rotation.advance(pace, begin + 17 * MINUTE));
-        assert_eq!(state(&rotation), (Some(name(2)), vec![]));
+        assert_eq!(state(&rotation), (Some(name(1)), vec![]));
+    }
+
+    #[test]
+    fn a_successor_that_is_replaced_before_its_time_never_signs() {
+        let pace = Pace { overlap: 5 * MINUTE, grace: 10 * MINUTE };
+        let begin = Instant::now();
+        let mut rotation = Rotation::default();
+        rotation.push(key(0), pace, begin);
+        rotation.push(key(1), pace, begin);
+        rotation.push(key(2), pace, begin + 4 * MINUTE);
+        // It is published on, for a replica that has not seen the second successor yet may sign with the first one.
+        assert_eq!(state(&rotation), (Some(name(0)), vec![name(2), name(1)]));
+        assert!(!rotation.advance(pace, begin + 8 * MINUTE));
+        assert!(rotation.advance(pace, begin + 9 * MINUTE));
+        assert_eq!(state(&rotation), (Some(name(2)), vec![name(1), name(0)]));
+        assert!(rotation.advance(pace, begin + 14 * MINUTE));
+        assert_eq!(state(&rotation), (Some(name(2)), vec![name(0)]));
     }
 
     #[test]
@@ -165,7 +180,8 @@ mod tests {
             for nth in 0..2 * MAX_BESIDE {
                 rotation.push(key(nth % 3), pace, begin);
             }
-            assert_eq!(rotation.beside().len(), MAX_BESIDE);
+            let waiting = usize::from(rotation.is_waiting());
+            assert_eq!(rotation.beside().len(), MAX_BESIDE + waiting);
         }
     }
 }
