@@ -1,6 +1,8 @@
 //! gRPC and its streams, served from a recording to stock clients that know the messages: a server as those of the interoperability tests
 //! is recorded, frame by frame, and played back to tonic, to grpcio, to grpc-js, and as gRPC-Web to connect.
 
+mod dialogues;
+
 use std::{fs, path::Path};
 
 use harness::{
