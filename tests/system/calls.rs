@@ -3,7 +3,7 @@
 
 mod dialogues;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, slice};
 
 use harness::{
     notice,
@@ -113,13 +113,15 @@ fn recorded() -> String {
         ),
         call("FullDuplexCall", &talked, &streamed, &ok),
         call("HalfDuplexCall", &talked[..2], &streamed[..2], &ok),
+        call("CutCall", &talked[..2], &streamed[..2], &ok),
         call(
             "UnaryCall",
             &[asked(2, &[])],
             &[],
             &json!({"grpc-status": ["2"], "grpc-message": ["test status message %E2%98%BA"], "grpc-status-details-bin": ["CAISAWE"]}),
         ),
-        call("Login", &[asked(1, &[])], &[login], &ok),
+        call("Login", &[asked(1, &[])], slice::from_ref(&login), &ok),
+        call("StreamingLogin", &[asked(1, &[]), asked(2, &[])], &[login], &ok),
     ];
     for user in ["alice", "bob"] {
         let mine = Answered { username: user.to_owned(), ..Answered::default() };
@@ -133,11 +135,15 @@ fn recorded() -> String {
 
 fn serve(dir: &Path, rules: &[&str]) -> Process {
     fs::write(dir.join("calls.jsonl"), recorded()).unwrap();
-    let template = json!({"id": "t", "responder": [{
-        "filters": {"filters": [{"include": true, "detectedLocation": format!("{SERVICE}/Login")}]},
-        "extractor": {"type": "res_body"},
-        "transforms": [{"type": "json_path", "config": {"path": "4:LEN"}},
-            {"type": "jwt_resign", "config": {"secretPath": "${{secret:jwt-demo/k}}"}}]}]});
+    let chain = |method: &str| {
+        json!({
+            "filters": {"filters": [{"include": true, "detectedLocation": format!("{SERVICE}/{method}")}]},
+            "extractor": {"type": "res_body"},
+            "transforms": [{"type": "json_path", "config": {"path": "4:LEN"}},
+                {"type": "jwt_resign", "config": {"secretPath": "${{secret:jwt-demo/k}}"}}]
+        })
+    };
+    let template = json!({"id": "t", "responder": [chain("Login"), chain("StreamingLogin")]});
     fs::write(dir.join("t.json"), template.to_string()).unwrap();
     let secrets = recording::secret_dir(dir, "k", KEY.as_bytes());
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
