@@ -4,6 +4,7 @@
 //! over, and when all are held the request is counted as dropped rather than waited for. What is told of a request is worked out when
 //! somebody asks, and holds no credential.
 
+mod ending;
 mod pack;
 mod ring;
 mod tell;
@@ -22,9 +23,11 @@ use countersign_engine::{
     answer::Origin,
     dlp::{RedactionKey, Veil},
     near_miss::NearMiss,
+    request::Request,
 };
 
 use crate::server::read::Received;
+pub(crate) use ending::{Ended, Ending};
 pub(crate) use pack::Line;
 use pack::{Packed, pack};
 use ring::Ring;
@@ -81,6 +84,19 @@ pub(crate) struct Note<'n> {
     pub(crate) nearest: Option<NearMiss>,
     /// The type and text of the answer's body.
     pub(crate) answer: Option<(&'n [u8], &'n Bytes)>,
+    /// What was said, where both sides spoke in turn.
+    pub(crate) messages: Option<Messages>,
+}
+
+/// How much was said in a dialogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Messages {
+    /// Messages of the client.
+    pub(crate) heard: usize,
+    /// Those among them that were not recorded.
+    pub(crate) missed: usize,
+    /// Messages of the recorded server.
+    pub(crate) said: usize,
 }
 
 /// The requests of a node.
@@ -115,12 +131,7 @@ impl Journal {
     /// Notes a request that was read.
     pub(crate) fn note(&self, lane: usize, received: &Received, note: Note<'_>) {
         let (request, bodies) = (received.request(), self.settings.bodies);
-        let line = Line {
-            method: request.method,
-            host: request.host,
-            path: request.path,
-            query: request.query,
-        };
+        let line = Line::of(&request);
         self.put(lane, note, |packed, note| {
             let body = if bodies { request.body } else { &[] };
             packed.request_bytes = request.body.len();
@@ -132,6 +143,20 @@ impl Journal {
                 clipped(body),
                 answer.map(|(kind, body)| (kind, clipped(body))),
             );
+        });
+    }
+
+    /// Notes a dialogue that has ended, which has `bytes` of the client in it; none of them are kept.
+    pub(crate) fn note_dialogue(
+        &self,
+        lane: usize,
+        request: &Request<'_>,
+        bytes: usize,
+        note: Note<'_>,
+    ) {
+        self.put(lane, note, |packed, _| {
+            packed.request_bytes = bytes;
+            pack(packed, &Line::of(request), Some(request.headers), &[], None);
         });
     }
 
@@ -158,6 +183,7 @@ impl Journal {
                 packed.replay = note.replay;
                 packed.origin = note.origin;
                 packed.nearest = note.nearest.take().map(Box::new);
+                packed.messages = note.messages;
                 packed.request_bytes = 0;
                 fill(packed, &note);
             });

@@ -42,7 +42,7 @@ pub(crate) async fn serve_call(
             let grace = match &recorded {
                 Some((replay, method)) if method.requests > 1 => {
                     let replay = Arc::clone(replay);
-                    return Ok(dialogue::serve(call, request, replay, *method, plane, lane).await);
+                    return dialogue::serve(call, request, replay, *method, plane, lane).await;
                 }
                 Some(_) => GRACE,
                 None => LONG_GRACE,

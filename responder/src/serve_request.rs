@@ -279,6 +279,7 @@ impl<'j> Entry<'j> {
             origin: None,
             nearest: None,
             answer: None,
+            messages: None,
         }
     }
 

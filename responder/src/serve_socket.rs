@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use countersign_engine::{
-    answer::Hit,
+    answer::{Hit, Origin},
     request::Request,
     serving::{Said, Talk},
 };
@@ -28,6 +28,7 @@ use tokio_tungstenite::{
 use crate::{
     config::Limits,
     fate::Broken,
+    journal::{Ended, Ending, Messages, Outcome},
     metrics::Lane,
     serve_request::{Plane, guard, now, serve_plain},
     server::{
@@ -54,6 +55,10 @@ struct Socket {
     head: Parts,
     talk: Talk,
     limits: Limits,
+    lane: Arc<Lane>,
+    messages: Messages,
+    /// How many bytes the client has said.
+    bytes: usize,
 }
 
 /// The peer is gone, or takes no bytes.
@@ -96,6 +101,8 @@ pub(crate) async fn serve_socket(
     };
     let accepted = accepted(&head.headers, &hit.headers);
     let limits = plane.limits;
+    let lane = plane.metrics.lane(lane.number());
+    let entry = Ending::begin(plane.journal.as_ref(), lane.number(), now());
     tokio::spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
@@ -104,7 +111,10 @@ pub(crate) async fn serve_socket(
                     .max_frame_size(Some(limits.body));
                 let io = TokioIo::new(upgraded);
                 let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-                Socket { stream, replay, head, talk, limits }.run(permit).await;
+                let messages = Messages::default();
+                let socket =
+                    Socket { stream, replay, head, talk, limits, lane, messages, bytes: 0 };
+                socket.run(permit, entry, hit.origin).await;
             }
             Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
         }
@@ -138,8 +148,27 @@ fn accepted(asked: &HeaderMap, recorded: &HeaderMap) -> Response {
     response
 }
 
+/// A message of the client as the engine wants it: the body of the handshake.
+fn request<'r>(head: &'r Parts, message: &'r [u8]) -> Request<'r> {
+    Request {
+        method: "GET",
+        host: read::host(head),
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or_default(),
+        headers: &head.headers,
+        body: message,
+        trailers: None,
+    }
+}
+
 impl Socket {
-    async fn run(mut self, permit: OwnedSemaphorePermit) {
+    /// Speaks until one side ends.
+    async fn run(
+        mut self,
+        permit: OwnedSemaphorePermit,
+        entry: Option<Ending>,
+        origin: Option<Origin>,
+    ) {
         let greeting = self.replay.serving.greet(&mut self.talk, now());
         if self.send(greeting).await.is_ok() {
             while let Ok(Some(message)) = self.hear().await {
@@ -153,20 +182,39 @@ impl Socket {
             }
         }
         drop(permit);
+        if let Some(entry) = entry {
+            let missed = self.messages.missed > 0;
+            let ended = Ended {
+                outcome: if missed { Outcome::Miss } else { Outcome::Hit },
+                status: StatusCode::SWITCHING_PROTOCOLS.as_u16(),
+                replay: self.replay.serial,
+                origin,
+                messages: self.messages,
+                bytes: self.bytes,
+            };
+            entry.note(&request(&self.head, &[]), &ended);
+        }
     }
 
+    /// What is said to a message; `None` when it was not recorded. Each counts like a request.
     fn answer(&mut self, message: &[u8]) -> Option<Vec<Said>> {
-        let request = Request {
-            method: "GET",
-            host: read::host(&self.head),
-            path: self.head.uri.path(),
-            query: self.head.uri.query().unwrap_or_default(),
-            headers: &self.head.headers,
-            body: message,
-            trailers: None,
-        };
+        self.messages.heard += 1;
+        self.bytes = self.bytes.saturating_add(message.len());
+        self.lane.request_body(message.len());
+        let request = request(&self.head, message);
         let (serving, talk) = (&self.replay.serving, &mut self.talk);
-        guard(|| serving.say(talk, &request, now())).flatten()
+        let said = guard(|| serving.say(talk, &request, now())).flatten();
+        match &said {
+            Some(said) => self.lane.hit(
+                said.iter().map(|said| said.resigned).sum(),
+                said.iter().map(|said| said.unsigned).sum(),
+            ),
+            None => {
+                self.messages.missed += 1;
+                self.lane.miss();
+            }
+        }
+        said
     }
 
     /// The client's next message; `None` when it closes the connection.
@@ -209,7 +257,9 @@ impl Socket {
                 Ok(text) if said.text => Message::Text(text.into()),
                 _ => Message::Binary(said.bytes),
             };
+            self.lane.response_body(message.len());
             self.write(message).await?;
+            self.messages.said += 1;
         }
         Ok(())
     }

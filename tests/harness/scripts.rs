@@ -72,6 +72,15 @@ impl Script {
         Some(Self { name, command: command.map(PathBuf::from).into(), _dir: None })
     }
 
+    /// The same, run in a directory after lines of shell, as a user types them before starting a client.
+    #[must_use]
+    pub fn after(self, dir: &Path, lines: &str) -> Self {
+        let shell =
+            ["-c".into(), format!("cd \"$0\"\n{lines}\nexec \"$@\"").into(), dir.to_owned()];
+        let command = ["bash".into(), "-e".into()].into_iter().chain(shell).chain(self.command);
+        Self { command: command.collect(), ..self }
+    }
+
     /// What it is called.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -81,6 +90,14 @@ impl Script {
     /// Runs it with a plan; what it says became of it.
     #[must_use]
     pub fn run(&self, plan: &Value) -> Value {
+        self.try_run(plan).unwrap_or_else(|why| panic!("{} failed: {why}", self.name))
+    }
+
+    /// The same; what it complained of when it failed.
+    ///
+    /// # Errors
+    /// When it ends otherwise than well.
+    pub fn try_run(&self, plan: &Value) -> Result<Value, String> {
         let (program, arguments) = self.command.split_first().expect("a command");
         let mut command = Command::new::<&OsStr>(program.as_ref());
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -91,10 +108,11 @@ impl Script {
         let out = child.wait_with_output().expect("it ends");
         let written = writer.join().expect("the writer ends");
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert!(out.status.success() && written.is_ok(), "{} failed: {told}", self.name);
-        serde_json::from_slice(&out.stdout).unwrap_or_else(|why| {
-            panic!("{}: {why}: {} {told}", self.name, String::from_utf8_lossy(&out.stdout))
-        })
+        if !out.status.success() || written.is_err() {
+            return Err(told);
+        }
+        serde_json::from_slice(&out.stdout)
+            .map_err(|why| format!("{why}: {} {told}", String::from_utf8_lossy(&out.stdout)))
     }
 }
 

@@ -1,7 +1,9 @@
 //! gRPC and its streams, served from a recording to stock clients that know the messages: a server as those of the interoperability tests
-//! is recorded, frame by frame, and played back to tonic and to grpcio.
+//! is recorded, frame by frame, and played back to tonic, to grpcio, to grpc-js, and as gRPC-Web to connect.
 
-use std::{fs, path::Path};
+mod dialogues;
+
+use std::{fs, path::Path, slice};
 
 use harness::{
     notice,
@@ -19,6 +21,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
+
+use crate::{clients::trust, tls::authority};
 
 const SERVICE: &str = "/grpc.testing.TestService";
 const KEY: &str = "a secret that is long enough to sign with";
@@ -108,13 +112,16 @@ fn recorded() -> String {
             &ok,
         ),
         call("FullDuplexCall", &talked, &streamed, &ok),
+        call("HalfDuplexCall", &talked[..2], &streamed[..2], &ok),
+        call("CutCall", &talked[..2], &streamed[..2], &ok),
         call(
             "UnaryCall",
             &[asked(2, &[])],
             &[],
             &json!({"grpc-status": ["2"], "grpc-message": ["test status message %E2%98%BA"], "grpc-status-details-bin": ["CAISAWE"]}),
         ),
-        call("Login", &[asked(1, &[])], &[login], &ok),
+        call("Login", &[asked(1, &[])], slice::from_ref(&login), &ok),
+        call("StreamingLogin", &[asked(1, &[]), asked(2, &[])], &[login], &ok),
     ];
     for user in ["alice", "bob"] {
         let mine = Answered { username: user.to_owned(), ..Answered::default() };
@@ -126,21 +133,27 @@ fn recorded() -> String {
     lines.join("\n")
 }
 
-fn serve(dir: &Path) -> Process {
+fn serve(dir: &Path, rules: &[&str]) -> Process {
     fs::write(dir.join("calls.jsonl"), recorded()).unwrap();
-    let template = json!({"id": "t", "responder": [{
-        "filters": {"filters": [{"include": true, "detectedLocation": format!("{SERVICE}/Login")}]},
-        "extractor": {"type": "res_body"},
-        "transforms": [{"type": "json_path", "config": {"path": "4:LEN"}},
-            {"type": "jwt_resign", "config": {"secretPath": "${{secret:jwt-demo/k}}"}}]}]});
+    let chain = |method: &str| {
+        json!({
+            "filters": {"filters": [{"include": true, "detectedLocation": format!("{SERVICE}/{method}")}]},
+            "extractor": {"type": "res_body"},
+            "transforms": [{"type": "json_path", "config": {"path": "4:LEN"}},
+                {"type": "jwt_resign", "config": {"secretPath": "${{secret:jwt-demo/k}}"}}]
+        })
+    };
+    let template = json!({"id": "t", "responder": [chain("Login"), chain("StreamingLogin")]});
     fs::write(dir.join("t.json"), template.to_string()).unwrap();
     let secrets = recording::secret_dir(dir, "k", KEY.as_bytes());
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let (calls, template, secrets) =
         (path("calls.jsonl"), path("t.json"), secrets.to_string_lossy().into_owned());
-    let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let ca = authority(dir);
+    let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--tls-ca", &ca];
     let files = ["dev", &calls, "--transform", &template, "--secret-dir", &secrets];
-    Process::start("countersign", files.into_iter().chain(listen))
+    let chaos = rules.iter().flat_map(|rule| ["--chaos", *rule]);
+    Process::start("countersign", files.into_iter().chain(listen).chain(chaos))
 }
 
 type Client = Grpc<Channel>;
@@ -170,7 +183,7 @@ async fn all(mut answers: tonic::Streaming<Answered>) -> Vec<usize> {
 #[tokio::test]
 async fn a_recorded_server_is_played_back_to_tonic() {
     let dir = tempfile::tempdir().unwrap();
-    let mut dev = serve(dir.path());
+    let mut dev = serve(dir.path(), &[]);
     let address = dev.address("data").await;
     let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
     let mut client: Client = Grpc::new(endpoint.connect().await.unwrap())
@@ -308,7 +321,7 @@ async fn a_recorded_server_is_played_back_to_grpcio() {
         return notice("no Python with grpcio, gRPC is tried with tonic alone");
     };
     let dir = tempfile::tempdir().unwrap();
-    let mut dev = serve(dir.path());
+    let mut dev = serve(dir.path(), &[]);
     let address = dev.address("data").await.to_string();
     let run = tokio::task::spawn_blocking(move || {
         std::process::Command::new(python).args(["-c", GRPCIO, &address, SERVICE]).output().unwrap()
@@ -323,8 +336,22 @@ async fn a_recorded_server_is_played_back_to_grpc_js() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/clients/calls.mjs");
     let Some(script) = Script::node("Node.js with @grpc/grpc-js", &path) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let mut dev = serve(dir.path());
+    let mut dev = serve(dir.path(), &[]);
     let address = dev.address("data").await.to_string();
     let plan = json!({"address": address, "service": SERVICE, "key": KEY});
     assert_eq!(script.run(&plan), json!({"fine": true}));
+}
+
+#[tokio::test]
+async fn a_recorded_server_is_played_back_to_pages() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("system/clients/web.mjs");
+    let Some(script) = Script::node("Node.js with connect", &path) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut dev = serve(dir.path(), &[]);
+    let address = dev.address("data").await;
+    let bases = [format!("http://{address}"), format!("https://{address}")];
+    let plan = json!({"bases": bases, "service": SERVICE, "key": KEY});
+    let script = script.after(dir.path(), &trust::lines("Node.js"));
+    let streamed = json!({"http: 1.1": 4, "http: 2": 4, "https: 1.1": 4, "https: 2": 4});
+    assert_eq!(script.run(&plan), streamed);
 }

@@ -2,6 +2,7 @@
 //! refresh. All users act at once. And what is unsound in one way, each of their libraries refuses for that reason.
 
 mod plan;
+pub(crate) mod trust;
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
@@ -17,11 +18,13 @@ use harness::{
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
+use crate::tls;
+
 /// Users of the third-party recording.
 const USERS: usize = 12;
 
 struct World {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     _dev: Process,
     base: SocketAddr,
     admin: SocketAddr,
@@ -62,6 +65,7 @@ impl World {
         for listener in ["--listen", "--admin-listen", "--api-listen"] {
             arguments.extend([listener, "127.0.0.1:0"].map(str::to_owned));
         }
+        arguments.extend(["--tls-ca".to_owned(), tls::authority(dir.path())]);
         arguments.extend(["--serve", "all"].map(str::to_owned));
         let mut dev = Process::start("countersign", arguments);
         let base = dev.address("data").await;
@@ -70,7 +74,7 @@ impl World {
             "base": format!("http://{base}"), "jwks": format!("http://{base}{}", plan::KEYS), "jwks_path": plan::KEYS,
             "api": api.to_string(), "algs": ["RS256"], "tokens": ["access_token", "refresh_token"], "users": users,
         });
-        Some(Self { _dir: dir, _dev: dev, base, admin, plan })
+        Some(Self { dir, _dev: dev, base, admin, plan })
     }
 
     fn steps(&self) -> impl Iterator<Item = &Value> {
@@ -95,9 +99,9 @@ impl World {
         assert_eq!(reset.status, 200);
     }
 
-    async fn run(&self, script: &Script) {
+    async fn run(&self, script: &Script, plan: &Value) {
         self.reset().await;
-        let told = script.run(&self.plan);
+        let told = script.run(plan);
         let name = script.name();
         assert_eq!(told["wrong"], json!([]), "{name}");
         let all = self.steps().count();
@@ -188,7 +192,7 @@ async fn each_gets_the_own_answers_and_tokens_that_verify() {
         Script::java("Java over HTTP", &script("Client.java")),
     ];
     for script in scripts.iter().flatten() {
-        world.run(script).await;
+        world.run(script, &world.plan).await;
     }
     if Command::new("curl").arg("--version").output().is_err() {
         return notice("curl is not run: there is none");

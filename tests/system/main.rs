@@ -22,6 +22,7 @@ mod recordings;
 mod redaction;
 mod replicas;
 mod sessions;
+mod streams;
 mod stubs;
 mod tidy;
 mod tls;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use countersign_engine::{answer::Origin, near_miss::NearMiss, request::Request};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Outcome;
+use super::{Messages, Outcome};
 
 /// What is kept of a head; header fields behind it are left out.
 const MAX_HEAD: usize = 16 * 1024;
@@ -22,6 +22,14 @@ pub(crate) struct Line<'r> {
     pub(crate) query: &'r str,
 }
 
+impl<'r> Line<'r> {
+    /// That of a request.
+    pub(super) fn of(request: &Request<'r>) -> Self {
+        let Request { method, host, path, query, .. } = *request;
+        Self { method, host, path, query }
+    }
+}
+
 /// An entry.
 #[derive(Debug, Clone)]
 pub(super) struct Packed {
@@ -33,6 +41,7 @@ pub(super) struct Packed {
     pub(super) origin: Option<Origin>,
     pub(super) nearest: Option<Box<NearMiss>>,
     pub(super) request_bytes: usize,
+    pub(super) messages: Option<Messages>,
     /// Fields, each with its length before it: the line, names and values of header fields, the bodies. Never shown.
     text: Text,
     headers: usize,
@@ -73,6 +82,7 @@ impl Default for Packed {
             origin: None,
             nearest: None,
             request_bytes: 0,
+            messages: None,
             text: Text::default(),
             headers: 0,
             cut: false,

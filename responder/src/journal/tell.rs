@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Journal, Outcome,
+    Journal, Messages, Outcome,
     pack::{Packed, Unpacked},
 };
 use crate::snapshots::Table;
@@ -118,6 +118,9 @@ impl Journal {
         set("query", veiled.query.as_str().into());
         set("headers", headers(&veiled));
         set("request_bytes", packed.request_bytes.into());
+        if let Some(Messages { heard, missed, said }) = packed.messages {
+            set("messages", json!({ "client": heard, "not_recorded": missed, "server": said }));
+        }
         if packed.cut {
             set("headers_left_out", true.into());
         }

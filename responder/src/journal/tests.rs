@@ -19,6 +19,7 @@ fn note<'n>(at: i64) -> Note<'n> {
         origin: None,
         nearest: None,
         answer: None,
+        messages: None,
     }
 }
 

@@ -7,11 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use countersign_engine::{
+    answer::Fate,
     grpc::Method,
     request::Request,
     serving::{Line, Serving},
 };
-use http::{HeaderMap, request::Parts};
+use http::{HeaderMap, StatusCode, request::Parts};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -22,12 +23,14 @@ use tokio::{
 
 use crate::{
     config::Limits,
+    fate::{self, Broken},
+    journal::{Ended, Ending, Messages, Outcome},
     metrics::Lane,
     serve_request::{Plane, REPLAY_HEADER, guard, now},
     server::{
         body::{Cut, Outgoing},
         call::{Call, Code, end, ended},
-        read,
+        read::{self, Trailing},
         write::Response,
     },
     snapshots::Replay,
@@ -41,6 +44,9 @@ const LATE_NUDGE: Duration = Duration::from_secs(2);
 const WAITING: usize = 4;
 /// What stands before a message.
 const PREFIX: usize = 5;
+
+/// A part of the answer.
+type Piece = Result<Frame<Bytes>, Cut>;
 
 /// What happened on the client's side.
 enum Event {
@@ -73,6 +79,7 @@ struct Dialogue {
     nudged: bool,
     /// How often in a row.
     silences: u32,
+    entry: Option<Ending>,
 }
 
 /// Answers a call once the recorded one is chosen; the rest goes on in a task.
@@ -83,7 +90,8 @@ pub(super) async fn serve(
     method: Method,
     plane: &Plane,
     lane: &Lane,
-) -> Response {
+) -> Result<Response, Broken> {
+    let entry = Ending::begin(plane.journal.as_ref(), lane.number(), now());
     let (mut head, incoming) = request.into_parts();
     head.headers.remove(REPLAY_HEADER);
     let mut dialogue = Dialogue {
@@ -101,6 +109,7 @@ pub(super) async fn serve(
         sent: 0,
         nudged: false,
         silences: 0,
+        entry,
     };
     if let Err(code) = dialogue.choose().await {
         if code == Code::NotFound {
@@ -108,17 +117,38 @@ pub(super) async fn serve(
         } else {
             lane.refused();
         }
-        return ended(code, tell(code));
+        dialogue.note(outcome(code));
+        return Ok(ended(code, tell(code)));
     }
-    let Some(line) = &dialogue.line else { return ended(Code::Internal, tell(Code::Internal)) };
+    let Some(line) = &dialogue.line else { return Ok(ended(Code::Internal, tell(Code::Internal))) };
     lane.request_body(dialogue.heard.len());
     lane.hit(line.hit.resigned, line.hit.unsigned);
     lane.response_body(line.hit.body.len());
-    let (sender, frames): (Sender<Result<Frame<Bytes>, Cut>>, Receiver<_>) = channel(WAITING);
+    if let Some(touched) = line.hit.touched.as_deref() {
+        lane.touched(*touched);
+        // What fails or breaks is not told in turn.
+        if touched.fate != Fate::Sent || line.hit.status != StatusCode::OK.as_u16() {
+            let hit = line.hit.clone();
+            tokio::time::sleep(hit.delay).await;
+            dialogue.note(Outcome::Hit);
+            return fate::meet(hit, Trailing::Sent).await;
+        }
+    }
+    let (sender, frames): (Sender<Piece>, Receiver<_>) = channel(WAITING);
     let mut response = Response::new(Outgoing::Channel(frames));
     response.headers_mut().clone_from(&line.hit.headers);
     tokio::spawn(dialogue.go_on(sender));
-    response
+    Ok(response)
+}
+
+/// What became of a call that ends with a code of ours.
+fn outcome(code: Code) -> Outcome {
+    match code {
+        Code::NotFound => Outcome::Miss,
+        // The recorded answers were on their way.
+        Code::DeadlineExceeded => Outcome::Hit,
+        _ => Outcome::Refused,
+    }
 }
 
 fn tell(code: Code) -> &'static str {
@@ -142,50 +172,81 @@ impl Dialogue {
     }
 
     /// Answers what is due and listens on, until the call is at its end.
-    async fn go_on(mut self, sender: Sender<Result<Frame<Bytes>, Cut>>) {
+    async fn go_on(mut self, sender: Sender<Piece>) {
         let held = self.line.as_ref().filter(|line| !line.hit.is_paced());
         if let Some(delay) = held.map(|line| line.hit.delay).filter(|delay| !delay.is_zero()) {
             tokio::time::sleep(delay).await;
         }
-        let trailers = loop {
-            if self.send_due(&sender).await.is_err() {
-                return;
+        let (outcome, last) = self.speak(&sender).await;
+        self.note(outcome);
+        // A client that is gone needs no end.
+        if let Some(last) = last {
+            drop(sender.send(last).await);
+        }
+    }
+
+    /// Answers until the end; what became of the call, and what is left to send.
+    async fn speak(&mut self, sender: &Sender<Piece>) -> (Outcome, Option<Piece>) {
+        let code = loop {
+            if self.send_due(sender).await.is_err() {
+                return (Outcome::Hit, None);
             }
             if let Some(trailers) = self.end() {
-                break trailers;
+                return (Outcome::Hit, Some(Ok(Frame::trailers(trailers))));
             }
             self.nudged = false;
             let event = match self.deadline {
                 None => self.next().await,
                 Some(deadline) => match timeout_at(deadline, self.next()).await {
                     Ok(event) => event,
-                    Err(_) => break end(Code::DeadlineExceeded, tell(Code::DeadlineExceeded)),
+                    Err(_) => break Code::DeadlineExceeded,
                 },
             };
             match event {
                 Event::Message | Event::End => {
                     self.silences = 0;
                     if !self.listen() {
-                        break end(Code::NotFound, tell(Code::NotFound));
+                        break Code::NotFound;
                     }
                 }
                 Event::Silence => {
                     self.nudged = true;
                     self.silences = self.silences.saturating_add(1);
                 }
-                Event::TooLarge => {
-                    break end(Code::ResourceExhausted, tell(Code::ResourceExhausted));
-                }
-                Event::Broken => return drop(sender.send(Err(Cut)).await),
+                Event::TooLarge => break Code::ResourceExhausted,
+                Event::Broken => return (Outcome::Refused, Some(Err(Cut))),
             }
         };
-        // A client that is gone needs no end.
-        drop(sender.send(Ok(Frame::trailers(trailers))).await);
+        (outcome(code), Some(Ok(Frame::trailers(end(code, tell(code))))))
     }
 
-    /// Chooses the recorded call by what was heard; tells whether there is one.
-    fn listen(&mut self) -> bool {
-        let request = Request {
+    /// Makes the entry of the journal.
+    fn note(&mut self, outcome: Outcome) {
+        let Some(entry) = self.entry.take() else { return };
+        let hit = self.line.as_ref().map(|line| &line.hit);
+        let status = match outcome {
+            Outcome::Hit => hit.map_or(StatusCode::OK.as_u16(), |hit| hit.status),
+            Outcome::Miss => StatusCode::NOT_FOUND.as_u16(),
+            _ => StatusCode::BAD_REQUEST.as_u16(),
+        };
+        let ended = Ended {
+            outcome,
+            status,
+            replay: self.replay.serial,
+            origin: hit.and_then(|hit| hit.origin),
+            messages: Messages {
+                heard: self.messages,
+                missed: usize::from(outcome == Outcome::Miss),
+                said: self.sent,
+            },
+            bytes: self.heard.len(),
+        };
+        entry.note(&Request { body: &[], ..self.request() }, &ended);
+    }
+
+    /// What was heard, as the engine wants it.
+    fn request(&self) -> Request<'_> {
+        Request {
             method: self.head.method.as_str(),
             host: read::host(&self.head),
             path: self.head.uri.path(),
@@ -193,9 +254,14 @@ impl Dialogue {
             headers: &self.head.headers,
             body: &self.heard,
             trailers: None,
-        };
-        let serving: &Serving = &self.replay.serving;
+        }
+    }
+
+    /// Chooses the recorded call by what was heard; tells whether there is one.
+    fn listen(&mut self) -> bool {
         let before = self.line.take();
+        let request = self.request();
+        let serving: &Serving = &self.replay.serving;
         let last = before.clone().filter(|_| self.ended && self.sent > 0);
         let heard = guard(|| serving.listen(&request, self.ended, before, now())).flatten();
         // A client that ends before the recorded one did gets the recorded end.
@@ -203,7 +269,7 @@ impl Dialogue {
         self.line.is_some()
     }
 
-    async fn send_due(&mut self, sender: &Sender<Result<Frame<Bytes>, Cut>>) -> Result<(), ()> {
+    async fn send_due(&mut self, sender: &Sender<Piece>) -> Result<(), ()> {
         let Some(line) = &self.line else { return Err(()) };
         let next = self.sent + usize::from(self.nudged);
         let due = line.due(self.messages).max(next).min(line.answers.len());

@@ -3,7 +3,7 @@
 //! What the client has said so far chooses a recorded call that began alike. As soon as what it says next contradicts the choice, another
 //! one that agrees is chosen, and what was sent stays sent.
 
-use super::Serving;
+use super::{Serving, chaos};
 use crate::{
     answer::Hit,
     grpc,
@@ -42,7 +42,8 @@ impl Line {
 
 impl Serving {
     /// Chooses a recorded call by what a client has said so far, which is in the request's body, and by whether that is all. `before` is the
-    /// choice that was made before, which stays as long as it agrees. `None` when nothing recorded begins like this.
+    /// choice that was made before, which stays as long as it agrees. `None` when nothing recorded begins like this. Chaos befalls the first
+    /// choice, as it befalls the answer to any other request; one that takes its place goes on from what was sent.
     #[must_use]
     pub fn listen(
         &self,
@@ -51,7 +52,8 @@ impl Serving {
         before: Option<Line>,
         now: i64,
     ) -> Option<Line> {
-        let now = self.snapshot.clock.at(now, self.start);
+        let real = now;
+        let now = self.snapshot.clock.at(real, self.start);
         let snapshot = &*self.snapshot;
         let live = snapshot.parts_of(request);
         let first = Scope::live(&snapshot.world, Side::Request, now);
@@ -64,6 +66,7 @@ impl Serving {
         let (found, scope) = snapshot.plan.run_on_live(&live, first, find)?;
         let heard = grpc::read(request.body)?.messages.len();
         let open = found.iter().any(|script| script.len() > heard);
+        let begins = before.is_none();
         if let Some(before) = before
             && found.iter().any(|script| script.entry == before.entry)
         {
@@ -77,8 +80,11 @@ impl Serving {
         let entry = snapshot.index.entry(script.entry)?;
         let chosen = self.choose(entry, request, scope.session.as_deref())?;
         let scope = (!snapshot.plan.is_empty()).then_some(scope);
-        let mut hit = self.current(chosen.instance, scope, now, None);
+        let place = (chosen.place, chosen.origin.instance, chosen.instance);
+        let stroke = begins.then(|| self.strike(request, Some(place), real)).flatten();
+        let mut hit = self.current(chosen.instance, scope, now, stroke.as_ref());
         hit.origin = Some(chosen.origin);
+        chaos::finish(stroke, &mut hit);
         let answers = grpc::split(&hit.body);
         Some(Line { entry: script.entry, hit, answers, requests: script.len(), open })
     }
