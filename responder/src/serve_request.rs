@@ -1,8 +1,10 @@
 //! One request: read, answer, write. Between reading and writing nothing is awaited, except for the explanation of a miss.
 
 use std::{
+    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,6 +12,7 @@ use countersign_engine::{
     answer::{Answer, Hit},
     near_miss::NearMiss,
     request::Request,
+    serving::Owed,
 };
 use hyper::body::Incoming;
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
@@ -56,6 +59,8 @@ pub(crate) struct Plane {
     /// Whether `CONNECT` is answered with a tunnel.
     pub(crate) forward_proxy: bool,
     explanations: Arc<Semaphore>,
+    /// Slow signatures that are made at a time.
+    signatures: Arc<Semaphore>,
     control: Handle,
 }
 
@@ -64,6 +69,8 @@ pub(crate) struct Plane {
 enum Outcome {
     /// A recorded answer, and the serial number of its replay.
     Hit(Hit, u64),
+    /// A recorded answer of this replay, whose token has still to be signed, which takes long.
+    Owed(Arc<Replay>, Owed),
     /// Nothing recorded answers it; the replay is the one that it is reported against.
     Miss(Arc<Replay>),
     /// The replay that it asks for is not served here; these are.
@@ -100,6 +107,7 @@ impl Plane {
             certificates: None,
             forward_proxy: false,
             explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
+            signatures: Arc::new(Semaphore::new(cores())),
             control,
         }
     }
@@ -159,7 +167,11 @@ async fn answer_read(
     lane: &Lane,
 ) -> Result<Response, Broken> {
     lane.request_body(received.request().body.len());
-    Ok(match guarded(|| answer(&received, &plane.snapshots, now())) {
+    let mut outcome = guarded(|| answer(&received, &plane.snapshots, now()));
+    if let Outcome::Owed(replay, owed) = outcome {
+        outcome = Box::pin(pay(plane, replay, owed)).await;
+    }
+    Ok(match outcome {
         Outcome::Hit(hit, replay) => {
             lane.hit(hit.resigned, hit.unsigned);
             if hit.origin.is_some_and(|origin| origin.borrowed) {
@@ -240,7 +252,7 @@ fn unanswered(outcome: Outcome, lane: &Lane) -> (journal::Outcome, Response) {
             lane.unavailable();
             (journal::Outcome::Unavailable, write::unavailable(&awaited))
         }
-        Outcome::Defect | Outcome::Hit(..) | Outcome::Miss(_) => {
+        Outcome::Defect | Outcome::Hit(..) | Outcome::Owed(..) | Outcome::Miss(_) => {
             lane.defect();
             (journal::Outcome::Defect, write::defect())
         }
@@ -339,10 +351,8 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
     let request = received.request();
     if let Some(wanted) = &received.replay {
         return match table.find(wanted) {
-            Some(replay) => match answer_from(replay, &request, now) {
-                Answer::Hit(hit) => Outcome::Hit(hit, replay.serial),
-                Answer::Miss => Outcome::Miss(Arc::clone(replay)),
-            },
+            Some(replay) => answer_from(replay, &request, now)
+                .unwrap_or_else(|| Outcome::Miss(Arc::clone(replay))),
             None => Outcome::Unknown(
                 wanted.clone(),
                 table.replays.iter().map(|replay| replay.assignment.name.clone()).collect(),
@@ -350,21 +360,37 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
         };
     }
     for replay in &table.replays {
-        if let Answer::Hit(hit) = answer_from(replay, &request, now) {
-            return Outcome::Hit(hit, replay.serial);
+        if let Some(outcome) = answer_from(replay, &request, now) {
+            return outcome;
         }
     }
     Outcome::Miss(Arc::clone(newest))
 }
 
-/// Asks one replay. Where HEAD was not recorded, it is answered as GET is; the body is left out on the way out.
-fn answer_from(replay: &Replay, request: &Request<'_>, now: i64) -> Answer {
-    match replay.serving.answer(request, now) {
-        Answer::Miss if request.method == "HEAD" => {
-            replay.serving.answer(&Request { method: "GET", ..*request }, now)
-        }
-        answer => answer,
+/// Asks one replay; `None` is a miss. Where HEAD was not recorded, it is answered as GET is; the body is left out on the way out.
+fn answer_from(replay: &Arc<Replay>, request: &Request<'_>, now: i64) -> Option<Outcome> {
+    let ask = |request: &Request<'_>| match replay.serving.answer_or_owe(request, now) {
+        Ok(Answer::Hit(hit)) => Some(Outcome::Hit(hit, replay.serial)),
+        Ok(Answer::Miss) => None,
+        Err(owed) => Some(Outcome::Owed(Arc::clone(replay), owed)),
+    };
+    match ask(request) {
+        None if request.method == "HEAD" => ask(&Request { method: "GET", ..*request }),
+        outcome => outcome,
     }
+}
+
+/// Has a slow signature made off the data plane's threads, so that no other request waits for it.
+async fn pay(plane: &Plane, replay: Arc<Replay>, owed: Owed) -> Outcome {
+    let Ok(turn) = Arc::clone(&plane.signatures).acquire_owned().await else {
+        return Outcome::Defect;
+    };
+    let signed = plane.control.spawn_blocking(move || {
+        let hit = guard(|| replay.serving.pay(&owed)).flatten();
+        drop(turn);
+        hit.map_or(Outcome::Defect, |hit| Outcome::Hit(hit, replay.serial))
+    });
+    signed.await.unwrap_or(Outcome::Defect)
 }
 
 /// Finds what comes near, off the data plane's threads; `None` when too many others are at it for too long.
@@ -377,6 +403,11 @@ async fn explain(plane: &Plane, replay: Arc<Replay>, received: Arc<Received>) ->
         nearest
     });
     task.await.ok()
+}
+
+/// How many threads run at once.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// Nanoseconds since the epoch.

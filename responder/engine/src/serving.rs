@@ -1,20 +1,21 @@
 //! The main path: a compiled snapshot joined with a node's keys.
 //!
-//! [`Serving::answer`] is: normalise, request chains, signature, look-up, choose an instance, fill its holes. A token is signed at most
-//! once a second: within a second every replica gives the same token out, and a client that asks twice gets it twice.
+//! [`Serving::answer`] is: normalise, request chains, signature, look-up, choose an instance, fill its holes.
 
 mod binder;
 mod chaos;
 mod dialogue;
 mod live;
+mod signing;
 mod socket;
 
 use std::{
     borrow::Cow,
+    num::NonZeroUsize,
     sync::{Arc, OnceLock},
+    thread,
 };
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
@@ -22,7 +23,7 @@ use crate::{
     answer::{Answer, Hit, Origin, Spliced},
     body,
     chaos::{Spoiling, Stroke},
-    compile::{CompiledSnapshot, Fields, Fill, Instance, Way, aged, http_date},
+    compile::{CompiledSnapshot, Fields, Fill, Instance, Living, Way, aged, http_date},
     diagnostic::Diagnostic,
     grpc,
     identity::{Who, may_hold_token},
@@ -39,6 +40,7 @@ use crate::{
 };
 use binder::Binder;
 pub use dialogue::Line;
+use signing::{Budget, Token};
 pub use socket::{Said, Talk};
 
 /// A snapshot that answers.
@@ -46,6 +48,9 @@ pub use socket::{Said, Talk};
 pub struct Serving {
     snapshot: Arc<CompiledSnapshot>,
     tokens: Vec<Token>,
+    /// Some token takes long to sign.
+    costly: bool,
+    budget: Budget,
     keys: Arc<KeyRing>,
     published: Published,
     /// When the replay was started.
@@ -53,17 +58,6 @@ pub struct Serving {
     diagnostics: Vec<Diagnostic>,
     /// What the first miss finds out.
     known: OnceLock<near_miss::Known>,
-}
-
-/// A token slot and the key that signs it.
-#[derive(Debug)]
-struct Token {
-    /// `None` while its key is missing or cannot sign it.
-    key: Option<Arc<SigningKey>>,
-    /// What a key set calls the key; `None` when none has it.
-    kid: Option<Arc<str>>,
-    /// The token as signed in the second named beside it.
-    signed: ArcSwapOption<(i64, Bytes)>,
 }
 
 /// The instance that answers.
@@ -74,6 +68,15 @@ struct Chosen<'s> {
     place: usize,
 }
 
+/// An answer whose token has still to be signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Owed {
+    origin: Origin,
+    now: i64,
+    /// The client does not take the recorded coding.
+    plain: bool,
+}
+
 const NANOS: i64 = 1_000_000_000;
 
 impl Serving {
@@ -82,13 +85,14 @@ impl Serving {
     pub fn new(snapshot: Arc<CompiledSnapshot>, keys: &KeyRing) -> Self {
         let mut binder = Binder::new(keys);
         let names_keys = snapshot.token_world.names_keys();
-        let tokens = snapshot
+        let tokens: Vec<Token> = snapshot
             .slots
             .iter()
             .map(|slot| {
                 let key = binder.key_for(slot);
                 let kid = key.as_ref().filter(|_| names_keys).and_then(|key| binder.kid_of(key));
-                Token { key, kid, signed: ArcSwapOption::empty() }
+                let header = kid.as_ref().and_then(|kid| binder.header_of(slot, kid));
+                Token::new(slot, key, kid, header)
             })
             .collect();
         let mut diagnostics = snapshot.diagnostics().to_vec();
@@ -97,6 +101,8 @@ impl Serving {
         diagnostics.extend(told);
         Self {
             snapshot,
+            costly: tokens.iter().any(Token::is_costly),
+            budget: Budget::of_cores(thread::available_parallelism().map_or(1, NonZeroUsize::get)),
             tokens,
             keys: Arc::new(keys.clone()),
             published,
@@ -139,37 +145,94 @@ impl Serving {
     /// Answers a request. `now` is in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn answer(&self, request: &Request<'_>, now: i64) -> Answer {
-        let clock = &self.snapshot.clock;
-        if clock.is_real() {
-            return self.answer_at(request, now, now);
-        }
-        let real = now;
-        let now = clock.at(real, self.start);
-        let mut answer = self.answer_at(request, now, real);
-        let date = http_date(now).and_then(|date| HeaderValue::from_str(&date).ok());
-        if let (Answer::Hit(hit), Some(date)) = (&mut answer, date) {
-            hit.headers.insert(http::header::DATE, date);
-        }
-        answer
+        self.answer_or_owe(request, now)
+            .unwrap_or_else(|owed| self.pay(&owed).map_or(Answer::Miss, Answer::Hit))
     }
 
-    /// The same by the replay's own clock.
-    fn answer_at(&self, request: &Request<'_>, now: i64, real: i64) -> Answer {
-        let Some((Chosen { instance, origin, place }, scope)) = self.find(request, now) else {
+    /// The same, unless a token has to be signed first and that takes long: then what is owed comes back, and [`Serving::pay`] makes an
+    /// answer of it.
+    ///
+    /// # Errors
+    /// What is owed. The request has had its turn: it must not be asked again.
+    pub fn answer_or_owe(&self, request: &Request<'_>, now: i64) -> Result<Answer, Owed> {
+        let (real, now) = (now, self.at(now));
+        let Some((chosen, scope)) = self.find(request, now) else {
             let made = self.well_known(request).map(|hit| self.befallen(request, hit, real));
-            return made.map_or(Answer::Miss, Answer::Hit);
+            return Ok(made.map_or(Answer::Miss, |hit| Answer::Hit(self.dated(hit, now))));
         };
+        let Chosen { instance, origin, place } = chosen;
+        let plain = instance.folded && !accepts_gzip(request.headers);
+        if self.costly && scope.is_none() && self.owes(instance, now.div_euclid(NANOS)) {
+            return Err(Owed { origin, now, plain });
+        }
         let stroke = self.strike(request, Some((place, origin.instance, instance)), real);
+        Ok(Answer::Hit(self.finish(chosen, scope, stroke, now, plain)))
+    }
+
+    /// Signs what is owed, which takes long, and answers.
+    #[must_use]
+    pub fn pay(&self, owed: &Owed) -> Option<Hit> {
+        let Owed { origin, now, plain } = *owed;
+        let instance = self.snapshot.instances.get(origin.instance)?;
+        let chosen = Chosen { instance, origin, place: origin.instance };
+        Some(self.finish(chosen, None, None, now, plain))
+    }
+
+    /// Whether an answer needs a token that takes long to sign. Where more than tokens is to be filled in, it is never put off.
+    fn owes(&self, instance: &Instance, second: i64) -> bool {
+        let snapshot = &self.snapshot;
+        let living = instance.living.as_deref();
+        let living = living.filter(|_| snapshot.chaos.is_none() && !snapshot.learns);
+        living.is_some_and(|living| {
+            let mut tokens = self.slots_of(living).filter_map(|slot| self.tokens.get(slot));
+            tokens.any(|token| token.is_owed(second))
+        })
+    }
+
+    /// The slots whose tokens stand in an answer.
+    fn slots_of<'s>(&'s self, living: &'s Living) -> impl Iterator<Item = usize> + 's {
+        let fills = living.fills().filter_map(|fill| self.snapshot.fills.get(fill));
+        fills.filter_map(|fill| match fill {
+            Fill::Token(slot) => Some(*slot),
+            _ => None,
+        })
+    }
+
+    fn finish(
+        &self,
+        chosen: Chosen<'_>,
+        scope: Option<Scope>,
+        stroke: Option<Stroke<'_>>,
+        now: i64,
+        plain: bool,
+    ) -> Hit {
+        let Chosen { instance, origin, .. } = chosen;
         let mut hit = self.current(instance, scope, now, stroke.as_ref());
         hit.origin = Some(origin);
         if let Some(aging) = &instance.aging {
             aging.renew(now.div_euclid(NANOS), &mut hit.headers);
         }
-        if instance.folded && !accepts_gzip(request.headers) {
+        if plain {
             unfold(&mut hit);
         }
         chaos::finish(stroke, &mut hit);
-        Answer::Hit(hit)
+        self.dated(hit, now)
+    }
+
+    /// The time by the replay's own clock, in nanoseconds since the Unix epoch.
+    fn at(&self, now: i64) -> i64 {
+        let clock = &self.snapshot.clock;
+        if clock.is_real() { now } else { clock.at(now, self.start) }
+    }
+
+    /// A replay with its own clock says what time it is.
+    fn dated(&self, mut hit: Hit, now: i64) -> Hit {
+        if !self.snapshot.clock.is_real()
+            && let Some(date) = http_date(now).and_then(|date| HeaderValue::from_str(&date).ok())
+        {
+            hit.headers.insert(http::header::DATE, date);
+        }
+        hit
     }
 
     /// What was recorded nearest to a request that got no answer, and what is known of its credentials. Costs more than an answer: for
@@ -439,20 +502,9 @@ impl Serving {
         Some(())
     }
 
-    /// The token of a slot for this second, signed now unless somebody did already.
+    /// The token of a slot for this second.
     fn token(&self, slot: usize, second: i64) -> Option<Bytes> {
-        let token = self.tokens.get(slot)?;
-        if let Some(signed) = token.signed.load().as_ref()
-            && signed.0 == second
-        {
-            return Some(signed.1.clone());
-        }
-        let mut out = Vec::with_capacity(1024);
-        let (key, kid) = (token.key.as_deref()?, token.kid.as_deref());
-        self.snapshot.slots.get(slot)?.render_named(second, key, kid, &mut out).ok()?;
-        let bytes = Bytes::from(out);
-        token.signed.store(Some(Arc::new((second, bytes.clone()))));
-        Some(bytes)
+        self.tokens.get(slot)?.current(self.snapshot.slots.get(slot)?, second, &self.budget)
     }
 }
 

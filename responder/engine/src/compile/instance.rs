@@ -50,6 +50,21 @@ pub(crate) struct Living {
     pub(crate) way: Way,
 }
 
+impl Living {
+    /// What goes into its holes.
+    pub(crate) fn fills(&self) -> impl Iterator<Item = usize> {
+        let (fields, body) = match &self.way {
+            Way::Spliced { headers, body, trailers } => {
+                ([Some(headers), trailers.as_deref()], Some(body))
+            }
+            _ => ([None, None], None),
+        };
+        let fields = fields.into_iter().flatten().flat_map(|fields| &fields.spliced);
+        let fields = fields.flat_map(|(_, value)| value.fills());
+        fields.chain(body.into_iter().flat_map(Spliced::fills))
+    }
+}
+
 /// How an instance is made current.
 #[derive(Debug)]
 pub(crate) enum Way {

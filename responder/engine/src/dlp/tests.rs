@@ -447,7 +447,9 @@ proptest! {
         };
         let recorded = document(&|_, text| quote(text));
         let expected = document(&|name, text| {
-            let redacted = name == "password" && !text.is_empty() && !text.contains(TOKEN);
+            // Letters before a token may make another word of it.
+            let token = !super::token::find(text.as_bytes()).is_empty();
+            let redacted = name == "password" && !text.is_empty() && !token;
             if redacted { quote(&mark::mark(redactor.key(), "PASSWORD", text.as_bytes())) } else { quote(text) }
         });
         let new = redactor.json(recorded.as_bytes()).map_or_else(|| recorded.clone(), |new| String::from_utf8(new).unwrap());

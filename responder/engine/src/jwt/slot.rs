@@ -82,27 +82,21 @@ impl TokenSlot {
     /// # Errors
     /// When the key cannot sign it. Nothing is appended then.
     pub fn render(&self, now: i64, key: &SigningKey, out: &mut Vec<u8>) -> Result<(), KeyError> {
-        self.render_named(now, key, None, out)
+        self.render_with(now, key, None, out)
     }
 
-    /// The same with a `kid` that a key set has for the key. A configured one stays.
-    ///
-    /// # Errors
-    /// When the key cannot sign it. Nothing is appended then.
-    pub fn render_named(
+    /// The same with another JOSE header, in base64url with its dot, as [`Self::header_named`] gives it.
+    pub(crate) fn render_with(
         &self,
         now: i64,
         key: &SigningKey,
-        kid: Option<&str>,
+        header: Option<&[u8]>,
         out: &mut Vec<u8>,
     ) -> Result<(), KeyError> {
         let start = out.len();
         out.extend_from_slice(self.prefix.as_bytes());
         let signed_from = out.len();
-        match kid.filter(|_| self.config.kid.is_none()).and_then(|kid| self.header_named(kid)) {
-            Some(header) => out.extend_from_slice(&header),
-            None => out.extend_from_slice(&self.header),
-        }
+        out.extend_from_slice(header.unwrap_or(&self.header));
         let mut scratch = Vec::with_capacity(self.claims.recorded().len() + 32);
         self.claims.render(now, &mut scratch);
         push_base64(&scratch, out);
@@ -167,8 +161,16 @@ impl TokenSlot {
         }
     }
 
-    /// The JOSE header with another `kid`, in base64url with its dot.
-    fn header_named(&self, kid: &str) -> Option<Vec<u8>> {
+    /// The JOSE header in base64url with its dot: as recorded but for what is configured.
+    pub(crate) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// The JOSE header with a `kid` that a key set has for the key, in base64url with its dot; `None` where one is configured, which stays.
+    pub(crate) fn header_named(&self, kid: &str) -> Option<Vec<u8>> {
+        if self.config.kid.is_some() {
+            return None;
+        }
         let header = self.header_json()?;
         let members = members::of(&header).ok()?;
         // They name the recorded key, as a `kid` does, and would lead verifiers to it.

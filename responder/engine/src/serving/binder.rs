@@ -1,7 +1,7 @@
 //! Joining token slots with keys, and what is wrong with the keys.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Binder<'k> {
     unsigned: BTreeMap<String, u64>,
     /// Thumbprints by where their keys lie in memory: thousands of tokens share a key.
     kids: BTreeMap<usize, Option<Arc<str>>>,
+    /// JOSE headers with the `kid` of their key, by what they were without: they are alike, too.
+    headers: HashMap<(Vec<u8>, Arc<str>), Option<Arc<[u8]>>>,
 }
 
 impl<'k> Binder<'k> {
@@ -31,7 +33,15 @@ impl<'k> Binder<'k> {
             said: BTreeSet::new(),
             unsigned: BTreeMap::new(),
             kids: BTreeMap::new(),
+            headers: HashMap::new(),
         }
+    }
+
+    /// The JOSE header of a slot with a `kid`, in base64url with its dot; `None` where its own is used.
+    pub(super) fn header_of(&mut self, slot: &TokenSlot, kid: &Arc<str>) -> Option<Arc<[u8]>> {
+        let own = (slot.header().to_vec(), Arc::clone(kid));
+        let named = || slot.header_named(kid).map(Arc::from);
+        self.headers.entry(own).or_insert_with(named).clone()
     }
 
     pub(super) fn key_for(&mut self, slot: &TokenSlot) -> Option<Arc<SigningKey>> {

@@ -6,7 +6,7 @@ use super::Serving;
 use crate::{
     answer::Hit,
     chaos::{Asked, Spoiling, Stroke},
-    compile::{Fill, Instance, Way},
+    compile::{Instance, Living, Way},
     jwt::{TokenSlot, key::SigningKey},
     request::Request,
     token_fault::{KeySetFault, TokenFault},
@@ -24,23 +24,15 @@ impl Serving {
         real: i64,
     ) -> Option<Stroke<'_>> {
         let chaos = self.snapshot.chaos.as_deref()?;
-        let way = found.and_then(|(_, _, instance)| Some(&instance.living.as_deref()?.way));
-        let (slots, per_request) = match way {
-            Some(Way::Spliced { headers, body, trailers }) => {
-                let fields = std::iter::once(headers).chain(trailers.as_deref());
-                let fields = fields.flat_map(|fields| &fields.spliced);
-                let fills = fields.flat_map(|(_, value)| value.fills()).chain(body.fills());
-                let slots = fills.filter_map(|fill| match self.snapshot.fills.get(fill) {
-                    Some(Fill::Token(slot)) => Some(*slot),
-                    _ => None,
-                });
-                (slots.collect(), false)
-            }
-            Some(Way::Dynamic { known, .. }) => {
+        let living = found.and_then(|(_, _, instance)| instance.living.as_deref());
+        let (slots, per_request) = match living {
+            Some(Living { way: Way::Dynamic { known, .. }, .. }) => {
                 (known.iter().map(|known| known.slot).collect(), true)
             }
-            _ => (Vec::new(), false),
+            Some(living) => (self.slots_of(living).collect::<Vec<_>>(), false),
+            None => (Vec::new(), false),
         };
+        let key_set = living.is_some_and(|living| matches!(living.way, Way::KeySet(_)));
         chaos.strike(&Asked {
             request,
             place: found.map(|(place, ..)| place),
@@ -48,7 +40,7 @@ impl Serving {
             elapsed: real.saturating_sub(self.start),
             tokens: per_request || !slots.is_empty(),
             slots: &slots,
-            key_set: found.is_none() || matches!(way, Some(Way::KeySet(_))),
+            key_set: found.is_none() || key_set,
         })
     }
 

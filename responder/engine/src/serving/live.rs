@@ -141,7 +141,8 @@ impl LiveTokens<'_> {
         let key = key.filter(|key| key.can_sign(slot.alg()).is_ok()).ok_or_else(not_signed)?;
         let kid = serving.names_keys().then(|| key.thumbprint()).flatten();
         let mut out = Vec::with_capacity(1024);
-        slot.render_named(second, key, kid.as_deref(), &mut out).map_err(|_| not_signed())?;
+        let header = kid.as_deref().and_then(|kid| slot.header_named(kid));
+        slot.render_with(second, key, header.as_deref(), &mut out).map_err(|_| not_signed())?;
         let unsound = spoiling.and_then(|spoiling| spoil(&slot, &out, key, second, spoiling));
         Ok((slot, unsound.unwrap_or_else(|| out.into())))
     }

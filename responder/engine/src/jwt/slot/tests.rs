@@ -320,7 +320,9 @@ fn what_names_the_recorded_key_gives_way_to_the_thumbprint() {
     let slot = TokenSlot::new(recorded.as_bytes(), &config(&[]), None).unwrap();
     let header = |kid: Option<&str>| {
         let mut out = Vec::new();
-        slot.render_named(NOW, &SigningKey::parse(&[7; 64]).unwrap(), kid, &mut out).unwrap();
+        let header = kid.and_then(|kid| slot.header_named(kid));
+        let key = SigningKey::parse(&[7; 64]).unwrap();
+        slot.render_with(NOW, &key, header.as_deref(), &mut out).unwrap();
         let header = out.split(|byte| *byte == b'.').next().unwrap();
         String::from_utf8(URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
     };
