@@ -27,7 +27,10 @@ pub(crate) struct Plan {
     pub(crate) plot: Option<PathBuf>,
 }
 
-/// Runs everything. What cannot be measured is a row that falls short, and the rest goes on.
+/// Rows that this program does not measure.
+const ELSEWHERE: [(&str, &str); 2] = [("P9", "fan-out"), ("P10", "edits refetch what changed")];
+
+/// Runs everything. What cannot be measured says so in its row, and the rest goes on.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Vec<Verdict>> {
     let mut all = Vec::new();
     match http::run(&plan.http) {
@@ -46,6 +49,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Vec<Verdict>> {
         let peers = peers::run(&peers::Plan { effort: plan.http.effort.clone(), dir: None });
         all.extend(peers.unwrap_or_else(|why| vec![failed("P8", &why)]));
     }
+    all.extend(ELSEWHERE.map(|(row, goal)| Verdict::absent(row, goal, "no part of this program")));
     all.push(import::run(plan.large).unwrap_or_else(|why| failed("P11", &why)));
     if plan.soak > 0.0 {
         let soaked = soak::run(soak::Plan {
@@ -62,10 +66,5 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Vec<Verdict>> {
 }
 
 fn failed(row: &str, why: &anyhow::Error) -> Verdict {
-    Verdict {
-        row: row.to_owned(),
-        goal: String::new(),
-        measured: format!("not measured: {why:#}"),
-        passed: false,
-    }
+    Verdict::absent(row, "", &format!("{why:#}"))
 }

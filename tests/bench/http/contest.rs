@@ -67,13 +67,23 @@ pub(crate) struct Verdict {
     pub(crate) row: String,
     pub(crate) goal: String,
     pub(crate) measured: String,
-    pub(crate) passed: bool,
+    /// `None` when it could not be measured.
+    pub(crate) passed: Option<bool>,
 }
 
 impl Verdict {
+    /// What could not be measured, and why.
+    pub(crate) fn absent(row: &str, goal: &str, why: &str) -> Self {
+        Self { row: row.to_owned(), goal: goal.to_owned(), measured: why.to_owned(), passed: None }
+    }
+
     /// How it is called.
     pub(crate) fn word(&self) -> &'static str {
-        if self.passed { "pass" } else { "**falls short**" }
+        match self.passed {
+            Some(true) => "pass",
+            Some(false) => "**falls short**",
+            None => "not measured",
+        }
     }
 }
 
@@ -98,7 +108,7 @@ pub(crate) struct Figures {
 }
 
 /// A server that leaves more of its core alone was not what limited the throughput.
-const SATURATED: f64 = 0.9;
+pub(crate) const SATURATED: f64 = 0.9;
 
 pub(crate) fn print_head() {
     println!(
@@ -184,7 +194,7 @@ impl Row<'_> {
             passed &= outcome.cost <= most;
         }
         let (goal, measured) = (goal.join(", "), measured.join(", "));
-        Verdict { row: self.name.clone(), goal, measured, passed }
+        Verdict { row: self.name.clone(), goal, measured, passed: Some(passed) }
     }
 }
 

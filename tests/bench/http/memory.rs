@@ -89,7 +89,7 @@ fn snapshot(plan: &Plan) -> anyhow::Result<Verdict> {
         row: format!("P6 memory of {count} pairs"),
         goal: format!("RSS ≤ {OF_RECORDED} × recorded response bytes + {OF_PAIR} a pair"),
         measured: format!("{:.2} × of what is allowed", bytes / allowed),
-        passed: bytes <= allowed,
+        passed: Some(bytes <= allowed),
     })
 }
 
@@ -111,7 +111,7 @@ fn connections(plan: &Plan) -> anyhow::Result<Verdict> {
         row: format!("P6 {} idle connections", plan.idle),
         goal: "≤ 10 KB each".to_owned(),
         measured: format!("{:.1} KB", each / 1024.0),
-        passed: each <= OF_CONNECTION,
+        passed: Some(each <= OF_CONNECTION),
     })
 }
 
