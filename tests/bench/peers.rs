@@ -24,6 +24,7 @@ pub(crate) const STUBS: usize = 1000;
 const INCUMBENT: f64 = 490.0;
 /// Virtual machines have to be warm before they are fair game.
 const WARM_UP: f64 = 10.0;
+const QUICK_WARM_UP: f64 = 3.0;
 
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
@@ -138,8 +139,8 @@ fn measure(plan: &Plan, server: &Server, listener: &str, warm_up: f64) -> anyhow
     };
     let mut rounds: Vec<Measured> = Vec::new();
     for round in 0..plan.effort.rounds() {
-        let quick = plan.effort.quick || round > 0;
-        let measured = load(if quick { short } else { warm_up })?;
+        let warm_up = if plan.effort.quick { warm_up.min(QUICK_WARM_UP) } else { warm_up };
+        let measured = load(if round > 0 { short } else { warm_up })?;
         for (nth, body) in &measured.samples {
             anyhow::ensure!(
                 Ask::Stub.is_answer(*nth, body),

@@ -44,13 +44,14 @@ pub(crate) fn draw(points: &[Point]) -> anyhow::Result<String> {
             slowest * part
         )?;
     }
-    let most = points.iter().map(|point| decades(point.0)).fold(1.0, f64::max);
+    let ends = points.iter().map(|point| decades(point.0));
+    let ends = ends.fold((f64::MAX, 0.0_f64), |ends, at| (ends.0.min(at), ends.1.max(at)));
     for (size, ..) in points {
-        let (x, y) = (x(decades(*size), most), HEIGHT - BOTTOM + 16.0);
+        let (x, y) = (x(decades(*size), ends), HEIGHT - BOTTOM + 16.0);
         writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="middle">{size}</text>"#)?;
     }
     let places = |of: fn(&Point) -> f64, limit: f64| {
-        let place = |point: &Point| (x(decades(point.0), most), y(of(point) / limit));
+        let place = |point: &Point| (x(decades(point.0), ends), y(of(point) / limit));
         points.iter().map(place).collect::<Vec<_>>()
     };
     line(&mut svg, &places(|point| point.1, fastest), "#0b62a4")?;
@@ -73,16 +74,18 @@ fn decades(size: usize) -> f64 {
     f64::from(u32::try_from(size.max(1)).unwrap_or(u32::MAX)).log10()
 }
 
-fn x(decades: f64, most: f64) -> f64 {
-    LEFT + (WIDTH - LEFT - RIGHT) * decades / most
+fn x(decades: f64, (least, most): (f64, f64)) -> f64 {
+    LEFT + (WIDTH - LEFT - RIGHT) * (decades - least) / (most - least).max(f64::EPSILON)
 }
 
 fn y(part: f64) -> f64 {
     HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part
 }
 
-/// The next number of one digit and zeros.
+/// The next number that makes a good end of a scale.
 fn round_up(number: f64) -> f64 {
+    const ENDS: [f64; 8] = [1.0, 1.2, 1.6, 2.0, 3.0, 4.0, 6.0, 8.0];
     let unit = 10.0_f64.powf(number.log10().floor());
-    (number / unit).ceil() * unit
+    let end = ENDS.into_iter().find(|end| end * unit >= number);
+    end.unwrap_or(10.0) * unit
 }
