@@ -1,37 +1,40 @@
 //! Pairs imported per second, end to end: from a file to a committed snapshot of a real control plane, and the memory that it took.
 
 use std::{
-    env,
     fs::{self, File},
     io::BufWriter,
-    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use harness::binaries;
 
-use crate::{fleet::Server, pairs};
+use crate::{
+    http::{contest::Verdict, stage::temporary},
+    pairs,
+    server::{Place, Server, peak},
+};
+
+/// Pairs that are imported per second.
+const GOAL: f64 = 50_000.0;
 
 /// Imports `count` generated pairs.
-pub(crate) fn run(count: usize) -> anyhow::Result<()> {
-    let dir = tempfile::tempdir_in(
-        env::var_os("COUNTERSIGN_BENCH_DIR").map_or_else(env::temp_dir, Into::into),
-    )?;
+pub(crate) fn run(count: usize) -> anyhow::Result<Verdict> {
+    let dir = temporary()?;
     let recording = dir.path().join("recording.jsonl");
     pairs::write(count, &mut BufWriter::with_capacity(1 << 20, File::create(&recording)?))?;
     // What is still to be written of the recording is not the import's to wait for.
     File::open(&recording)?.sync_all()?;
     let bytes = fs::metadata(&recording)?.len();
-    let plane = Server::free(
+    let plane = Server::start(
+        Place::Anywhere,
         &binaries::path("countersign-control-plane"),
         ["--listen", "127.0.0.1:0", "--data-dir", &dir.path().join("data").to_string_lossy()],
-        "grpc",
+        &["grpc"],
     )?;
     let begin = Instant::now();
     let mut command = Command::new(binaries::path("countersign"));
-    command.args(["--server", &format!("http://{}", plane.address), "snapshot", "import"]);
+    command.args(["--server", &format!("http://{}", plane.address("grpc")?), "snapshot", "import"]);
     command.arg(&recording).args(["--id", "bench"]).stdout(Stdio::null());
     let mut cli = command.spawn()?;
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -44,16 +47,23 @@ pub(crate) fn run(count: usize) -> anyhow::Result<()> {
     );
     println!("|---|---|---|---|---|---|---|");
     println!(
-        "| {count} | {mib:.0} | {seconds:.1} | {:.0} | {:.0} | {} MiB | {cli_peak} MiB |",
+        "| {count} | {mib:.0} | {seconds:.1} | {:.0} | {:.0} | {} MiB | {} MiB |",
         count_f / seconds,
         mib / seconds,
-        peak(plane.id())?,
+        peak(plane.id())? / 1024,
+        cli_peak / 1024,
     );
-    Ok(())
+    let per_second = count_f / seconds;
+    Ok(Verdict {
+        row: format!("P11 import of {count} pairs"),
+        goal: format!("≥ {GOAL} pairs/s"),
+        measured: format!("{per_second:.0} pairs/s"),
+        passed: Some(per_second >= GOAL),
+    })
 }
 
 /// Waits for a process to end well; returns its peak memory as far as it was seen.
-async fn watch(child: &mut Child) -> anyhow::Result<u64> {
+async fn watch(child: &mut Child) -> anyhow::Result<u32> {
     let mut seen = 0;
     // Nobody can be asked about a process that has ended, so that it is asked about all along.
     let mut look = tokio::time::interval(Duration::from_millis(5));
@@ -65,12 +75,4 @@ async fn watch(child: &mut Child) -> anyhow::Result<u64> {
         }
         seen = peak(child.id()).unwrap_or(seen);
     }
-}
-
-/// The most memory that a process ever had, in MiB.
-fn peak(pid: u32) -> anyhow::Result<u64> {
-    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("VmHWM is in kB")?;
-    Ok(kib.trim().parse::<u64>()? / 1024)
 }

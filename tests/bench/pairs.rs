@@ -11,19 +11,41 @@ use base64::{
 
 /// A user logs in and asks so often.
 const CALLS: usize = 10;
+/// The first calls log in and ask for other things.
+const FIRST_ORDER: usize = 3;
 /// The start of the recording, in milliseconds since the epoch.
 const BEGIN: i64 = 1_704_164_645_000;
 
-/// Writes `count` pairs, one per line.
-pub(crate) fn write(count: usize, out: &mut impl io::Write) -> io::Result<()> {
-    let (mut line, mut body) = (String::new(), String::new());
+/// What the header fields of a response take, with `: ` and the line's end.
+const FIELDS: usize = "Content-Length: 600\r\nContent-Type: application/json\r\nDate: Tue, 02 Jan 2024 03:04:05 GMT\r\n".len();
+
+/// Writes `count` pairs, one per line; tells how many bytes their responses have.
+pub(crate) fn write(count: usize, out: &mut impl io::Write) -> io::Result<usize> {
+    let (mut line, mut body, mut recorded) = (String::new(), String::new(), 0);
     for nth in 0..count {
         line.clear();
         body.clear();
         pair(nth, &mut line, &mut body).map_err(io::Error::other)?;
         out.write_all(line.as_bytes())?;
+        recorded += body.len() + FIELDS;
     }
-    out.flush()
+    out.flush()?;
+    Ok(recorded)
+}
+
+/// The path of the n-th order that users ask for; each is recorded once, up to a million pairs.
+pub(crate) fn order(nth: usize) -> String {
+    let orders = CALLS - FIRST_ORDER;
+    order_of(nth / orders * CALLS + FIRST_ORDER + nth % orders)
+}
+
+/// How many orders are asked for in so many pairs.
+pub(crate) fn orders(pairs: usize) -> usize {
+    pairs / CALLS * (CALLS - FIRST_ORDER) + (pairs % CALLS).saturating_sub(FIRST_ORDER)
+}
+
+fn order_of(pair: usize) -> String {
+    format!("/v1/orders/{}", pair * 7919 % 1_000_003)
 }
 
 fn pair(nth: usize, line: &mut String, body: &mut String) -> std::fmt::Result {
@@ -34,7 +56,7 @@ fn pair(nth: usize, line: &mut String, body: &mut String) -> std::fmt::Result {
         0 => ("POST", "/oauth/token".to_owned()),
         1 => ("GET", "/v1/profile".to_owned()),
         2 => ("GET", format!("/v1/users/{user}/orders")),
-        _ => ("GET", format!("/v1/orders/{}", nth * 7919 % 1_000_003)),
+        _ => ("GET", order_of(nth)),
     };
     response(nth, &token, body)?;
     let authorization =

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -63,6 +64,23 @@ pub fn read(folder: &Path) -> Recording {
         }
     }
     recording.pairs.sort_by_key(|pair| pair.ts);
+    recording
+}
+
+/// Reads a file, however large, a piece at a time.
+#[must_use]
+pub fn read_file(path: &Path) -> Recording {
+    let mut recording = Recording::default();
+    let mut reader = FileReader::new(&path.to_string_lossy(), &mut recording);
+    let mut file = fs::File::open(path).unwrap();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece).unwrap() {
+            0 => break,
+            read => reader.push(&piece[..read]),
+        }
+    }
+    reader.finish();
     recording
 }
 
