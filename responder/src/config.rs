@@ -87,7 +87,7 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long the head of an HTTP/1 request may take from its first byte.
     pub head: Duration,
-    /// How long an HTTP/1 connection may be idle between requests.
+    /// How long an HTTP/1 connection may be idle between requests; it is closed before twice that.
     pub idle: Duration,
     /// How long a client may take no byte of a response.
     pub write_pause: Duration,

@@ -15,7 +15,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -26,7 +25,7 @@ use countersign_engine::{
     request::Request,
 };
 
-use crate::server::read::Received;
+use crate::{serve_request::now, server::read::Received};
 pub(crate) use ending::{Ended, Ending};
 pub(crate) use pack::Line;
 use pack::{Packed, pack};
@@ -73,8 +72,6 @@ pub(crate) enum Outcome {
 pub(crate) struct Note<'n> {
     /// When it came, in nanoseconds since the epoch.
     pub(crate) at: i64,
-    /// The same to measure from.
-    pub(crate) began: Instant,
     pub(crate) outcome: Outcome,
     pub(crate) status: u16,
     /// The serial number of the replay that answered, or that it is a miss of.
@@ -166,7 +163,8 @@ impl Journal {
     }
 
     fn put(&self, lane: usize, mut note: Note<'_>, fill: impl FnOnce(&mut Packed, &Note<'_>)) {
-        let micros = note.began.elapsed().as_micros();
+        // By the wall clock, which was read anyway.
+        let micros = now().saturating_sub(note.at) / 1000;
         for nth in 0..self.rings.len() {
             let ring = lane.wrapping_add(nth).checked_rem(self.rings.len());
             let Some(ring) = ring.and_then(|nth| self.rings.get(nth)) else { continue };
@@ -177,7 +175,7 @@ impl Journal {
             };
             ring.push(|packed| {
                 packed.at = note.at;
-                packed.micros = u64::try_from(micros).unwrap_or(u64::MAX);
+                packed.micros = u64::try_from(micros).unwrap_or_default();
                 packed.outcome = note.outcome;
                 packed.status = note.status;
                 packed.replay = note.replay;

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use countersign_engine::{
@@ -14,6 +14,7 @@ use countersign_engine::{
     request::Request,
     serving::Owed,
 };
+use http::request::Parts;
 use hyper::body::Incoming;
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
@@ -133,20 +134,19 @@ pub(crate) async fn serve_plain(
     plane: &Plane,
     lane: &Lane,
 ) -> Result<Response, Broken> {
-    let begin = |journal| Entry::begin(journal, lane, request.method(), request.uri());
-    let entry = plane.journal.as_deref().map(begin);
-    let received = match read::request(request, &plane.limits).await {
-        Ok(received) => received,
-        Err(refusal) => {
+    let at = now();
+    match read::request(request, &plane.limits).await {
+        Ok(received) => answer_read(received, at, plane, lane).await,
+        Err(refused) => {
+            let (refusal, parts) = *refused;
             lane.refused();
             let response = write::refused(refusal);
-            if let Some(entry) = entry {
-                entry.refused(response.status().as_u16());
+            if let Some(entry) = Entry::begin(plane, lane, at) {
+                entry.refused(&parts, response.status().as_u16());
             }
-            return Ok(response);
+            Ok(response)
         }
-    };
-    answer_read(received, entry, plane, lane).await
+    }
 }
 
 /// Answers a request that did not come through a listener of recorded traffic.
@@ -155,19 +155,18 @@ pub(crate) async fn respond(
     plane: &Plane,
     lane: &Lane,
 ) -> Result<Response, Broken> {
-    let (method, uri) = received.line();
-    let entry = plane.journal.as_deref().map(|journal| Entry::begin(journal, lane, method, uri));
-    answer_read(received, entry, plane, lane).await
+    answer_read(received, now(), plane, lane).await
 }
 
 async fn answer_read(
     received: Received,
-    entry: Option<Entry<'_>>,
+    at: i64,
     plane: &Plane,
     lane: &Lane,
 ) -> Result<Response, Broken> {
+    let entry = Entry::begin(plane, lane, at);
     lane.request_body(received.request().body.len());
-    let mut outcome = guarded(|| answer(&received, &plane.snapshots, now()));
+    let mut outcome = guarded(|| answer(&received, &plane.snapshots, entered(at, &received)));
     if let Outcome::Owed(replay, owed) = outcome {
         outcome = Box::pin(pay(plane, replay, owed)).await;
     }
@@ -264,27 +263,18 @@ struct Entry<'j> {
     journal: &'j Journal,
     lane: usize,
     at: i64,
-    began: Instant,
-    method: http::Method,
-    uri: http::Uri,
 }
 
 impl<'j> Entry<'j> {
-    fn begin(journal: &'j Journal, lane: &Lane, method: &http::Method, uri: &http::Uri) -> Self {
-        Self {
-            journal,
-            lane: lane.number(),
-            at: now(),
-            began: Instant::now(),
-            method: method.clone(),
-            uri: uri.clone(),
-        }
+    /// Begins one for a request that came then; `None` when nothing is noted.
+    fn begin(plane: &'j Plane, lane: &Lane, at: i64) -> Option<Self> {
+        let journal = plane.journal.as_deref()?;
+        Some(Self { journal, lane: lane.number(), at })
     }
 
     fn note<'n>(&self, outcome: journal::Outcome, status: u16) -> Note<'n> {
         Note {
             at: self.at,
-            began: self.began,
             outcome,
             status,
             replay: None,
@@ -321,12 +311,12 @@ impl<'j> Entry<'j> {
         self.journal.note(self.lane, received, self.note(outcome, status));
     }
 
-    fn refused(&self, status: u16) {
+    fn refused(&self, parts: &Parts, status: u16) {
         let line = Line {
-            method: self.method.as_str(),
-            host: self.uri.authority().map_or("", |authority| authority.as_str()),
-            path: self.uri.path(),
-            query: self.uri.query().unwrap_or_default(),
+            method: parts.method.as_str(),
+            host: parts.uri.authority().map_or("", |authority| authority.as_str()),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
         };
         self.journal.note_unread(self.lane, &line, self.note(journal::Outcome::Refused, status));
     }
@@ -403,6 +393,11 @@ async fn explain(plane: &Plane, replay: Arc<Replay>, received: Arc<Received>) ->
         nearest
     });
     task.await.ok()
+}
+
+/// When a request was read whole. The head of one without a body is all of it, so that the time of the head will do.
+fn entered(at: i64, received: &Received) -> i64 {
+    if received.body().is_empty() { at } else { now() }
 }
 
 /// How many threads run at once.

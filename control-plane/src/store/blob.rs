@@ -248,7 +248,8 @@ mod tests {
     async fn a_flipped_bit_in_a_pack_is_mended_by_the_next_write() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = FileBlobs::open(dir.path()).unwrap();
-        let both = || ["abc", "def"].map(|text| (Digest::of(text.as_bytes()), text.into())).to_vec();
+        let both =
+            || ["abc", "def"].map(|text| (Digest::of(text.as_bytes()), text.into())).to_vec();
         blobs.put_all(both()).await.unwrap();
         let pack = read_dir(&dir.path().join(PACKS)).unwrap().remove(0);
         let mut bytes = fs::read(&pack).unwrap();

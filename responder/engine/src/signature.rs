@@ -126,6 +126,8 @@ impl Signature {
         write_entry(keys::METHOD, request.method.as_bytes(), out);
         match request.query {
             "" => write_entry(keys::QUERY, b"", out),
+            // One parameter without escapes is its own combined form.
+            query if is_plain(query) => write_entry(keys::QUERY, query.as_bytes(), out),
             query => write_entry(keys::QUERY, joined(&sorted_query(query)).as_bytes(), out),
         }
         match body::key(content_type, request.body) {
@@ -151,6 +153,11 @@ impl Signature {
         }
         Some(Self { entries })
     }
+}
+
+/// Whether a query is one parameter, with a name and a value, and has nothing to decode.
+fn is_plain(query: &str) -> bool {
+    !query.bytes().any(|byte| matches!(byte, b'&' | b'+' | b'%')) && query.contains('=')
 }
 
 fn write_entry(key: &str, value: &[u8], out: &mut Vec<u8>) {

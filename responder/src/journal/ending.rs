@@ -1,6 +1,6 @@
 //! Entries of dialogues: begun with the request, made when both sides have ended.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use countersign_engine::{answer::Origin, request::Request};
 
@@ -12,7 +12,6 @@ pub(crate) struct Ending {
     journal: Arc<Journal>,
     lane: usize,
     at: i64,
-    began: Instant,
 }
 
 /// How a dialogue ended.
@@ -32,14 +31,13 @@ impl Ending {
     /// Begins one now, in nanoseconds since the epoch; `None` where nothing is noted.
     pub(crate) fn begin(journal: Option<&Arc<Journal>>, lane: usize, at: i64) -> Option<Self> {
         let journal = Arc::clone(journal?);
-        Some(Self { journal, lane, at, began: Instant::now() })
+        Some(Self { journal, lane, at })
     }
 
     /// Makes it. What was said is counted and not kept.
     pub(crate) fn note(self, request: &Request<'_>, ended: &Ended) {
         let note = Note {
             at: self.at,
-            began: self.began,
             outcome: ended.outcome,
             status: ended.status,
             replay: Some(ended.replay),

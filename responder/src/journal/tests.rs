@@ -12,7 +12,6 @@ const LINE: Line<'_> = Line { method: "GET", host: "a:80", path: "/p", query: "x
 fn note<'n>(at: i64) -> Note<'n> {
     Note {
         at,
-        began: Instant::now(),
         outcome: Outcome::Hit,
         status: 200,
         replay: None,

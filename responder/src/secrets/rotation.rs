@@ -40,7 +40,7 @@ impl Rotation {
         let both = self.signing.as_deref().is_some_and(published) && published(&key);
         // Another replica may have seen this one later, and sign with the older one meanwhile.
         let skipped = self.waiting.take();
-        self.retire(skipped.map(|(_, key)| key), pace, now);
+        self.retire(skipped.as_ref().map(|(_, key)| &**key), pace, now);
         if both && !pace.overlap.is_zero() {
             self.waiting = Some((now + pace.overlap, key));
         } else {
@@ -60,12 +60,12 @@ impl Rotation {
 
     fn sign_with(&mut self, key: Arc<SigningKey>, pace: Pace, now: Instant) {
         let previous = self.signing.replace(key);
-        self.retire(previous, pace, now);
+        self.retire(previous.as_deref(), pace, now);
     }
 
     /// Publishes a key for a while that does not sign here any more, or never did.
-    fn retire(&mut self, key: Option<Arc<SigningKey>>, pace: Pace, now: Instant) {
-        let public = key.as_deref().and_then(PublicKey::of).filter(|_| !pace.grace.is_zero());
+    fn retire(&mut self, key: Option<&SigningKey>, pace: Pace, now: Instant) {
+        let public = key.and_then(PublicKey::of).filter(|_| !pace.grace.is_zero());
         if let Some(public) = public {
             self.retired.push_back((now + pace.grace, Arc::new(public)));
         }

@@ -223,7 +223,6 @@ async fn serve_http1<S: Stream>(
             });
         }
         route.settle(&mut request);
-        let (progress, plane, lane) = (progress.clone(), Arc::clone(plane), Arc::clone(lane));
         async move {
             if let Some(early) = early {
                 return Ok(early);
@@ -243,9 +242,8 @@ async fn serve_http1<S: Stream>(
     let stream = Guarded::new(stream, Some(progress.clone()), plane.limits);
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        // hyper's timer runs from the end of the request before, so it bounds idleness; the head's own deadline is kept by the socket.
-        .header_read_timeout(plane.limits.idle)
+        // The socket keeps the deadlines.
+        .header_read_timeout(None)
         .max_header_size(HEAD)
         .max_buf_size(2 * HEAD);
     {
@@ -269,7 +267,8 @@ async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper:
         let (plane, lane, route) = (Arc::clone(plane), Arc::clone(lane), route.clone());
         service_fn(move |mut request| {
             route.settle(&mut request);
-            answer(request, Arc::clone(&plane), Arc::clone(&lane))
+            let (plane, lane) = (Arc::clone(&plane), Arc::clone(&lane));
+            async move { answer(request, &plane, &lane).await }
         })
     };
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -290,11 +289,11 @@ async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper:
 
 async fn answer(
     request: http::Request<Incoming>,
-    plane: Arc<Plane>,
-    lane: Arc<Lane>,
+    plane: &Plane,
+    lane: &Lane,
 ) -> Result<Response, Broken> {
     let asks_for_head = *request.method() == Method::HEAD;
-    let mut response = serve_request(request, &plane, &lane).await?;
+    let mut response = serve_request(request, plane, lane).await?;
     if asks_for_head
         || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     {

@@ -1,7 +1,8 @@
-//! A client's socket with what hyper does not keep: the deadlines of each request's headers and of writes, and strict framing.
+//! A client's socket with what hyper does not keep: deadlines of idleness, of each request's headers and of writes, and strict framing.
 //!
-//! hyper's own header timeout also runs while a connection is idle between requests, so it serves as the idle timeout, and the
-//! header deadline is kept here: it starts with the first byte that arrives outside of a request.
+//! hyper's own timer cannot tell a client that is idle from one whose headers do not end, and is set anew for each request. Here one alarm
+//! is left as it is while requests come and go, and only when it rings it is looked how long the client has been waited for. So a
+//! connection is left between once and twice its time after its last request.
 
 use std::{
     io,
@@ -78,11 +79,23 @@ pub(super) struct Guarded<S> {
     progress: Option<Progress>,
     framing: Framing,
     head_timeout: Duration,
+    idle_timeout: Duration,
     write_timeout: Duration,
-    /// When the headers that have begun must be complete, and the progress at which they began.
-    head_deadline: Option<(Instant, u64)>,
-    head_sleep: Option<Pin<Box<Sleep>>>,
+    /// The progress at which headers have begun to arrive.
+    head_begun: Option<u64>,
+    /// What is waited for since when.
+    wait: Option<(Wait, Instant)>,
+    alarm: Option<Pin<Box<Sleep>>>,
     write_sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a client is waited for, and the progress at which it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Its next request.
+    Request(u64),
+    /// The rest of a request's headers.
+    Head(u64),
 }
 
 impl<S> Drop for Guarded<S> {
@@ -104,9 +117,11 @@ impl<S> Guarded<S> {
             progress,
             framing: Framing::default(),
             head_timeout: limits.head,
+            idle_timeout: limits.idle,
             write_timeout: limits.write_pause,
-            head_deadline: None,
-            head_sleep: None,
+            head_begun: None,
+            wait: None,
+            alarm: None,
             write_sleep: None,
         }
     }
@@ -118,27 +133,58 @@ impl<S> Guarded<S> {
             return;
         }
         self.framing.look(bytes);
-        let stale = self.head_deadline.is_none_or(|(_, begun)| begun != progress);
-        if progress % 2 == 0 && stale {
-            self.head_deadline = Some((Instant::now() + self.head_timeout, progress));
-            self.head_sleep = None;
+        if progress % 2 == 0 {
+            self.head_begun = Some(progress);
         }
     }
 
-    /// Nothing has arrived: whether the header deadline has passed.
-    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let (Some((deadline, begun)), Some(progress)) = (self.head_deadline, &self.progress) else {
+    /// Nothing has arrived: what was waited for in vain, once it was for too long.
+    fn poll_waited(&mut self, cx: &mut Context<'_>) -> Poll<Wait> {
+        let Some(progress) = self.progress.as_ref().map(Progress::now) else {
             return Poll::Pending;
         };
-        if begun != progress.now() {
-            self.head_deadline = None;
-            self.head_sleep = None;
+        if matches!(progress, HANDED_OVER | RESET) {
             return Poll::Pending;
         }
-        self.head_sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)))
-            .as_mut()
-            .poll(cx)
+        if progress % 2 == 1 {
+            self.rest(cx);
+            return Poll::Pending;
+        }
+        let wait = match self.head_begun {
+            Some(begun) if begun == progress => Wait::Head(progress),
+            _ => Wait::Request(progress),
+        };
+        let since = match self.wait {
+            Some((same, since)) if same == wait => since,
+            _ => self.wait.insert((wait, Instant::now())).1,
+        };
+        let deadline = since
+            + match wait {
+                Wait::Head(_) => self.head_timeout,
+                Wait::Request(_) => self.idle_timeout,
+            };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if deadline < alarm.deadline() {
+            alarm.as_mut().reset(deadline);
+        }
+        // It may have been set for an earlier wait.
+        while alarm.as_mut().poll(cx).is_ready() {
+            if alarm.deadline() >= deadline {
+                return Poll::Ready(wait);
+            }
+            alarm.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    /// A request is being answered. hyper does not look here again when that is done, so that the alarm has to see to it.
+    fn rest(&mut self, cx: &mut Context<'_>) {
+        self.wait = None;
+        let idle = self.idle_timeout;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+        while alarm.as_mut().poll(cx).is_ready() {
+            alarm.as_mut().reset(Instant::now() + idle);
+        }
     }
 
     /// Fails a write that has made no progress for too long.
@@ -180,11 +226,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                ready!(this.poll_head_deadline(cx));
-                Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the request's headers are not complete in time",
-                )))
+                match ready!(this.poll_waited(cx)) {
+                    // To hyper the client has left.
+                    Wait::Request(_) => Poll::Ready(Ok(())),
+                    Wait::Head(_) => Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the request's headers are not complete in time",
+                    ))),
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::{grpc, request::Request};
-use http::{HeaderMap, Method, Uri, Version, header, request::Parts};
+use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
@@ -89,11 +89,6 @@ impl Received {
         Self { parts, body, trailers: trailers.map(Box::new), replay: replay.or(named) }
     }
 
-    /// Its method and target.
-    pub(crate) fn line(&self) -> (&Method, &Uri) {
-        (&self.parts.method, &self.parts.uri)
-    }
-
     /// Its head.
     pub(crate) fn parts(&self) -> &Parts {
         &self.parts
@@ -136,11 +131,37 @@ impl Received {
 }
 
 /// Reads a request.
+///
+/// # Errors
+/// Why it was not read, and its head.
 pub(crate) async fn request(
     request: http::Request<Incoming>,
     limits: &Limits,
-) -> Result<Received, Refusal> {
-    let (mut parts, body) = request.into_parts();
+) -> Result<Received, Box<(Refusal, Parts)>> {
+    let (mut parts, mut incoming) = request.into_parts();
+    if let Err(refusal) = check(&parts) {
+        return Err(Box::new((refusal, parts)));
+    }
+    let replay = take_replay(&mut parts);
+    let one = parts.extensions.remove::<OneMessage>();
+    let read = read_body(&mut incoming, limits.body, limits.body_pause, one).await;
+    let (body, trailers) = match read {
+        Ok(body) => body,
+        Err(refusal) => {
+            // A client that asked first, with `Expect: 100-continue`, has sent nothing.
+            if refusal == Refusal::TooLarge(limits.body)
+                && !parts.headers.contains_key(header::EXPECT)
+            {
+                drop(timeout(DISCARD_TIME, discard(incoming)).await);
+            }
+            return Err(Box::new((refusal, parts)));
+        }
+    };
+    Ok(Received { parts, body, trailers, replay })
+}
+
+/// Refuses heads that cannot be answered.
+fn check(parts: &Parts) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
@@ -155,23 +176,7 @@ pub(crate) async fn request(
     if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Refusal::Expectation);
     }
-    let replay = take_replay(&mut parts);
-    let mut incoming = body;
-    let one = parts.extensions.remove::<OneMessage>();
-    let read = read_body(&mut incoming, limits.body, limits.body_pause, one).await;
-    let (body, trailers) = match read {
-        Ok(body) => body,
-        Err(refusal) => {
-            // A client that asked first, with `Expect: 100-continue`, has sent nothing.
-            if refusal == Refusal::TooLarge(limits.body)
-                && !parts.headers.contains_key(header::EXPECT)
-            {
-                drop(timeout(DISCARD_TIME, discard(incoming)).await);
-            }
-            return Err(refusal);
-        }
-    };
-    Ok(Received { parts, body, trailers, replay })
+    Ok(())
 }
 
 /// The replay that a header field selects; the recording knows nothing of the field.

@@ -448,7 +448,7 @@ proptest! {
         let recorded = document(&|_, text| quote(text));
         let expected = document(&|name, text| {
             // Letters before a token may make another word of it.
-            let token = !super::token::find(text.as_bytes()).is_empty();
+            let token = !token::find(text.as_bytes()).is_empty();
             let redacted = name == "password" && !text.is_empty() && !token;
             if redacted { quote(&mark::mark(redactor.key(), "PASSWORD", text.as_bytes())) } else { quote(text) }
         });

@@ -21,9 +21,11 @@ pub(super) struct Binder<'k> {
     unsigned: BTreeMap<String, u64>,
     /// Thumbprints by where their keys lie in memory: thousands of tokens share a key.
     kids: BTreeMap<usize, Option<Arc<str>>>,
-    /// JOSE headers with the `kid` of their key, by what they were without: they are alike, too.
-    headers: HashMap<(Vec<u8>, Arc<str>), Option<Arc<[u8]>>>,
+    headers: Headers,
 }
+
+/// JOSE headers with the `kid` of their key, by what they were and that: those of many tokens are alike.
+type Headers = HashMap<(Vec<u8>, Arc<str>), Option<Arc<[u8]>>>;
 
 impl<'k> Binder<'k> {
     pub(super) fn new(keys: &'k KeyRing) -> Self {
@@ -33,7 +35,7 @@ impl<'k> Binder<'k> {
             said: BTreeSet::new(),
             unsigned: BTreeMap::new(),
             kids: BTreeMap::new(),
-            headers: HashMap::new(),
+            headers: Headers::new(),
         }
     }
 

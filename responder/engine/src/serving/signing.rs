@@ -28,6 +28,8 @@ pub(super) struct Token {
     /// The JOSE header with that `kid`, as [`TokenSlot::header_named`] gives it.
     header: Option<Arc<[u8]>>,
     signed: ArcSwapOption<Signed>,
+    /// The second of the last signature, for whom the token does not matter.
+    second: AtomicI64,
     /// The second for which somebody signs it anew while others give the old one out.
     renewed: AtomicI64,
     /// The microseconds that a signature takes; 0 for those that are not worth counting.
@@ -57,6 +59,7 @@ impl Token {
             kid,
             header,
             signed: ArcSwapOption::empty(),
+            second: AtomicI64::new(i64::MIN),
             renewed: AtomicI64::new(i64::MIN),
             cost,
             patience: if cost == 0 { 0 } else { patience(slot) },
@@ -70,20 +73,14 @@ impl Token {
 
     /// Whether it has to be signed before it can be given out in this second, and that takes long.
     pub(super) fn is_owed(&self, second: i64) -> bool {
-        self.is_costly()
-            && self.signed.load().as_ref().is_none_or(|signed| !self.serves(signed, second))
+        self.is_costly() && !self.serves(self.second.load(Ordering::Relaxed), second)
     }
 
     /// The token for this second, signed now unless somebody did already, or one that serves as well.
-    pub(super) fn current(
-        &self,
-        slot: &TokenSlot,
-        second: i64,
-        budget: &Budget,
-    ) -> Option<Bytes> {
+    pub(super) fn current(&self, slot: &TokenSlot, second: i64, budget: &Budget) -> Option<Bytes> {
         if let Some(signed) = &*self.signed.load()
             && (signed.second == second
-                || self.serves(signed, second) && !self.renews(second, budget))
+                || self.serves(signed.second, second) && !self.renews(second, budget))
         {
             return Some(signed.token.clone());
         }
@@ -91,12 +88,13 @@ impl Token {
         slot.render_with(second, self.key.as_deref()?, self.header.as_deref(), &mut out).ok()?;
         let token = Bytes::from(out);
         self.signed.store(Some(Arc::new(Signed { second, token: token.clone() })));
+        self.second.store(second, Ordering::Relaxed);
         Some(token)
     }
 
-    /// Whether a token that was signed before may be given out in this second.
-    fn serves(&self, signed: &Signed, second: i64) -> bool {
-        (0..=self.patience).contains(&second.saturating_sub(signed.second))
+    /// Whether a token that was signed for one second may be given out in another.
+    fn serves(&self, signed: i64, second: i64) -> bool {
+        (0..=self.patience).contains(&second.saturating_sub(signed))
     }
 
     /// Whether the caller is to sign it anew.
@@ -130,10 +128,7 @@ impl Budget {
     /// The budget of a node with so many cores.
     pub(super) fn of_cores(cores: usize) -> Self {
         let cores = u64::try_from(cores).unwrap_or(1).max(1);
-        Self {
-            limit: cores.saturating_mul(Self::PER_CORE).min(LOWER),
-            spent: AtomicU64::new(0),
-        }
+        Self { limit: cores.saturating_mul(Self::PER_CORE).min(LOWER), spent: AtomicU64::new(0) }
     }
 
     /// Takes so many microseconds out of a second's budget; `false` when there are no more. The first may always be taken.
@@ -217,9 +212,7 @@ mod tests {
     #[test]
     fn a_budget_is_spent_by_the_second() {
         let budget = Budget::of_cores(1);
-        let spend = |second, times: usize| {
-            (0..times).filter(|_| budget.spend(second, 900)).count()
-        };
+        let spend = |second, times: usize| (0..times).filter(|_| budget.spend(second, 900)).count();
         assert_eq!((spend(7, 100), spend(7, 1), spend(8, 54), spend(8, 2)), (55, 0, 54, 1));
         assert_eq!((spend(-1, 56), spend(12, 56)), (55, 55));
         let dear = |second| (0..3).filter(|_| budget.spend(second, 60_000)).count();

@@ -1,0 +1,118 @@
+//! Which recorded answer a request gets: by its signature, and by whose turn it is.
+
+use super::Serving;
+use crate::{
+    answer::Origin,
+    body,
+    compile::Instance,
+    grpc,
+    identity::{Who, may_hold_token},
+    index::Entry,
+    request::{Parts, Request, host_key},
+    signature::Signature,
+    transform::{Scope, Side},
+};
+
+/// The instance that answers.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'s> {
+    pub(super) instance: &'s Instance,
+    pub(super) origin: Origin,
+    /// The first instance of its signature, which stands for all of them.
+    pub(super) place: usize,
+}
+
+impl Serving {
+    /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
+    /// than any condition, so stubs come after.
+    pub(super) fn find(
+        &self,
+        request: &Request<'_>,
+        now: i64,
+    ) -> Option<(Chosen<'_>, Option<Scope>)> {
+        let snapshot = &*self.snapshot;
+        match self.find_recorded(request, now) {
+            Some((entry, scope)) => {
+                let session = scope.as_ref().and_then(|scope| scope.session.as_deref());
+                Some((self.choose(entry, request, session)?, scope))
+            }
+            None => {
+                let nth = snapshot.stubs.find(request)?;
+                Some((self.chosen(nth, nth, false)?, None))
+            }
+        }
+    }
+
+    /// Takes the next answer of whoever asks. Who that is is found out only where it matters.
+    pub(super) fn choose(
+        &self,
+        entry: &Entry,
+        request: &Request<'_>,
+        session: Option<&[u8]>,
+    ) -> Option<Chosen<'_>> {
+        let snapshot = &*self.snapshot;
+        let who = || snapshot.identities.who(request, session);
+        let (nth, borrowed) = entry.next(snapshot.end, who, &snapshot.progress)?;
+        let chosen = self.chosen(nth, entry.instances().first().copied()?, borrowed)?;
+        // Somebody else who gets this answer for want of an own one does not move its owner on.
+        if let Some(moves) = chosen.instance.moves
+            && (moves.issues || who() == Who::Known(moves.identity))
+        {
+            snapshot.progress.make(moves);
+        }
+        Some(chosen)
+    }
+
+    pub(super) fn chosen(&self, nth: usize, place: usize, borrowed: bool) -> Option<Chosen<'_>> {
+        let instance = self.snapshot.instances.get(nth)?;
+        let origin = Origin { ordinal: instance.ordinal, borrowed, instance: nth };
+        Some(Chosen { instance, origin, place })
+    }
+
+    fn find_recorded(&self, request: &Request<'_>, now: i64) -> Option<(&Entry, Option<Scope>)> {
+        let snapshot = &*self.snapshot;
+        match self.find_as_it_comes(request) {
+            Ok(found) => Some((found?, None)),
+            Err(NeedsParts) => {
+                let live = snapshot.parts_of(request);
+                let look_up = |parts: &Parts, scope: &Scope| {
+                    snapshot.index.get(&snapshot.signature_of(parts, scope))
+                };
+                // Without a chain on requests the run begins with the answer.
+                let begin = if snapshot.plan.is_empty() { Scope::looking } else { Scope::live };
+                let first = begin(&snapshot.world, Side::Request, now);
+                let (entry, scope) = snapshot.plan.run_on_live(&live, first, look_up)?;
+                Some((entry, (!snapshot.plan.is_empty()).then_some(scope)))
+            }
+        }
+    }
+
+    /// The short way for what most requests are: no chain works on them, and their host was recorded.
+    fn find_as_it_comes(&self, request: &Request<'_>) -> Result<Option<&Entry>, NeedsParts> {
+        if self.snapshot.index.len() == 0 {
+            return Ok(None);
+        }
+        if !self.snapshot.plan.leaves(request) || self.may_need_marks(request) {
+            return Err(NeedsParts);
+        }
+        let mut bytes = Vec::with_capacity(256);
+        Signature::write_live(request, &mut bytes);
+        let index = &self.snapshot.index;
+        match index.get_bytes(&bytes) {
+            None if !index.knows_host(&host_key(request.host)) => Err(NeedsParts),
+            found => Ok(found),
+        }
+    }
+
+    /// Whether a token may take part in the signature. A compressed body does not show.
+    fn may_need_marks(&self, request: &Request<'_>) -> bool {
+        self.snapshot.marks
+            && (may_hold_token(request.query.as_bytes())
+                || may_hold_token(request.body)
+                || body::is_gzip(request.body)
+                || grpc::hides_text(request))
+    }
+}
+
+/// A request that has to be taken apart to be matched.
+struct NeedsParts;
