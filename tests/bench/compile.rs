@@ -142,11 +142,12 @@ fn ready(plan: Plan, millions: f64) -> anyhow::Result<Vec<Verdict>> {
     let kept = stage::text(cache.path());
     let record = |out: &mut std::io::BufWriter<fs::File>| pairs::write(plan.pairs, out).map(drop);
     let stage = Stage::start(record, &["--cache-dir", &kept])?;
-    let (url, dir) = (stage.url()?, stage.dir.path());
-    // It has done its part: the cache is filled.
-    let Stage { responder, .. } = &stage;
-    let filled = responder.address("data")?;
-    first_answer(filled, Instant::now())?;
+    let url = stage.url()?;
+    let Stage { dir, responder, plane: _plane } = stage;
+    first_answer(responder.address("data")?, Instant::now())?;
+    // It has filled the cache, and would only take memory from the others.
+    drop(responder);
+    let dir = dir.path();
     let (mut disk, mut plane) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds.max(1) {
         let begin = Instant::now();

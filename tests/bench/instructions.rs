@@ -2,6 +2,9 @@
 //!
 //! Each case runs twice in a process of its own, with few and with many iterations. What both have in common, setting up and valgrind's own
 //! start, is gone from the difference, and what is left is divided by the difference of the iterations.
+//!
+//! Gungraun would measure the same, but keeps its baseline as profiles below `target`, so that there is nothing to commit, and needs a
+//! runner of the very same version to be installed.
 
 mod cases;
 
