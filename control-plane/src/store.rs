@@ -38,11 +38,11 @@ pub trait MetaStore: fmt::Debug + Send + Sync {
 /// Immutable bytes by digest.
 #[async_trait]
 pub trait BlobStore: fmt::Debug + Send + Sync {
-    /// Stores bytes durably; storing them again is free of effect.
-    async fn put_if_absent(&self, digest: Digest, bytes: Bytes) -> Result<(), StoreError>;
+    /// Stores bytes durably, and returns their digest; storing them again is free of effect.
+    async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError>;
 
-    /// Stores many; all of them are durable when it returns.
-    async fn put_all(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError>;
+    /// Stores many; all of them are durable when it returns their digests.
+    async fn put_all(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError>;
 
     /// The bytes, verified against their digest; `None` when they are not stored.
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError>;

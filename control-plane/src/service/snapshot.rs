@@ -37,8 +37,6 @@ use crate::{
     store::{self, Expect, Kind, ListQuery, Record, Txn},
 };
 
-pub(crate) use commit::put_blob;
-
 /// The service.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshots {

@@ -60,7 +60,6 @@ impl FileBlobs {
     }
 
     fn put_blocking(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        self.check(&digest, bytes)?;
         let path = self.path(&digest);
         let shelf = path.parent().unwrap_or(&self.root);
         if !matches!(self.get_blocking(&digest), Ok(Some(_))) {
@@ -74,11 +73,11 @@ impl FileBlobs {
         if shelf.is_dir() { sync_dir(shelf) } else { Ok(()) }
     }
 
-    fn put_all_blocking(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
+    fn put_all_blocking(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
         let mut absent = Vec::new();
         let mut seen = HashSet::new();
-        for (digest, bytes) in blobs {
-            self.check(&digest, &bytes)?;
+        let digests: Vec<Digest> = blobs.iter().map(|bytes| Digest::of(bytes)).collect();
+        for (&digest, bytes) in digests.iter().zip(blobs) {
             // What is there but damaged is written anew: the caller has its bytes.
             match self.get_blocking(&digest) {
                 Ok(None) if seen.insert(digest) => absent.push((digest, bytes)),
@@ -87,10 +86,11 @@ impl FileBlobs {
             }
         }
         match &absent[..] {
-            [] => Ok(()),
-            [(digest, bytes)] => self.put_blocking(*digest, bytes),
-            several => self.packs.put(several, &self.temporary()),
+            [] => {}
+            [(digest, bytes)] => self.put_blocking(*digest, bytes)?,
+            several => self.packs.put(several, &self.temporary())?,
         }
+        Ok(digests)
     }
 
     fn get_blocking(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
@@ -100,14 +100,6 @@ impl FileBlobs {
             Err(damage) => read_verified(&self.path(digest), digest)?.ok_or(damage).map(Some),
             found => found,
         }
-    }
-
-    fn check(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        if digest.matches(bytes) {
-            return Ok(());
-        }
-        let what = "the bytes to store do not have the digest they are stored under".to_owned();
-        Err(StoreError::Damaged { path: self.path(digest), what })
     }
 
     fn retain_blocking(&self, live: &HashSet<Digest>) -> Result<u64, StoreError> {
@@ -150,12 +142,16 @@ impl FileBlobs {
 
 #[async_trait]
 impl BlobStore for FileBlobs {
-    async fn put_if_absent(&self, digest: Digest, bytes: Bytes) -> Result<(), StoreError> {
+    async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
         let blobs = self.clone();
-        blocking(move || blobs.put_blocking(digest, &bytes)).await?
+        let put = move || {
+            let digest = Digest::of(&bytes);
+            blobs.put_blocking(digest, &bytes).map(|()| digest)
+        };
+        blocking(put).await?
     }
 
-    async fn put_all(&self, all: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
+    async fn put_all(&self, all: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
         let blobs = self.clone();
         blocking(move || blobs.put_all_blocking(all)).await?
     }
@@ -218,7 +214,7 @@ mod tests {
     async fn survives_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"kept");
-        FileBlobs::open(dir.path()).unwrap().put_if_absent(digest, "kept".into()).await.unwrap();
+        FileBlobs::open(dir.path()).unwrap().put("kept".into()).await.unwrap();
         assert_eq!(
             FileBlobs::open(dir.path()).unwrap().get(&digest).await.unwrap(),
             Some("kept".into())
@@ -230,7 +226,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let blobs = FileBlobs::open(dir.path()).unwrap();
         let digest = Digest::of(b"abc");
-        blobs.put_if_absent(digest, "abc".into()).await.unwrap();
+        blobs.put("abc".into()).await.unwrap();
         let path = blobs.path(&digest);
         for damage in ["abb", "ab", ""] {
             fs::write(&path, damage).unwrap();
@@ -240,7 +236,7 @@ mod tests {
                 "{error}"
             );
         }
-        blobs.put_if_absent(digest, "abc".into()).await.unwrap();
+        blobs.put("abc".into()).await.unwrap();
         assert_eq!(blobs.get(&digest).await.unwrap(), Some("abc".into()));
     }
 
@@ -248,8 +244,7 @@ mod tests {
     async fn a_flipped_bit_in_a_pack_is_mended_by_the_next_write() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = FileBlobs::open(dir.path()).unwrap();
-        let both =
-            || ["abc", "def"].map(|text| (Digest::of(text.as_bytes()), text.into())).to_vec();
+        let both = || ["abc", "def"].map(Bytes::from).to_vec();
         blobs.put_all(both()).await.unwrap();
         let pack = read_dir(&dir.path().join(PACKS)).unwrap().remove(0);
         let mut bytes = fs::read(&pack).unwrap();
@@ -258,8 +253,8 @@ mod tests {
         assert!(blobs.get(&Digest::of(b"abc")).await.unwrap_err().is_damage());
         blobs.put_all(both()).await.unwrap();
         for blobs in [blobs, FileBlobs::open(dir.path()).unwrap()] {
-            for (digest, bytes) in both() {
-                assert_eq!(blobs.get(&digest).await.unwrap(), Some(bytes));
+            for bytes in both() {
+                assert_eq!(blobs.get(&Digest::of(&bytes)).await.unwrap(), Some(bytes));
             }
         }
     }

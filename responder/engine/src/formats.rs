@@ -21,6 +21,7 @@ mod markdown_body;
 mod markdown_head;
 mod markdown_notes;
 mod markdown_sections;
+mod members;
 mod message;
 mod messages;
 mod node;

@@ -22,12 +22,7 @@ use super::Parts;
 use crate::{
     content::Bundle,
     publish::Assignment,
-    service::{
-        Plane, Problem,
-        name::Name,
-        snapshot::{self, put_blob},
-        stored, test_config, wire,
-    },
+    service::{Plane, Problem, name::Name, snapshot, stored, test_config, wire},
     store::{Expect, Kind, Record, Txn, now},
     validate::{self, Checked},
 };
@@ -70,13 +65,13 @@ pub(super) async fn start(
         manifest,
         transform: match transform {
             None => None,
-            Some(transform) => Some(put_blob(&*plane.blobs, transform.template_json.into()).await?),
+            Some(transform) => Some(plane.blobs.put(transform.template_json.into()).await?),
         },
-        test_config: put_blob(&*plane.blobs, config.config_json.into()).await?,
+        test_config: plane.blobs.put(config.config_json.into()).await?,
         required_secrets: template.required_secrets(),
         serve,
     };
-    let bundle = put_blob(&*plane.blobs, wire::encode_bundle(&bundle)).await?;
+    let bundle = plane.blobs.put(wire::encode_bundle(&bundle)).await?;
     let assignment =
         Assignment { bundle, generation: replay.generation.saturating_add(1), start_time: now() };
     let started = Replay {

@@ -241,67 +241,58 @@ fn judge(request: &CommitSnapshotRequest, report: &Report) -> Result<(), Problem
 /// Stores chunks, then the manifest. Returns the manifest's digest, and how many JWS signatures were left out.
 async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<(Digest, u64), Problem> {
     let blobs = Arc::clone(&plane.blobs);
-    // Chunks are cut while others are synced; one batch waits in between.
-    let (full, batches) = mpsc::channel::<Vec<(Digest, Bytes)>>(1);
+    // Chunks are cut while others are hashed and synced; one batch waits in between.
+    let (full, batches) = mpsc::channel::<Vec<Bytes>>(1);
     let cut = store::blocking(move || {
         let treatment = pairs.treatment().cloned();
-        let mut manifest = Manifest { treatment, ..Manifest::default() };
+        let mut counts = Vec::new();
         let mut batch = Batch::default();
         let signatures = pairs.cut(|chunk| {
-            manifest.chunks.push((chunk.digest, chunk.pairs));
+            counts.push(chunk.pairs);
             told.stored(chunk.pairs);
             batch.add(chunk, &full)
         })?;
         batch.send(&full)?;
-        Ok::<_, StoreError>((manifest, signatures))
+        Ok::<_, StoreError>((treatment, counts, signatures))
     });
     let write = async move {
         // Owned here, so that an error closes the channel, which ends the cutting.
         let mut batches = batches;
+        let mut digests = Vec::new();
         while let Some(batch) = batches.recv().await {
-            blobs.put_all(batch).await?;
+            digests.extend(blobs.put_all(batch).await?);
         }
-        Ok::<_, StoreError>(())
+        Ok::<_, StoreError>(digests)
     };
     let (cut, written) = tokio::join!(cut, write);
     // That nobody takes chunks any more is not the reason but its consequence.
-    written?;
-    let (manifest, signatures) = cut??;
-    let bytes = wire::encode_manifest(&manifest);
-    Ok((put_blob(&*plane.blobs, bytes).await?, signatures))
+    let digests = written?;
+    let (treatment, counts, signatures) = cut??;
+    let manifest = Manifest { treatment, chunks: digests.into_iter().zip(counts).collect() };
+    let digest = plane.blobs.put(wire::encode_manifest(&manifest)).await?;
+    Ok((digest, signatures))
 }
 
 /// Chunks that are stored together.
 #[derive(Debug, Default)]
 struct Batch {
-    chunks: Vec<(Digest, Bytes)>,
+    chunks: Vec<Bytes>,
     size: usize,
 }
 
 impl Batch {
     const SIZE: usize = 8 * 1024 * 1024;
 
-    fn add(
-        &mut self,
-        chunk: Chunk,
-        full: &mpsc::Sender<Vec<(Digest, Bytes)>>,
-    ) -> Result<(), StoreError> {
+    fn add(&mut self, chunk: Chunk, full: &mpsc::Sender<Vec<Bytes>>) -> Result<(), StoreError> {
         self.size += chunk.bytes.len();
-        self.chunks.push((chunk.digest, chunk.bytes.into()));
+        self.chunks.push(chunk.bytes.into());
         if self.size >= Self::SIZE { self.send(full) } else { Ok(()) }
     }
 
-    fn send(&mut self, full: &mpsc::Sender<Vec<(Digest, Bytes)>>) -> Result<(), StoreError> {
+    fn send(&mut self, full: &mpsc::Sender<Vec<Bytes>>) -> Result<(), StoreError> {
         self.size = 0;
         full.blocking_send(std::mem::take(&mut self.chunks)).map_err(|_| StoreError::Stopped)
     }
-}
-
-/// Stores a blob and returns its digest.
-pub(crate) async fn put_blob(blobs: &dyn BlobStore, bytes: Bytes) -> Result<Digest, StoreError> {
-    let digest = Digest::of(&bytes);
-    blobs.put_if_absent(digest, bytes).await?;
-    Ok(digest)
 }
 
 async fn finish(

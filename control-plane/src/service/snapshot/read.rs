@@ -146,10 +146,7 @@ fn cut(sizes: &[(u64, u32)], window: u64) -> Vec<RangeInclusive<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        service::{snapshot::put_blob, wire},
-        store::blob::FileBlobs,
-    };
+    use crate::{service::wire, store::blob::FileBlobs};
 
     #[test]
     fn windows_are_as_large_as_allowed() {
@@ -167,9 +164,9 @@ mod tests {
             let pairs: Vec<_> = (0..pairs).filter(|n| n % 3 == endpoint).map(pair).collect();
             let count = u64::try_from(pairs.len()).unwrap();
             let bytes = Chunk { pairs }.encode_to_vec().into();
-            chunks.push((put_blob(blobs, bytes).await.unwrap(), count));
+            chunks.push((blobs.put(bytes).await.unwrap(), count));
         }
-        put_blob(blobs, wire::encode_manifest(&Manifest { chunks, treatment: None })).await.unwrap()
+        blobs.put(wire::encode_manifest(&Manifest { chunks, treatment: None })).await.unwrap()
     }
 
     #[tokio::test]

@@ -3,21 +3,18 @@
 //! Values stay text until somebody wants them, so that what nobody takes is kept byte for byte. Reading follows the protobuf mapping:
 //! `null` means absent, numbers may be strings, bytes are base64, and a name may be spelled in either case style.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::borrow::Cow;
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
 use crate::formats::{
     compact::compact,
+    members::{self, Level, Member, Object},
     verdict::{self, Left},
 };
 
@@ -39,52 +36,29 @@ const ALIASES: &[(&str, &str)] = &[
     ("isTls", "is_tls"),
 ];
 
+/// Names, each with its values.
+pub(super) type Multimap = Vec<(String, Vec<String>)>;
+
 /// What is left of an object.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     path: String,
-    /// Sorted by name, each name once.
-    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    members: Object<'a>,
 }
-
-/// The members of an object, sorted by name; of a name that stands there twice the last counts.
-struct Members<'a, T>(Vec<(Cow<'a, str>, T)>);
-
-impl<'de: 'a, 'a, T: Deserialize<'de>> Deserialize<'de> for Members<'a, T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object<'a, T>(PhantomData<(&'a (), T)>);
-
-        impl<'de: 'a, 'a, T: Deserialize<'de>> Visitor<'de> for Object<'a, T> {
-            type Value = Members<'a, T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(16);
-                while let Some((Name(name), value)) = map.next_entry()? {
-                    members.push((name, value));
-                }
-                members.reverse();
-                members.sort_by(|(a, _), (b, _)| a.cmp(b));
-                members.dedup_by(|(later, _), (kept, _)| later == kept);
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Object(PhantomData))
-    }
-}
-
-/// A name, copied only where it has escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Fields<'a> {
     /// Reads the outermost object.
     pub(super) fn parse(text: &'a str) -> Result<Self, Left> {
-        let Members(members) = serde_json::from_str(text).map_err(|error| {
+        Self::parse_as(text, Level::Leaf)
+    }
+
+    /// Reads a pair.
+    pub(super) fn parse_pair(text: &'a str) -> Result<Self, Left> {
+        Self::parse_as(text, Level::Pair)
+    }
+
+    fn parse_as(text: &'a str, level: Level) -> Result<Self, Left> {
+        let members = members::object(text, level).map_err(|error| {
             // Only errors of syntax are repeated: others may quote what was recorded.
             let detail = if error.is_syntax() || error.is_eof() {
                 error.to_string()
@@ -103,20 +77,50 @@ impl<'a> Fields<'a> {
 
     /// Whether a member is there, and not `null`.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.peek(name).is_some()
+        let at = self.place(name).ok();
+        let member = at.and_then(|at| self.members.get(at)).map(|(_, member)| member);
+        member.is_some_and(|member| match member {
+            Member::Raw(raw) => raw.get() != "null",
+            Member::Null => false,
+            Member::Object(_) | Member::Other => true,
+        })
     }
 
-    /// The text of a member, which stays.
+    /// The text of a member, which stays; `None` for one whose members were read along with it.
     pub(super) fn peek(&self, name: &str) -> Option<&'a str> {
-        let at = self.place(name).ok()?;
-        self.members.get(at).map(|(_, raw)| raw.get()).filter(|raw| *raw != "null")
+        match self.members.get(self.place(name).ok()?)? {
+            (_, Member::Raw(raw)) => Some(raw.get()).filter(|raw| *raw != "null"),
+            _ => None,
+        }
     }
 
     /// Takes a member as the text that it is.
     pub(super) fn raw(&mut self, name: &str) -> Option<&'a str> {
-        let alias = ALIASES.iter().find(|(known, _)| *known == name).map(|(_, alias)| *alias);
-        let at = self.place(name).ok().or_else(|| self.place(alias?).ok())?;
-        Some(self.members.remove(at).1.get()).filter(|raw| *raw != "null")
+        match self.take(name)? {
+            Member::Raw(raw) => Some(raw.get()).filter(|raw| *raw != "null"),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Member<'a>> {
+        let aliased = || {
+            let (_, alias) = ALIASES.iter().find(|(known, _)| *known == name)?;
+            self.place(alias).ok()
+        };
+        let at = self.place(name).ok().or_else(aliased)?;
+        Some(self.members.remove(at).1)
+    }
+
+    /// Takes a map from names to arrays of strings.
+    pub(super) fn multimap(&mut self, name: &str) -> Result<Option<Multimap>, Left> {
+        let wrong = |fields: &Self| {
+            verdict::invalid(fields.path(name), "a map from names to arrays of strings")
+        };
+        match self.object(name) {
+            Ok(None) => Ok(None),
+            Ok(Some(object)) => arrays(object.members).map(Some).ok_or_else(|| wrong(self)),
+            Err(_) => Err(wrong(self)),
+        }
     }
 
     /// Puts back a member that could not be understood, so that it is kept.
@@ -124,7 +128,7 @@ impl<'a> Fields<'a> {
         if let Ok(raw) = serde_json::from_str(raw)
             && let Err(at) = self.place(name)
         {
-            self.members.insert(at, (Cow::Owned(name.to_owned()), raw));
+            self.members.insert(at, (Cow::Owned(name.to_owned()), Member::Raw(raw)));
         }
     }
 
@@ -154,21 +158,44 @@ impl<'a> Fields<'a> {
 
     /// Takes an object.
     pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, Left> {
-        let Some(raw) = self.raw(name) else { return Ok(None) };
-        let Members(members) = serde_json::from_str(raw)
-            .map_err(|_| verdict::invalid(self.path(name), "an object"))?;
-        Ok(Some(Self { path: self.path(name), members }))
+        let members = match self.take(name) {
+            None | Some(Member::Null) => return Ok(None),
+            Some(Member::Raw(raw)) if raw.get() == "null" => return Ok(None),
+            Some(Member::Object(members)) => Some(members),
+            Some(Member::Raw(raw)) => members::object(raw.get(), Level::Leaf).ok(),
+            Some(Member::Other) => None,
+        };
+        let path = self.path(name);
+        match members {
+            Some(members) => Ok(Some(Self { path, members })),
+            None => Err(verdict::invalid(path, "an object")),
+        }
     }
 
     /// The members that are left, as text.
     pub(super) fn rest(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.members.iter().map(|(name, raw)| (&**name, raw.get()))
+        self.members.iter().filter_map(|(name, member)| match member {
+            Member::Raw(raw) => Some((&**name, raw.get())),
+            _ => None,
+        })
     }
 
     /// The members that are left, by name, as JSON without whitespace.
     pub(super) fn into_rest(self) -> Vec<(String, String)> {
         let members = self.members.into_iter();
-        members.map(|(name, raw)| (name.into_owned(), compact(raw.get()))).collect()
+        members
+            .map(|(name, member)| {
+                let json = match member {
+                    Member::Raw(raw) => compact(raw.get()),
+                    Member::Object(members) if members.is_empty() => "{}".to_owned(),
+                    Member::Object(members) => {
+                        object_json(&Self { path: String::new(), members }.into_rest())
+                    }
+                    Member::Null | Member::Other => "null".to_owned(),
+                };
+                (name.into_owned(), json)
+            })
+            .collect()
     }
 }
 
@@ -215,11 +242,15 @@ pub(super) fn scalar(raw: &str) -> Option<String> {
 }
 
 /// A map from names to arrays of strings; a lone string counts as an array of one.
-pub(super) fn multimap(raw: &str) -> Option<Vec<(String, Vec<String>)>> {
-    let Members::<&RawValue>(members) = serde_json::from_str(raw).ok()?;
+pub(super) fn multimap(raw: &str) -> Option<Multimap> {
+    arrays(members::object(raw, Level::Leaf).ok()?)
+}
+
+fn arrays(members: Object<'_>) -> Option<Multimap> {
     members
         .into_iter()
-        .map(|(name, raw)| {
+        .map(|(name, member)| {
+            let Member::Raw(raw) = member else { return None };
             let values = match raw.get() {
                 "null" => Vec::new(),
                 array if array.starts_with('[') => match serde_json::from_str(array) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::{
     formats::{
         draft::{Draft, Extra},
-        fields::{Fields, base64_string, multimap, scalar},
+        fields::{Fields, base64_string, scalar},
         foreign,
         target::{query_of, split_target, version},
         time,
@@ -33,7 +33,7 @@ pub(super) fn read(text: &[u8]) -> Result<RrPair, Left> {
 
 /// Reads what the JSON says, demanding nothing of it but that it is an HTTP pair.
 pub(super) fn draft(text: &str) -> Result<Draft, Left> {
-    let mut top = Fields::parse(text)?;
+    let mut top = Fields::parse_pair(text)?;
     foreign::check_kind(&mut top)?;
     let mut draft = Draft::default();
     let protocol = top.text("l7protocol")?.unwrap_or_default().to_ascii_lowercase();
@@ -214,10 +214,7 @@ fn response(
 
 /// Headers by name. Their order across names is not recorded; pseudo-headers only repeat the request line.
 fn headers(fields: &mut Fields<'_>) -> Result<Vec<Header>, Left> {
-    let Some(raw) = fields.raw("headers") else { return Ok(Vec::new()) };
-    let map = multimap(raw).ok_or_else(|| {
-        verdict::invalid(fields.path("headers"), "a map from names to arrays of strings")
-    })?;
+    let Some(map) = fields.multimap("headers")? else { return Ok(Vec::new()) };
     let mut headers = Vec::new();
     for (name, values) in map {
         if !name.starts_with(':') {
