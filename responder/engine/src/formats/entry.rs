@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use crate::formats::{
-    Sink, document, foreign, reader::tell, rrpair_json, rrpair_markdown, verdict::Left,
+    Sink, document, foreign,
+    reader::tell,
+    rrpair_json, rrpair_markdown,
+    splitter::{self, Piece},
+    verdict::Left,
 };
 
 /// An entry of a file.
@@ -15,24 +19,21 @@ pub struct Entry {
     form: Form,
 }
 
+/// What its text is.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+pub(super) enum Form {
+    /// A file of markdown.
     Markdown,
-    Json {
-        /// It need not be a pair.
-        foreign: bool,
-    },
+    /// An object of JSON; a `foreign` one need not be a pair.
+    Json { foreign: bool },
+    /// A line that looks like an object.
+    Line { foreign: bool },
 }
 
 impl Entry {
-    /// A file of markdown.
-    pub(super) fn markdown(path: Arc<str>, text: Vec<u8>) -> Self {
-        Self { path, line: 1, text, form: Form::Markdown }
-    }
-
-    /// An object of JSON; a `foreign` one need not be a pair.
-    pub(super) fn json(path: Arc<str>, line: u32, text: Vec<u8>, foreign: bool) -> Self {
-        Self { path, line, text, form: Form::Json { foreign } }
+    /// An entry that begins on this line of a file.
+    pub(super) fn new(path: Arc<str>, line: u32, text: Vec<u8>, form: Form) -> Self {
+        Self { path, line, text, form }
     }
 
     /// The bytes of its text.
@@ -49,6 +50,20 @@ impl Entry {
                 Ok(pair) => sink.pair(pair),
                 Err((line, left)) => tell(sink, &path, line, left),
             },
+            Form::Line { foreign } => match rrpair_json::read(&text) {
+                Ok(pair) => sink.pair(pair),
+                // It may be several, or broken somewhere.
+                Err(_) => {
+                    let mut found = |piece| match piece {
+                        Piece::Entry { text, .. } => {
+                            let path = Arc::clone(&path);
+                            Self::new(path, line, text, Form::Json { foreign }).read(sink);
+                        }
+                        Piece::Broken { left, .. } => tell(sink, &path, line, left),
+                    };
+                    splitter::check_line(&text, line, &mut found);
+                }
+            },
             Form::Json { foreign } => match rrpair_json::read(&text) {
                 Ok(pair) => sink.pair(pair),
                 Err(left) if left.why.code == foreign::DOCUMENT => {
@@ -59,6 +74,68 @@ impl Entry {
                 }
                 Err(left) => tell(sink, &path, line, left),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{diagnostic::Diagnostic, formats::FileReader, snapshot::RrPair};
+
+    /// What came of a file, in order.
+    #[derive(Debug, Default, PartialEq)]
+    struct Heard(Vec<Result<RrPair, (bool, Diagnostic)>>);
+
+    impl Sink for Heard {
+        fn pair(&mut self, pair: RrPair) {
+            self.0.push(Ok(pair));
+        }
+
+        fn skipped(&mut self, why: Diagnostic) {
+            self.0.push(Err((true, why)));
+        }
+
+        fn refused(&mut self, why: Diagnostic) {
+            self.0.push(Err((false, why)));
+        }
+    }
+
+    fn heard(chunks: &[&[u8]]) -> Heard {
+        let mut heard = Heard::default();
+        let mut reader = FileReader::new("a.jsonl", &mut heard);
+        chunks.iter().for_each(|chunk| reader.push(chunk));
+        reader.finish();
+        heard
+    }
+
+    /// Lines, and what may be wrong with them.
+    const LINES: &[&str] = &[
+        r#"{"msgType":"rrpair","http":{"req":{"method":"GET","url":"/a"},"res":{"statusCode":200,"body":"{}"}}}"#,
+        r#"{"msgType":"event"}{"msgType":"event"}"#,
+        r#"{"http":{"req":{"method":"GET"}}}"#,
+        r#"{"a":{}"#,
+        r#"{"a":[1,}"#,
+        "{\"a\":\"\u{1}\"}",
+        "{}}",
+        "}",
+        "oops",
+        "{ ",
+        " {} ",
+        "",
+    ];
+
+    proptest! {
+        /// A file that comes byte by byte is never taken for whole lines.
+        #[test]
+        fn whole_lines_are_read_like_bytes(
+            lines in prop::collection::vec((prop::sample::select(LINES), prop::sample::select(vec!["\n", "\r\n"])), 0..6),
+        ) {
+            let text: String = lines.iter().flat_map(|(line, end)| [*line, *end]).collect();
+            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            prop_assert_eq!(heard(&[text.as_bytes()]), heard(&bytes));
         }
     }
 }

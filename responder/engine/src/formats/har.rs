@@ -178,7 +178,7 @@ fn deliver<S: Sink>(piece: Piece, seen: &mut u64, sink: &mut S, path: &str) {
     let place = format!("log.entries[{seen}]");
     *seen = seen.saturating_add(1);
     match piece {
-        Piece::Entry { text, line } => match entry::read(&text, &place) {
+        Piece::Entry { text, line, .. } => match entry::read(&text, &place) {
             Ok(pair) => sink.pair(pair),
             Err(left) => tell(sink, path, line, left),
         },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::formats::{
     Half, MAX_ENTRY, Sink, archive, document,
-    entry::Entry,
+    entry::{Entry, Form},
     foreign, goreplay, har,
     kind::{self, Kind, Named},
     messages,
@@ -140,7 +140,7 @@ fn whole<S: Sink>(kind: Kind, mut text: Vec<u8>, sink: &mut S, path: Arc<str>) {
         | Kind::JsonLines
         | Kind::Har
         | Kind::GoReplay => {
-            sink.entry(Entry::markdown(path, text));
+            sink.entry(Entry::new(path, 1, text, Form::Markdown));
         }
     }
 }
@@ -184,8 +184,10 @@ impl Entries {
 
 fn deliver<S: Sink>(sink: &mut S, path: &Arc<str>, piece: Piece, foreign: bool) {
     match piece {
-        Piece::Entry { text, line } => {
-            sink.entry(Entry::json(Arc::clone(path), line, text, foreign));
+        Piece::Entry { text, line, unchecked } => {
+            let path = Arc::clone(path);
+            let form = if unchecked { Form::Line { foreign } } else { Form::Json { foreign } };
+            sink.entry(Entry::new(path, line, text, form));
         }
         Piece::Broken { line, left } => tell(sink, path, line, left),
     }

@@ -4,6 +4,8 @@
 //! grammar is followed closely enough that a damaged entry is noticed where it is damaged; reading then goes on at the next line that
 //! begins with `{`. At most one entry is held in memory, and never more than [`MAX_ENTRY`] of it.
 
+use memchr::{memchr, memchr2_iter};
+
 use crate::formats::{
     MAX_ENTRY,
     verdict::{self, Left},
@@ -21,6 +23,8 @@ pub(super) enum Piece {
         text: Vec<u8>,
         /// The line on which it begins.
         line: u32,
+        /// It is a line that looks like one object. Whoever cannot read it finds out with a splitter what it is.
+        unchecked: bool,
     },
     /// Something that is no JSON object, or a part of one.
     Broken {
@@ -133,6 +137,16 @@ impl Splitter {
             if self.ended {
                 return bytes.get(at..).unwrap_or_default();
             }
+            if let Some(length) = self.whole_line(bytes.get(at..).unwrap_or_default()) {
+                let text = bytes.get(at..at + length).unwrap_or_default().to_vec();
+                found(Piece::Entry { text, line: self.line, unchecked: true });
+                self.line = self.line.saturating_add(1);
+                // The rest of the line is its end.
+                at += memchr(b'\n', bytes.get(at + length..).unwrap_or_default())
+                    .map_or(length, |end| length + end + 1);
+                unkept = at;
+                continue;
+            }
             // Most of a recording is the inside of strings.
             if let State::Text { .. } = self.state {
                 let plain = plain(bytes.get(at..).unwrap_or_default());
@@ -161,6 +175,21 @@ impl Splitter {
             self.keep(bytes.get(unkept..).unwrap_or_default());
         }
         &[]
+    }
+
+    /// The length of the entry that a line is, where that shows without following the grammar: it ends like an object, and the next line
+    /// begins like one. It could not be nested too deeply.
+    fn whole_line(&self, bytes: &[u8]) -> Option<usize> {
+        let begins = self.lines && self.line_start && !self.in_array;
+        if !begins || self.state != State::Between || bytes.first() != Some(&b'{') {
+            return None;
+        }
+        let end = memchr(b'\n', bytes)?;
+        let line = bytes.get(..end)?;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let whole = line.ends_with(b"}") && bytes.get(end + 1) == Some(&b'{');
+        (whole && line.len() <= MAX_ENTRY && memchr2_iter(b'{', b'[', line).count() <= MAX_DEPTH)
+            .then_some(line.len())
     }
 
     /// Says that the stream has ended.
@@ -300,7 +329,8 @@ impl Splitter {
             if self.oversize {
                 found(Piece::Broken { line: self.begun, left: verdict::too_large() });
             } else {
-                found(Piece::Entry { text: std::mem::take(&mut self.buffer), line: self.begun });
+                let text = std::mem::take(&mut self.buffer);
+                found(Piece::Entry { text, line: self.begun, unchecked: false });
             }
             self.drop_entry(State::Between);
         }
@@ -335,6 +365,14 @@ impl Splitter {
     }
 }
 
+/// Follows the grammar of a line that was taken for an entry unchecked.
+pub(super) fn check_line(text: &[u8], line: u32, found: &mut impl FnMut(Piece)) {
+    let mut splitter = Splitter { line, ..Splitter::new(true) };
+    splitter.push(text, found);
+    // What came behind it was an entry of its own.
+    splitter.push(b"\n{", found);
+}
+
 /// How many bytes come before the end of a string, an escape or a control character.
 fn plain(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
@@ -359,125 +397,4 @@ fn plain(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn eight_bytes_at_a_time_are_read_like_one(bytes in proptest::collection::vec(prop_oneof![Just(b'"'), Just(b'\\'), 0x1e_u8..0x24, any::<u8>(), Just(b'x'), Just(0x80)], 0..40)) {
-            let one = bytes.iter().position(|b| matches!(b, b'"' | b'\\') || *b < 0x20);
-            prop_assert_eq!(plain(&bytes), one.unwrap_or(bytes.len()));
-        }
-    }
-
-    /// Entries as they are, damage as `!line code`.
-    fn split(lines: bool, chunks: &[&[u8]]) -> Vec<String> {
-        let mut splitter = Splitter::new(lines);
-        let mut out = Vec::new();
-        let mut found = |piece| {
-            out.push(match piece {
-                Piece::Entry { text, line } => format!("{line} {}", String::from_utf8_lossy(&text)),
-                Piece::Broken { line, left } => format!("!{line} {}", left.why.code),
-            });
-        };
-        for chunk in chunks {
-            splitter.push(chunk, &mut found);
-        }
-        splitter.finish(&mut found);
-        out
-    }
-
-    fn check(text: &str, expected: &[&str]) {
-        for lines in [false, true] {
-            assert_eq!(split(lines, &[text.as_bytes()]), expected, "{text:?}, lines: {lines}");
-            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
-            assert_eq!(split(lines, &bytes), expected, "byte by byte: {text:?}");
-        }
-    }
-
-    #[test]
-    fn finds_objects_however_they_stand() {
-        check("{\"a\":1}\n{\"b\":\"}{\\\"\"}\r\n", &["1 {\"a\":1}", "2 {\"b\":\"}{\\\"\"}"]);
-        check("{}{\"a\":{}} {\"b\":[]}", &["1 {}", "1 {\"a\":{}}", "1 {\"b\":[]}"]);
-        check(
-            "[\n {\"a\":[1, true ,null]},\n {\"b\":-1.5e3}\n]\n",
-            &["2 {\"a\":[1, true ,null]}", "3 {\"b\":-1.5e3}"],
-        );
-        check("\u{feff}{\n  \"a\": {\n  }\n}\n{}", &["1 {\n  \"a\": {\n  }\n}", "5 {}"]);
-        check("", &[]);
-        check("[]\n", &[]);
-    }
-
-    #[test]
-    fn damage_costs_one_entry() {
-        check("{\"a\":1}\n{\"b\":2", &["1 {\"a\":1}", "!2 truncated"]);
-        check("{\"a\":1}\n{\"b\":\"x\n{\"c\":3}\n", &["1 {\"a\":1}", "!2 not_json", "3 {\"c\":3}"]);
-        check("{\"a\":{}\n{\"c\":3}\n", &["!1 not_json", "2 {\"c\":3}"]);
-        check("oops\n{\"c\":3}", &["!1 not_json", "2 {\"c\":3}"]);
-        check(
-            "{\"a\" 1}\n{\"a\":1,}\n{1:2}\n{\"a\":[1}\n{}",
-            &["!1 not_json", "!2 not_json", "!3 not_json", "!4 not_json", "5 {}"],
-        );
-        check("[{\"a\":1},", &["1 {\"a\":1}", "!1 truncated"]);
-    }
-
-    #[test]
-    fn a_line_that_begins_an_object_begins_an_entry_in_lines_only() {
-        let text = "{\"a\":\n{\"b\":2}\n}\n";
-        assert_eq!(split(false, &[text.as_bytes()]), ["1 {\"a\":\n{\"b\":2}\n}"]);
-        assert_eq!(split(true, &[text.as_bytes()]), ["!1 not_json", "2 {\"b\":2}", "!3 not_json"]);
-    }
-
-    #[test]
-    fn nesting_is_limited() {
-        let nested = |depth: usize| {
-            format!("{{\"a\":{}{}}}\n{{}}", "[".repeat(depth - 1), "]".repeat(depth - 1))
-        };
-        assert_eq!(split(true, &[nested(MAX_DEPTH).as_bytes()]).len(), 2);
-        assert_eq!(split(true, &[nested(MAX_DEPTH + 1).as_bytes()]), ["!1 limit_exceeded", "2 {}"]);
-    }
-
-    #[test]
-    fn an_oversized_entry_is_read_over() {
-        let mut splitter = Splitter::new(true);
-        let mut out = Vec::new();
-        let mut found = |piece| out.push(matches!(piece, Piece::Entry { .. }));
-        splitter.push(b"{\"a\":\"", &mut found);
-        let megabyte = vec![b'x'; 1024 * 1024];
-        for _ in 0..65 {
-            splitter.push(&megabyte, &mut found);
-            assert!(splitter.buffer.len() <= MAX_ENTRY);
-        }
-        splitter.push(b"\"}\n{}", &mut found);
-        splitter.finish(&mut found);
-        assert_eq!(out, [false, true]);
-    }
-
-    proptest! {
-        #[test]
-        fn pieces_do_not_matter(text in "[\\[\\]{}:,\"\\\\a1 \n\u{feff}]{0,60}", at in proptest::collection::vec(0_usize..60, 0..6), lines: bool) {
-            let bytes = text.as_bytes();
-            let mut at: Vec<usize> = at.into_iter().map(|i| i.min(bytes.len())).collect();
-            at.sort_unstable();
-            at.insert(0, 0);
-            at.push(bytes.len());
-            let chunks: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
-            prop_assert_eq!(split(lines, &chunks), split(lines, &[bytes]));
-        }
-
-        #[test]
-        fn whatever_json_writes_comes_back(values in proptest::collection::vec(proptest::collection::btree_map(".*", ".*", 0..4), 0..5), pretty: bool) {
-            let texts: Vec<String> = values
-                .iter()
-                .map(|v| if pretty { serde_json::to_string_pretty(v) } else { serde_json::to_string(v) }.unwrap())
-                .collect();
-            let found = split(false, &[texts.join("").as_bytes()]);
-            prop_assert_eq!(found.len(), texts.len());
-            for (found, text) in found.iter().zip(&texts) {
-                prop_assert!(found.ends_with(text.as_str()));
-            }
-        }
-    }
-}
+mod tests;
