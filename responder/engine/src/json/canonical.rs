@@ -3,6 +3,8 @@
 //! Members mostly come in an order of their own, so an object is put in order once it is written: its members are spans of the output, and
 //! only the spans are sorted. What is canonical as it stands, plain strings and numbers, is copied and never taken apart.
 
+use std::ops::Range;
+
 use jiter::{Jiter, Peek};
 
 use super::{MAX_DEPTH, NotJson, quote};
@@ -19,13 +21,15 @@ pub(crate) fn canonical(doc: &[u8]) -> Result<Vec<u8>, NotJson> {
 fn write_canonical(doc: &[u8], out: &mut Vec<u8>) -> Result<(), NotJson> {
     // Strings are looked at one by one whether they are UTF-8, and nothing else can be other than ASCII.
     let mut reader = Jiter::new(doc);
-    let mut writer = Writer { out, members: Vec::new(), names: Vec::new(), sorted: Vec::new() };
+    let members = Vec::with_capacity(16);
+    let mut writer = Writer { doc, out, members, names: Vec::new(), sorted: Vec::new() };
     writer.value(&mut reader, 0)?;
     Ok(reader.finish()?)
 }
 
 /// What is written, and the members of the objects that are open.
-struct Writer<'o> {
+struct Writer<'d, 'o> {
+    doc: &'d [u8],
     out: &'o mut Vec<u8>,
     members: Vec<Member>,
     /// Names that are written with escapes, as they are without.
@@ -45,7 +49,7 @@ struct Member {
     name: Option<(usize, usize)>,
 }
 
-impl Writer<'_> {
+impl Writer<'_, '_> {
     fn value(&mut self, reader: &mut Jiter<'_>, depth: usize) -> Result<(), NotJson> {
         let peek = reader.peek()?;
         if depth > MAX_DEPTH {
@@ -66,7 +70,16 @@ impl Writer<'_> {
                 }
                 self.out.push(b']');
             }
-            Peek::String => drop(quote_into(reader.known_str()?, self.out)),
+            Peek::String => {
+                let length = reader.known_str()?.len();
+                let written = reader.slice_to_current(start);
+                // An escape is longer than what it stands for, so there is none in what is not longer.
+                if written.len() == length + 2 {
+                    self.out.extend_from_slice(written);
+                } else {
+                    self.out.extend_from_slice(&quote(Jiter::new(written).known_str()?));
+                }
+            }
             scalar => {
                 reader.known_skip(scalar)?;
                 self.out.extend_from_slice(reader.slice_to_current(start));
@@ -79,16 +92,11 @@ impl Writer<'_> {
         let (first, names) = (self.members.len(), self.names.len());
         self.out.push(b'{');
         let mut in_order = true;
-        let mut key = reader.known_object()?;
-        while let Some(name) = key {
-            let start = self.out.len();
-            let escaped = quote_into(name, self.out);
+        let mut before = reader.current_index();
+        let mut key = reader.known_object()?.map(|name| self.write_name(name));
+        while let Some((start, length)) = key {
+            let name = self.escape_name(start, length, before..reader.current_index());
             let colon = self.out.len();
-            let from = self.names.len();
-            let name = escaped.then(|| {
-                self.names.extend_from_slice(name.as_bytes());
-                (from, self.names.len())
-            });
             self.out.push(b':');
             self.value(reader, depth + 1)?;
             let member = Member { start, colon, end: self.out.len(), name };
@@ -99,10 +107,11 @@ impl Writer<'_> {
                     .and_then(<[Member]>::last)
                     .is_none_or(|before| self.name(before) < self.name(&member));
             self.members.push(member);
-            key = reader.next_key()?;
-            if key.is_some() {
+            before = reader.current_index();
+            key = reader.next_key()?.map(|name| {
                 self.out.push(b',');
-            }
+                self.write_name(name)
+            });
         }
         if !in_order {
             self.sort(first);
@@ -111,6 +120,43 @@ impl Writer<'_> {
         self.names.truncate(names);
         self.out.push(b'}');
         Ok(())
+    }
+
+    /// Writes a name as if nothing in it had to be escaped; returns where, and how long it is.
+    fn write_name(&mut self, name: &str) -> (usize, usize) {
+        let start = self.out.len();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.push(b'"');
+        (start, name.len())
+    }
+
+    /// Writes it with escapes if it was read with any, from a part of the document that ends with its colon; returns where it stands without.
+    fn escape_name(
+        &mut self,
+        start: usize,
+        length: usize,
+        read: Range<usize>,
+    ) -> Option<(usize, usize)> {
+        // A comma or a brace, two quotes and a colon.
+        if read.len() == length + 4 {
+            return None;
+        }
+        let read = self.doc.get(read).unwrap_or_default();
+        let quotes = read
+            .iter()
+            .position(|byte| *byte == b'"')
+            .zip(read.iter().rposition(|byte| *byte == b'"'));
+        if quotes.is_some_and(|(open, close)| close - open == length + 1) {
+            return None;
+        }
+        let from = self.names.len();
+        let name = self.out.get(start + 1..start + 1 + length).unwrap_or_default();
+        self.names.extend_from_slice(name);
+        let quoted = quote(&String::from_utf8_lossy(name));
+        self.out.truncate(start);
+        self.out.extend_from_slice(&quoted);
+        Some((from, from + length))
     }
 
     /// A member's name without escapes.
@@ -146,21 +192,6 @@ impl Writer<'_> {
         self.out.extend_from_slice(&sorted);
         self.sorted = sorted;
     }
-}
-
-/// Appends a string as JSON text, escaping only what must be; tells whether anything had to.
-pub(super) fn quote_into(text: &str, out: &mut Vec<u8>) -> bool {
-    // Without a way out early this is done for many bytes at once.
-    let must = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
-    let escaped = text.bytes().fold(false, |escaped, byte| escaped | must(byte));
-    if escaped {
-        out.extend_from_slice(&quote(text));
-    } else {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    }
-    escaped
 }
 
 #[cfg(test)]
