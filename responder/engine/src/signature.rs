@@ -139,19 +139,34 @@ impl Signature {
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
-    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        let mut part = || {
-            let (len, rest) = bytes.split_at_checked(8)?;
-            let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
-            let (part, rest) = rest.split_at_checked(len)?;
-            bytes = rest;
-            Some(part)
-        };
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut parts = PartsOf(bytes);
         let mut entries = BTreeMap::new();
-        while let Some(key) = part() {
-            entries.insert(String::from_utf8(key.to_vec()).ok()?, part()?.to_vec());
+        while let Some(key) = parts.next() {
+            entries.insert(String::from_utf8(key.to_vec()).ok()?, parts.next()?.to_vec());
         }
         Some(Self { entries })
+    }
+}
+
+/// The keys and values in what [`Signature::to_bytes`] wrote, in key order.
+pub(crate) fn entries_of(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let mut parts = PartsOf(bytes);
+    std::iter::from_fn(move || Some((std::str::from_utf8(parts.next()?).ok()?, parts.next()?)))
+}
+
+/// Keys and values, each with its length before it.
+struct PartsOf<'b>(&'b [u8]);
+
+impl<'b> Iterator for PartsOf<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (part, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some(part)
     }
 }
 
