@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use crate::{
     identity::{IdentityId, Who},
     near_miss::Order,
-    signature::Signature,
+    signature::{Signature, around_host, write_part},
     test_config::End,
     turns::{Cursor, Narrowed, Progress, Turns},
 };
@@ -84,16 +84,22 @@ impl Index {
     /// The entry of a signature. A host that was never recorded stands for every recorded one, in recorded order: a mock is often reached
     /// under another name than the service that it stands for.
     pub(crate) fn get(&self, signature: &Signature) -> Option<&Entry> {
-        if let Some(entry) = self.exact(signature) {
+        let bytes = signature.to_bytes();
+        if let Some(entry) = self.get_bytes(&bytes) {
             return Some(entry);
         }
-        let host = signature.host()?;
-        if self.knows_host(host) {
+        if self.knows_host(signature.host()?) {
             return None;
         }
-        self.hosts
-            .iter()
-            .find_map(|known| self.exact(&signature.with_host(&String::from_utf8_lossy(known))))
+        let (before, behind) = around_host(&bytes)?;
+        let mut other = Vec::with_capacity(bytes.len() + 64);
+        self.hosts.iter().find_map(|known| {
+            other.clear();
+            other.extend_from_slice(before);
+            write_part(known, &mut other);
+            other.extend_from_slice(behind);
+            self.get_bytes(&other)
+        })
     }
 
     /// Whether a host was recorded.
@@ -104,10 +110,6 @@ impl Index {
     /// The entry of a signature's bytes.
     pub(crate) fn get_bytes(&self, signature: &[u8]) -> Option<&Entry> {
         self.entries.get(self.find(signature)?)
-    }
-
-    fn exact(&self, signature: &Signature) -> Option<&Entry> {
-        self.get_bytes(&signature.to_bytes())
     }
 
     /// The bytes of each signature, and the first of its instances.

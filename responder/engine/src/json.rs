@@ -228,6 +228,12 @@ pub(crate) fn quote(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).unwrap_or_default()
 }
 
+/// Appends a string as JSON text, escaping only what must be.
+pub(crate) fn write_quoted(text: &str, out: &mut Vec<u8>) {
+    // Writing to memory does not fail.
+    drop(serde_json::to_writer(out, text));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

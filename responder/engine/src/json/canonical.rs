@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use jiter::{Jiter, Peek};
 
-use super::{MAX_DEPTH, NotJson, quote};
+use super::{MAX_DEPTH, NotJson, write_quoted};
 
 /// The document without white space between values, its members sorted by name at each level, the last of a repeated name kept, numbers
 /// as they were written and strings with the fewest escapes. Two documents mean the same exactly when these bytes are equal.
@@ -77,7 +77,7 @@ impl Writer<'_, '_> {
                 if written.len() == length + 2 {
                     self.out.extend_from_slice(written);
                 } else {
-                    self.out.extend_from_slice(&quote(Jiter::new(written).known_str()?));
+                    write_quoted(Jiter::new(written).known_str()?, self.out);
                 }
             }
             scalar => {
@@ -153,9 +153,9 @@ impl Writer<'_, '_> {
         let from = self.names.len();
         let name = self.out.get(start + 1..start + 1 + length).unwrap_or_default();
         self.names.extend_from_slice(name);
-        let quoted = quote(&String::from_utf8_lossy(name));
+        let name = String::from_utf8_lossy(name).into_owned();
         self.out.truncate(start);
-        self.out.extend_from_slice(&quoted);
+        write_quoted(&name, self.out);
         Some((from, from + length))
     }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::quote, *};
 
 /// The form, the long way.
 fn plainly(doc: &[u8]) -> Result<Vec<u8>, NotJson> {
