@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod config;
 mod drain;
 mod entrances;
+mod explanations;
 mod fate;
 mod fetch;
 mod fields;

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use countersign_engine::{
@@ -16,12 +16,13 @@ use countersign_engine::{
 };
 use http::request::Parts;
 use hyper::body::Incoming;
-use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     certificates::Certificates,
     config::Limits,
     entrances::Entrances,
+    explanations::Explanations,
     fate::{self, Broken},
     journal::{self, Journal, Line, Note},
     metrics::{Lane, Metrics},
@@ -38,10 +39,6 @@ use crate::{
 
 /// Selects a replay by its id or full name.
 pub(crate) const REPLAY_HEADER: &str = "x-countersign-replay";
-/// Misses that are explained at a time.
-const EXPLANATIONS: usize = 4;
-/// How long a miss waits for its turn; after that it is answered without an explanation.
-const EXPLANATION_WAIT: Duration = Duration::from_secs(1);
 
 /// What every request shares.
 #[derive(Debug)]
@@ -59,7 +56,7 @@ pub(crate) struct Plane {
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// Whether `CONNECT` is answered with a tunnel.
     pub(crate) forward_proxy: bool,
-    explanations: Arc<Semaphore>,
+    pub(crate) explanations: Arc<Explanations>,
     /// Slow signatures that are made at a time.
     signatures: Arc<Semaphore>,
     control: Handle,
@@ -107,7 +104,7 @@ impl Plane {
             sockets: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             certificates: None,
             forward_proxy: false,
-            explanations: Arc::new(Semaphore::new(EXPLANATIONS)),
+            explanations: Arc::new(Explanations::of_cores(cores())),
             signatures: Arc::new(Semaphore::new(cores())),
             control,
         }
@@ -232,7 +229,7 @@ async fn miss(
         }
     }
     lane.miss();
-    let nearest = explain(plane, Arc::clone(&replay), Arc::clone(&received)).await;
+    let nearest = plane.explanations.explain(&replay, &received, &plane.control).await;
     let response = write::miss(&replay.assignment.name, nearest.as_ref(), refused.as_ref());
     if let Some(entry) = entry {
         entry.miss(&received, response.status().as_u16(), replay.serial, nearest);
@@ -381,18 +378,6 @@ async fn pay(plane: &Plane, replay: Arc<Replay>, owed: Owed) -> Outcome {
         hit.map_or(Outcome::Defect, |hit| Outcome::Hit(hit, replay.serial))
     });
     signed.await.unwrap_or(Outcome::Defect)
-}
-
-/// Finds what comes near, off the data plane's threads; `None` when too many others are at it for too long.
-async fn explain(plane: &Plane, replay: Arc<Replay>, received: Arc<Received>) -> Option<NearMiss> {
-    let turn = Arc::clone(&plane.explanations).acquire_owned();
-    let permit = timeout(EXPLANATION_WAIT, turn).await.ok()?.ok()?;
-    let task = plane.control.spawn_blocking(move || {
-        let nearest = replay.serving.near_miss(&received.request(), now());
-        drop(permit);
-        nearest
-    });
-    task.await.ok()
 }
 
 /// When a request was read whole. The head of one without a body is all of it, so that the time of the head will do.

@@ -112,26 +112,31 @@ pub(crate) fn sha256(body: &[u8]) -> Vec<u8> {
 
 /// An urlencoded form as a canonical JSON object of strings; values of a repeated name are joined with commas.
 fn form_as_json(body: &[u8]) -> Option<Vec<u8>> {
-    let body = std::str::from_utf8(body).ok()?.trim_ascii();
-    let mut fields: Vec<(String, String)> = Vec::new();
-    for (name, value) in pairs(body) {
-        match fields.iter_mut().find(|field| field.0 == name) {
-            Some(field) => {
-                field.1.push(',');
-                field.1.push_str(&value);
-            }
-            None => fields.push((name, value)),
-        }
-    }
-    fields.sort();
-    let mut out = vec![b'{'];
-    for (nth, (name, value)) in fields.iter().enumerate() {
-        if nth > 0 {
+    let text = std::str::from_utf8(body).ok()?.trim_ascii();
+    let mut fields: Vec<(Cow<'_, str>, Cow<'_, str>)> = fields(text).collect();
+    // The sort is stable, so values of one name stay in the order written.
+    fields.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut out = Vec::with_capacity(body.len() * 2);
+    out.push(b'{');
+    for run in fields.chunk_by(|a, b| a.0 == b.0) {
+        let [(name, value), others @ ..] = run else { continue };
+        if out.len() > 1 {
             out.push(b',');
         }
-        out.extend_from_slice(&json::quote(name));
+        json::write_quoted(name, &mut out);
         out.push(b':');
-        out.extend_from_slice(&json::quote(value));
+        let joined = |mut all: String, value: &str| {
+            all.push(',');
+            all.push_str(value);
+            all
+        };
+        match others {
+            [] => json::write_quoted(value, &mut out),
+            others => {
+                let values = others.iter().map(|field| &*field.1);
+                json::write_quoted(&values.fold(value.clone().into_owned(), joined), &mut out);
+            }
+        }
     }
     out.push(b'}');
     Some(out)
@@ -139,16 +144,23 @@ fn form_as_json(body: &[u8]) -> Option<Vec<u8>> {
 
 /// The decoded pairs of a form or query, in the order written. A bare name has an empty value.
 pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    fields(text).map(|(name, value)| (name.into_owned(), value.into_owned()))
+}
+
+/// The same without a copy of what has nothing to decode.
+pub(crate) fn fields(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     text.split('&').filter(|field| !field.is_empty()).map(|field| {
         let (name, value) = field.split_once('=').unwrap_or((field, ""));
         (decode(name), decode(value))
     })
 }
 
-fn decode(text: &str) -> String {
-    let spaced =
-        if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
-    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -188,6 +200,20 @@ mod tests {
                 br#"{"b":"","grant_type":"client_credentials","scope":"read write,x"}"#.to_vec()
             )
         );
+    }
+
+    #[test]
+    fn values_of_a_repeated_name_are_joined_in_the_order_written() {
+        for (form, object) in [
+            ("b=2&a=%22&b=1&&b=", r#"{"a":"\"","b":"2,1,"}"#),
+            ("a%62=1&ab=2", r#"{"ab":"1,2"}"#),
+            ("=&=x", r#"{"":",x"}"#),
+            (" a=1 ", r#"{"a":"1"}"#),
+            ("&", "{}"),
+        ] {
+            let key = key(b"application/x-www-form-urlencoded", form.as_bytes());
+            assert_eq!(key, BodyKey::Json(object.into()), "{form}");
+        }
     }
 
     #[test]

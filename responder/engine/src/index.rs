@@ -1,10 +1,13 @@
 //! The index: from a signature to the responses recorded under it, and the cursor that takes turns among them.
 
-use std::collections::HashMap;
+use std::{hash::BuildHasher as _, sync::OnceLock};
+
+use hashbrown::HashTable;
 
 use crate::{
     identity::{IdentityId, Who},
-    signature::Signature,
+    near_miss::Order,
+    signature::{Signature, around_host, write_part},
     test_config::End,
     turns::{Cursor, Narrowed, Progress, Turns},
 };
@@ -15,14 +18,19 @@ const MAX_HOSTS: usize = 64;
 /// From a signature to its instances.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    by_signature: HashMap<Box<[u8]>, usize, rapidhash::fast::RandomState>,
+    /// Numbers of entries, which have the signatures themselves.
+    by_signature: HashTable<u32>,
+    state: rapidhash::fast::RandomState,
     entries: Vec<Entry>,
     hosts: Vec<Box<[u8]>>,
+    /// Made when the first miss is explained.
+    order: OnceLock<Order>,
 }
 
 /// The responses recorded under one signature, in recorded order.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    signature: Box<[u8]>,
     instances: Vec<usize>,
     cursor: Cursor,
     /// `None` when it does not matter who asks.
@@ -38,15 +46,34 @@ impl Index {
         {
             self.hosts.push(host.into());
         }
-        let entry = *self.by_signature.entry(signature.to_bytes()).or_insert(self.entries.len());
-        match self.entries.get_mut(entry) {
-            Some(known) => known.instances.push(instance),
-            None => {
-                let cursor = Cursor::default();
-                self.entries.push(Entry { instances: vec![instance], cursor, turns: None });
+        let signature = signature.to_bytes();
+        if let Some(entry) = self.find(&signature) {
+            if let Some(known) = self.entries.get_mut(entry) {
+                known.instances.push(instance);
             }
+            return entry;
         }
+        let entry = self.entries.len();
+        let hash = self.state.hash_one(&*signature);
+        let cursor = Cursor::default();
+        self.entries.push(Entry { signature, instances: vec![instance], cursor, turns: None });
+        // More signatures than these are not told apart by number; they would be found by none.
+        if let Ok(number) = u32::try_from(entry) {
+            let (entries, state) = (&self.entries, &self.state);
+            self.by_signature.insert_unique(hash, number, |nth| {
+                state.hash_one(signature_of(entries, *nth).unwrap_or_default())
+            });
+        }
+        self.order.take();
         entry
+    }
+
+    /// The number of a signature's entry.
+    fn find(&self, signature: &[u8]) -> Option<usize> {
+        let found = self.by_signature.find(self.state.hash_one(signature), |nth| {
+            signature_of(&self.entries, *nth) == Some(signature)
+        });
+        found.and_then(|nth| usize::try_from(*nth).ok())
     }
 
     /// An entry by its number.
@@ -57,16 +84,22 @@ impl Index {
     /// The entry of a signature. A host that was never recorded stands for every recorded one, in recorded order: a mock is often reached
     /// under another name than the service that it stands for.
     pub(crate) fn get(&self, signature: &Signature) -> Option<&Entry> {
-        if let Some(entry) = self.exact(signature) {
+        let bytes = signature.to_bytes();
+        if let Some(entry) = self.get_bytes(&bytes) {
             return Some(entry);
         }
-        let host = signature.host()?;
-        if self.knows_host(host) {
+        if self.knows_host(signature.host()?) {
             return None;
         }
-        self.hosts
-            .iter()
-            .find_map(|known| self.exact(&signature.with_host(&String::from_utf8_lossy(known))))
+        let (before, behind) = around_host(&bytes)?;
+        let mut other = Vec::with_capacity(bytes.len() + 64);
+        self.hosts.iter().find_map(|known| {
+            other.clear();
+            other.extend_from_slice(before);
+            write_part(known, &mut other);
+            other.extend_from_slice(behind);
+            self.get_bytes(&other)
+        })
     }
 
     /// Whether a host was recorded.
@@ -76,23 +109,22 @@ impl Index {
 
     /// The entry of a signature's bytes.
     pub(crate) fn get_bytes(&self, signature: &[u8]) -> Option<&Entry> {
-        self.entries.get(*self.by_signature.get(signature)?)
-    }
-
-    fn exact(&self, signature: &Signature) -> Option<&Entry> {
-        self.get_bytes(&signature.to_bytes())
-    }
-
-    /// Every signature, in no particular order.
-    pub(crate) fn signatures(&self) -> impl Iterator<Item = Signature> + '_ {
-        self.by_signature.keys().filter_map(|bytes| Signature::from_bytes(bytes))
+        self.entries.get(self.find(signature)?)
     }
 
     /// The bytes of each signature, and the first of its instances.
     pub(crate) fn firsts(&self) -> impl Iterator<Item = (&[u8], usize)> {
-        self.by_signature.iter().filter_map(|(bytes, entry)| {
-            Some((&**bytes, *self.entries.get(*entry)?.instances.first()?))
-        })
+        self.entries.iter().filter_map(|entry| Some((&*entry.signature, *entry.instances.first()?)))
+    }
+
+    /// The signatures in the order of their paths. The first call takes as long as sorting them does.
+    pub(crate) fn order(&self) -> &Order {
+        self.order.get_or_init(|| Order::of(self))
+    }
+
+    /// The hosts that were recorded, the first of them.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &[u8]> {
+        self.hosts.iter().map(|host| &**host)
     }
 
     /// How many signatures there are.
@@ -116,15 +148,23 @@ impl Index {
         })
     }
 
-    /// Every signature's bytes and its entry, in no particular order.
+    /// Every signature's bytes and its entry, in recorded order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.by_signature
-            .iter()
-            .filter_map(|(signature, nth)| Some((&**signature, self.entries.get(*nth)?)))
+        self.entries.iter().map(|entry| (&*entry.signature, entry))
     }
 }
 
+fn signature_of(entries: &[Entry], nth: u32) -> Option<&[u8]> {
+    let entry = usize::try_from(nth).ok().and_then(|nth| entries.get(nth))?;
+    Some(&entry.signature)
+}
+
 impl Entry {
+    /// The bytes of its signature.
+    pub(crate) fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
     /// All instances.
     pub(crate) fn instances(&self) -> &[usize] {
         &self.instances

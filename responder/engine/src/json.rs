@@ -3,6 +3,7 @@
 //! Nothing here re-serialises what it does not have to change: bytes outside a replaced span stay as they were recorded. The scanning
 //! itself is jiter's; this is the only module that knows it.
 
+mod canonical;
 mod edit;
 mod path;
 mod select;
@@ -12,6 +13,7 @@ use std::ops::Range;
 
 use jiter::{Jiter, JiterError, Peek};
 
+pub(crate) use canonical::canonical;
 pub(crate) use edit::{delete, encode, insert, replace, rewrite_strings};
 pub(crate) use path::{Path, Segment};
 pub(crate) use select::{Wanted, select};
@@ -226,72 +228,10 @@ pub(crate) fn quote(text: &str) -> Vec<u8> {
     serde_json::to_vec(text).unwrap_or_default()
 }
 
-/// The document without white space between values, its members sorted by name at each level, the last of a repeated name kept, numbers
-/// as they were written and strings with the fewest escapes. Two documents mean the same exactly when these bytes are equal.
-pub(crate) fn canonical(doc: &[u8]) -> Result<Vec<u8>, NotJson> {
-    let mut reader = reader(doc)?;
-    let mut out = Vec::with_capacity(doc.len());
-    write_canonical(&mut reader, doc, &mut out, 0)?;
-    reader.finish()?;
-    Ok(out)
-}
-
-fn write_canonical(
-    reader: &mut Jiter<'_>,
-    doc: &[u8],
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), NotJson> {
-    let peek = reader.peek()?;
-    if depth > MAX_DEPTH {
-        return Err(NotJson { offset: reader.current_index() });
-    }
-    match peek {
-        Peek::Object => {
-            let mut members: Vec<(String, Vec<u8>)> = Vec::new();
-            let mut key = reader.known_object()?.map(str::to_owned);
-            while let Some(name) = key {
-                let mut value = Vec::new();
-                write_canonical(reader, doc, &mut value, depth + 1)?;
-                members.push((name, value));
-                key = reader.next_key()?.map(str::to_owned);
-            }
-            members.sort_by(|a, b| a.0.cmp(&b.0));
-            // The sort is stable, so of a repeated name the last one written is the last of its run.
-            members.reverse();
-            members.dedup_by(|later, kept| later.0 == kept.0);
-            out.push(b'{');
-            for (nth, (name, value)) in members.iter().rev().enumerate() {
-                if nth > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(&quote(name));
-                out.push(b':');
-                out.extend_from_slice(value);
-            }
-            out.push(b'}');
-        }
-        Peek::Array => {
-            out.push(b'[');
-            let mut next = reader.known_array()?;
-            let mut first = true;
-            while next.is_some() {
-                if !std::mem::take(&mut first) {
-                    out.push(b',');
-                }
-                write_canonical(reader, doc, out, depth + 1)?;
-                next = reader.array_step()?;
-            }
-            out.push(b']');
-        }
-        Peek::String => out.extend_from_slice(&quote(reader.known_str()?)),
-        other => {
-            let start = reader.current_index();
-            reader.known_skip(other)?;
-            out.extend_from_slice(doc.get(start..reader.current_index()).unwrap_or_default());
-        }
-    }
-    Ok(())
+/// Appends a string as JSON text, escaping only what must be.
+pub(crate) fn write_quoted(text: &str, out: &mut Vec<u8>) {
+    // Writing to memory does not fail.
+    drop(serde_json::to_writer(out, text));
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@
 
 mod credentials;
 mod known;
+mod order;
+mod rank;
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,7 +19,7 @@ use crate::{
     compile::CompiledSnapshot,
     dlp::Veil,
     identity::Who,
-    index::Index,
+    index::{self, Index},
     request::{Request, keys},
     signature::Signature,
     snapshot::stub::Part,
@@ -23,9 +28,8 @@ use crate::{
 pub(crate) use credentials::credentials;
 pub use credentials::{Finding, Presented};
 pub(crate) use known::Known;
+pub(crate) use order::Order;
 
-/// How many recorded signatures are compared at the most.
-const MAX_COMPARED: usize = 50_000;
 /// How many are told.
 const MAX_TOLD: usize = 3;
 /// A value is told up to this length.
@@ -68,9 +72,9 @@ pub struct Near {
     /// Who asked and who is recorded, when these are not the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// The answers that it leads to.
+    /// The number of its entry.
     #[serde(skip)]
-    pub(crate) instances: Vec<usize>,
+    entry: usize,
 }
 
 /// One key that differs.
@@ -122,8 +126,12 @@ impl NearMiss {
             }
         };
         for near in &mut self.nearest {
-            let instances = near.instances.iter().filter_map(|nth| snapshot.instances.get(*nth));
-            let recorded: Vec<_> = instances.map(|instance| instance.identity).collect();
+            let entry = snapshot.index.entry(near.entry);
+            let instances = entry.map_or(&[][..], index::Entry::instances).iter();
+            let recorded: BTreeSet<_> = instances
+                .filter_map(|nth| snapshot.instances.get(*nth))
+                .map(|instance| instance.identity)
+                .collect();
             near.recorded_for = identities.labels(recorded.iter().copied());
             let same = matches!(who, Who::Known(identity) if recorded.contains(&identity));
             near.identity = asks
@@ -166,27 +174,22 @@ fn holds_credentials(part: &Part) -> bool {
     }
 }
 
-/// The recorded signatures nearest to this one.
+/// The recorded signatures nearest to this one: of those whose paths stand beside its own when all are put in order.
 ///
 /// A host that was never recorded stands for every recorded one, so it is not what differs.
 pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
-    let known = presented.host().is_some_and(|host| index.knows_host(host));
-    let compare = |recorded: &Signature| match recorded.host() {
-        Some(host) if !known => presented.with_host(&String::from_utf8_lossy(host)),
-        _ => presented.clone(),
+    let foreign = presented.host().is_some_and(|host| !index.knows_host(host));
+    let as_if = |host: Option<&[u8]>| match host.filter(|_| foreign) {
+        Some(host) => Cow::Owned(presented.with_host(&String::from_utf8_lossy(host))),
+        None => Cow::Borrowed(presented),
     };
-    let mut ranked: Vec<(usize, Signature)> = index
-        .signatures()
-        .take(MAX_COMPARED)
-        .map(|recorded| (distance(&compare(&recorded), &recorded), recorded))
-        .collect();
-    ranked.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.to_bytes().cmp(&b.1.to_bytes())));
-    let veil = Veil::default();
-    let near = |(_, recorded): &(usize, Signature)| {
-        let entry = index.get_bytes(&recorded.to_bytes());
-        let (own, other) = (shown(&compare(recorded), &veil), shown(recorded, &veil));
-        Near {
-            differing: keys_that_differ(&compare(recorded), recorded)
+    let veil = Veil::standard();
+    let near = |nth: usize| {
+        let recorded = Signature::from_bytes(index.entry(nth)?.signature())?;
+        let presented = as_if(recorded.host());
+        let (own, other) = (shown(&presented, veil), shown(&recorded, veil));
+        Some(Near {
+            differing: keys_that_differ(&presented, &recorded)
                 .map(|key| Difference {
                     key: key.to_owned(),
                     recorded: other.get(key).cloned(),
@@ -196,31 +199,19 @@ pub(crate) fn nearest(presented: &Signature, index: &Index) -> NearMiss {
             recorded: entries(other),
             recorded_for: Vec::new(),
             identity: None,
-            instances: entry.map(|entry| entry.instances().to_vec()).unwrap_or_default(),
-        }
+            entry: nth,
+        })
     };
+    let bytes = as_if(index.hosts().next()).to_bytes();
     NearMiss {
-        nearest: ranked.iter().take(MAX_TOLD).map(near).collect(),
-        presented: told(presented, &veil),
+        nearest: rank::nearest(&bytes, index, foreign, MAX_TOLD)
+            .into_iter()
+            .filter_map(near)
+            .collect(),
+        presented: told(presented, veil),
         stubs: Vec::new(),
         credentials: Vec::new(),
     }
-}
-
-/// A path or a method that differs weighs more than the rest: a request is rather meant for the same endpoint.
-fn distance(presented: &Signature, recorded: &Signature) -> usize {
-    let weight = |key: &str| match key {
-        keys::URL => 8,
-        keys::METHOD => 4,
-        _ => 2,
-    };
-    let mut total: usize = keys_that_differ(presented, recorded).map(weight).sum();
-    if let (Some(a), Some(b)) = (value(presented, keys::URL), value(recorded, keys::URL)) {
-        let common = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        // Among different paths the one with the longer common beginning is nearer.
-        total = total * 64 + (a.len().max(b.len()) - common).min(63);
-    }
-    total
 }
 
 fn keys_that_differ<'s>(

@@ -348,10 +348,24 @@ pub(crate) fn sorted_query(raw: &str) -> Vec<(String, String)> {
     query
 }
 
+/// The combined form of a raw query, as [`joined`] makes it of [`sorted_query`].
+pub(crate) fn combined(raw: &str) -> String {
+    let mut query: Vec<_> = body::fields(raw).collect();
+    query.sort_unstable();
+    let mut out = String::with_capacity(raw.len() + 1);
+    join(query.iter().map(|(name, value)| (&**name, &**value)), &mut out);
+    out
+}
+
 /// The combined form of a query: `k=v&k=v` of decoded, sorted parameters.
 pub(crate) fn joined(query: &[(String, String)]) -> String {
     let mut out = String::new();
-    for (nth, (name, value)) in query.iter().enumerate() {
+    join(query.iter().map(|(name, value)| (&**name, &**value)), &mut out);
+    out
+}
+
+fn join<'q>(query: impl Iterator<Item = (&'q str, &'q str)>, out: &mut String) {
+    for (nth, (name, value)) in query.enumerate() {
         if nth > 0 {
             out.push('&');
         }
@@ -359,7 +373,6 @@ pub(crate) fn joined(query: &[(String, String)]) -> String {
         out.push('=');
         out.push_str(value);
     }
-    out
 }
 
 /// Whether two documents mean the same, numbers compared by value: recorders have written `1` for `1.0`.

@@ -246,14 +246,22 @@ impl Serving {
         miss.with_callers(snapshot, who).with_stubs(&snapshot.stubs, request)
     }
 
+    /// Makes what all explanations of misses need and what takes long with a large recording, unless it was made already. The first
+    /// explanation does it otherwise.
+    pub fn prepare_near_misses(&self, now: i64) {
+        self.snapshot.index.order();
+        self.known(self.snapshot.clock.at(now, self.start));
+    }
+
+    fn known(&self, now: i64) -> &near_miss::Known {
+        self.known.get_or_init(|| near_miss::Known::of(self, &self.keys, now.div_euclid(NANOS)))
+    }
+
     /// What is known of the credentials that a request presents. `now` is in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn credentials(&self, request: &Request<'_>, now: i64) -> Vec<near_miss::Presented> {
         let now = self.snapshot.clock.at(now, self.start);
-        let known = self
-            .known
-            .get_or_init(|| near_miss::Known::of(self, &self.keys, now.div_euclid(NANOS)));
-        near_miss::credentials(&self.snapshot, known, request, now)
+        near_miss::credentials(&self.snapshot, self.known(now), request, now)
     }
 
     /// The tokens that are given out, who signs them, and what key sets call the key.

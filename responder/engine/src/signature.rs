@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     body::{self, BodyKey},
-    request::{Parts, Request, host_key, joined, keys, normal_path, sorted_query},
+    request::{Parts, Request, combined, host_key, joined, keys, normal_path},
 };
 
 /// A change that a chain makes to the signature itself.
@@ -128,7 +128,7 @@ impl Signature {
             "" => write_entry(keys::QUERY, b"", out),
             // One parameter without escapes is its own combined form.
             query if is_plain(query) => write_entry(keys::QUERY, query.as_bytes(), out),
-            query => write_entry(keys::QUERY, joined(&sorted_query(query)).as_bytes(), out),
+            query => write_entry(keys::QUERY, combined(query).as_bytes(), out),
         }
         match body::key(content_type, request.body) {
             BodyKey::None => {}
@@ -139,19 +139,47 @@ impl Signature {
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
-    pub(crate) fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        let mut part = || {
-            let (len, rest) = bytes.split_at_checked(8)?;
-            let len = usize::try_from(u64::from_le_bytes(len.try_into().ok()?)).ok()?;
-            let (part, rest) = rest.split_at_checked(len)?;
-            bytes = rest;
-            Some(part)
-        };
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut parts = PartsOf(bytes);
         let mut entries = BTreeMap::new();
-        while let Some(key) = part() {
-            entries.insert(String::from_utf8(key.to_vec()).ok()?, part()?.to_vec());
+        while let Some(key) = parts.next() {
+            entries.insert(String::from_utf8(key.to_vec()).ok()?, parts.next()?.to_vec());
         }
         Some(Self { entries })
+    }
+}
+
+/// The keys and values in what [`Signature::to_bytes`] wrote, in key order.
+pub(crate) fn entries_of(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    let mut parts = PartsOf(bytes);
+    std::iter::from_fn(move || Some((std::str::from_utf8(parts.next()?).ok()?, parts.next()?)))
+}
+
+/// What stands before and behind the host, and its length, in what [`Signature::to_bytes`] wrote.
+pub(crate) fn around_host(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = PartsOf(bytes);
+    loop {
+        let key = parts.next()?;
+        let before = bytes.len() - parts.0.len();
+        parts.next()?;
+        if key == keys::HOST.as_bytes() {
+            return Some((bytes.get(..before)?, parts.0));
+        }
+    }
+}
+
+/// Keys and values, each with its length before it.
+struct PartsOf<'b>(&'b [u8]);
+
+impl<'b> Iterator for PartsOf<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (part, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some(part)
     }
 }
 
@@ -161,15 +189,20 @@ fn is_plain(query: &str) -> bool {
 }
 
 fn write_entry(key: &str, value: &[u8], out: &mut Vec<u8>) {
-    for part in [key.as_bytes(), value] {
-        out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        out.extend_from_slice(part);
-    }
+    write_part(key.as_bytes(), out);
+    write_part(value, out);
+}
+
+/// Appends a key or a value with its length before it.
+pub(crate) fn write_part(part: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+    out.extend_from_slice(part);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::sorted_query;
     use proptest::prelude::*;
 
     fn parts(query: &str) -> Parts {
@@ -221,6 +254,18 @@ mod tests {
             let mut short = Vec::new();
             Signature::write_live(&request, &mut short);
             prop_assert_eq!(short.as_slice(), &*Signature::of(&Parts::of_live(&request), &[]).to_bytes());
+        }
+
+        #[test]
+        fn another_host_fits_into_the_bytes(entries in prop::collection::btree_map("[a-z]{1,9}|http:host", prop::collection::vec(any::<u8>(), 0..9), 0..6), host in "[a-z]{0,9}") {
+            let signature = Signature { entries };
+            let bytes = signature.to_bytes();
+            let other = around_host(&bytes).map(|(before, behind)| {
+                let mut other = before.to_vec();
+                write_part(host.as_bytes(), &mut other);
+                [other.as_slice(), behind].concat()
+            });
+            prop_assert_eq!(other, signature.host().map(|_| signature.with_host(&host).to_bytes().into_vec()));
         }
 
         #[test]

@@ -1,13 +1,18 @@
 //! Reads a request whole, within bounds. What is not read whole is refused, and the connection closed.
 
-use std::time::Duration;
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::{grpc, request::Request};
 use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
-use tokio::time::timeout;
+use hyper::body::{Body as _, Frame, Incoming};
+use tokio::time::{error::Elapsed, timeout};
 
 use super::route::is_authority_form;
 use crate::{config::Limits, fields::takes_trailers, serve_request::REPLAY_HEADER};
@@ -218,7 +223,7 @@ async fn read_body(
         let known = if joined.is_empty() { &whole[..] } else { &joined[..] };
         let enough = one.filter(|_| OneMessage::is_whole(known));
         let pause = enough.map_or(pause, |one| one.grace);
-        let frame = match timeout(pause, body.frame()).await {
+        let frame = match next_frame(body, pause).await {
             Err(_) if enough.is_some() => break,
             Err(_) => return Err(Refusal::TooSlow),
             Ok(None) => break,
@@ -241,9 +246,36 @@ async fn read_body(
             joined.extend_from_slice(&std::mem::take(&mut whole));
             joined.extend_from_slice(&data);
         }
+        // Where a length was announced the end is known without asking for it.
+        if body.is_end_stream() {
+            break;
+        }
     }
     let body = if joined.is_empty() { whole } else { joined.freeze() };
     Ok((body, trailers))
+}
+
+/// The next frame, which may take so long. Setting a timer costs more than most bodies, so it is set for those alone that are not there.
+async fn next_frame(
+    body: &mut Incoming,
+    pause: Duration,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Elapsed> {
+    let mut frame = pin!(body.frame());
+    let mut asked = false;
+    // hyper passes what it has on only after it was asked, so that the answer to the second question is the one that counts.
+    let there = poll_fn(|context| match frame.as_mut().poll(context) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending if asked => Poll::Ready(None),
+        Poll::Pending => {
+            asked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match there.await {
+        Some(frame) => Ok(frame),
+        None => timeout(pause, frame).await,
+    }
 }
 
 async fn discard(mut body: Incoming) {

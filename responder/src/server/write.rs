@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_engine::{answer::Hit, near_miss::NearMiss};
+use countersign_engine::{
+    answer::Hit,
+    near_miss::{Entry, Near, NearMiss, NearStub, Presented},
+};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::{
     body::{Outgoing, Piece},
@@ -20,6 +24,9 @@ pub(crate) type Response = http::Response<Outgoing>;
 const CUT_AFTER: Duration = Duration::from_millis(10);
 /// Marks a response as ours: nothing recorded answered.
 pub(crate) const MISS_HEADER: &str = "x-countersign-miss";
+
+/// What a miss says that is not explained.
+const UNEXPLAINED: &str = "there are more misses than are explained at a time; `countersign snapshot explain` tells what comes near this one, and the journal of this responder has the request";
 
 /// The error of a request for a replay that is not served.
 pub(crate) const UNKNOWN_REPLAY: &str = "unknown_replay";
@@ -85,6 +92,30 @@ fn settle_trailers(hit: &mut Hit, trailing: Trailing) {
     }
 }
 
+/// What is told of a request that nothing recorded answers.
+#[derive(Debug, Serialize)]
+struct Report<'m> {
+    error: &'static str,
+    replay: &'m str,
+    #[serde(skip_serializing_if = "<[Entry]>::is_empty")]
+    presented: &'m [Entry],
+    nearest: Option<&'m [Near]>,
+    #[serde(skip_serializing_if = "<[NearStub]>::is_empty")]
+    stubs: &'m [NearStub],
+    #[serde(skip_serializing_if = "<[Presented]>::is_empty")]
+    credentials: &'m [Presented],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unexplained: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passthrough: Option<NotPassed>,
+}
+
+/// Why a miss was not passed through.
+#[derive(Debug, Serialize)]
+struct NotPassed {
+    refused: String,
+}
+
 /// Nothing recorded answers: what was presented and what comes near stand beside, unless too many misses want to know at once.
 /// `refused` says why it was not passed through, if that was wanted.
 pub(crate) fn miss(
@@ -92,15 +123,16 @@ pub(crate) fn miss(
     nearest: Option<&NearMiss>,
     refused: Option<&Refused>,
 ) -> Response {
-    let mut body = json!({ "error": "no_recorded_response", "replay": replay, "nearest": null });
-    let explained = nearest.and_then(|nearest| serde_json::to_value(nearest).ok());
-    if let (Value::Object(body), Some(Value::Object(explained))) = (&mut body, explained) {
-        body.extend(explained);
-    }
-    if let (Value::Object(body), Some(refused)) = (&mut body, refused) {
-        body.insert("passthrough".to_owned(), json!({ "refused": refused.to_string() }));
-    }
-    missed(&body)
+    missed(&Report {
+        error: "no_recorded_response",
+        replay,
+        presented: nearest.map_or(&[], |told| &told.presented),
+        nearest: nearest.map(|told| &*told.nearest),
+        stubs: nearest.map_or(&[], |told| &told.stubs),
+        credentials: nearest.map_or(&[], |told| &told.credentials),
+        unexplained: nearest.is_none().then_some(UNEXPLAINED),
+        passthrough: refused.map(|refused| NotPassed { refused: refused.to_string() }),
+    })
 }
 
 /// The replay that was asked for is not served here.
@@ -152,7 +184,7 @@ pub(crate) fn defect() -> Response {
     ours(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": DEFECT, "message": message }))
 }
 
-fn missed(body: &Value) -> Response {
+fn missed(body: &impl Serialize) -> Response {
     let mut response = ours(StatusCode::NOT_FOUND, body);
     response.headers_mut().insert(MISS_HEADER, HeaderValue::from_static("true"));
     response
@@ -163,9 +195,11 @@ fn missed(body: &Value) -> Response {
 pub(crate) struct Ours;
 
 /// A JSON document of ours.
-pub(crate) fn ours(status: StatusCode, body: &Value) -> Response {
-    let mut text = body.to_string();
-    text.push('\n');
+pub(crate) fn ours(status: StatusCode, body: &impl Serialize) -> Response {
+    let mut text = Vec::with_capacity(512);
+    // Writing to memory does not fail, and no key of ours is anything but text.
+    drop(serde_json::to_writer(&mut text, body));
+    text.push(b'\n');
     let mut response = Response::new(Outgoing::whole(Bytes::from(text)));
     *response.status_mut() = status;
     response.extensions_mut().insert(Ours);

@@ -35,13 +35,18 @@ pub struct Veil(Redactor);
 impl Default for Veil {
     /// With a key that everybody knows: its marks tell values apart and do not hide them from who can guess.
     fn default() -> Self {
-        static DEFAULT: LazyLock<Veil> =
-            LazyLock::new(|| Veil::new(RedactionKey::from_seed(b"countersign")));
-        DEFAULT.clone()
+        Self::standard().clone()
     }
 }
 
 impl Veil {
+    /// The default one, which is made once.
+    pub(crate) fn standard() -> &'static Self {
+        static STANDARD: LazyLock<Veil> =
+            LazyLock::new(|| Veil::new(RedactionKey::from_seed(b"countersign")));
+        &STANDARD
+    }
+
     /// Hides them behind marks made with this key.
     #[must_use]
     pub fn new(key: RedactionKey) -> Self {
