@@ -3,10 +3,13 @@
 use std::{
     fmt, fs,
     io::{self, Seek as _, SeekFrom},
+    num::NonZeroU64,
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
+
+use rustix::fs::Advice;
 
 use super::{Frames, Piece, StagingError};
 use crate::{
@@ -16,6 +19,8 @@ use crate::{
 
 /// How often a reader that waits looks whether anybody still wants what it reads.
 const LOOK: Duration = Duration::from_millis(250);
+/// The system is told so often that it need not keep what was read.
+const FORGET: u64 = 8 * 1024 * 1024;
 
 /// How an upload is read that still grows.
 pub struct Following {
@@ -61,12 +66,15 @@ pub struct Pieces {
     frames: Option<Frames<fs::File>>,
     following: Option<Following>,
     last: u64,
+    /// Up to here the system need not keep the log in memory.
+    forgotten: u64,
 }
 
 impl Pieces {
     /// Reads a log that is whole; `None` when there is none.
     pub(super) fn open(path: PathBuf) -> Result<Option<Self>, StoreError> {
-        let mut pieces = Self { path, bytes: 0, frames: None, following: None, last: 0 };
+        let mut pieces =
+            Self { path, bytes: 0, frames: None, following: None, last: 0, forgotten: 0 };
         if !pieces.opened()? {
             return Ok(None);
         }
@@ -79,7 +87,7 @@ impl Pieces {
 
     /// Reads a log that may not be there yet.
     pub(super) fn follow(path: PathBuf, following: Following) -> Self {
-        Self { path, bytes: 0, frames: None, following: Some(following), last: 0 }
+        Self { path, bytes: 0, frames: None, following: Some(following), last: 0, forgotten: 0 }
     }
 
     /// The size of the log; 0 while it grows.
@@ -137,6 +145,19 @@ impl Pieces {
         Ok(piece)
     }
 
+    /// What was read is not read again soon. Memory that the system gets back is what the next pieces are written to; else an upload would go
+    /// through all there is.
+    fn forget(&mut self) {
+        let Some(frames) = &self.frames else { return };
+        let length = frames.offset.saturating_sub(self.forgotten);
+        if let Some(length) = NonZeroU64::new(length).filter(|length| length.get() >= FORGET) {
+            // It is no more than advice.
+            let file = frames.source.get_ref();
+            drop(rustix::fs::fadvise(file, self.forgotten, Some(length), Advice::DontNeed));
+            self.forgotten = frames.offset;
+        }
+    }
+
     fn advance(&mut self) -> Result<Option<Piece>, StagingError> {
         loop {
             let times = match &self.following {
@@ -146,6 +167,7 @@ impl Pieces {
             match (self.whole()?, times.zip(self.following.as_ref())) {
                 (Some(piece), _) => {
                     self.last = piece.sequence;
+                    self.forget();
                     return Ok(Some(piece));
                 }
                 (None, Some((times, following))) => following.wait(times)?,
