@@ -32,20 +32,32 @@ pub(crate) struct Entry {
 impl Index {
     /// Adds a response under a signature and tells which entry that is. Responses come in recorded order.
     pub(crate) fn add(&mut self, signature: &Signature, instance: usize) -> usize {
-        if let Some(host) = signature.host()
+        self.add_bytes(signature.host(), &signature.to_bytes(), instance)
+    }
+
+    /// The same by the host and the bytes of a signature.
+    pub(crate) fn add_bytes(
+        &mut self,
+        host: Option<&[u8]>,
+        signature: &[u8],
+        instance: usize,
+    ) -> usize {
+        if let Some(host) = host
             && self.hosts.len() < MAX_HOSTS
             && !self.knows_host(host)
         {
             self.hosts.push(host.into());
         }
-        let entry = *self.by_signature.entry(signature.to_bytes()).or_insert(self.entries.len());
-        match self.entries.get_mut(entry) {
-            Some(known) => known.instances.push(instance),
-            None => {
-                let cursor = Cursor::default();
-                self.entries.push(Entry { instances: vec![instance], cursor, turns: None });
+        if let Some(entry) = self.by_signature.get(signature).copied() {
+            if let Some(known) = self.entries.get_mut(entry) {
+                known.instances.push(instance);
             }
+            return entry;
         }
+        let entry = self.entries.len();
+        self.by_signature.insert(signature.into(), entry);
+        let cursor = Cursor::default();
+        self.entries.push(Entry { instances: vec![instance], cursor, turns: None });
         entry
     }
 
