@@ -257,6 +257,7 @@ fn compile_pairs(
         diagnostics: Vec::new(),
     };
     let (mut ways, mut keep) = (Ways::new(&compiled), Keep::default());
+    compiled.index.reserve(pairs.len());
     let mut recorded = Vec::with_capacity(pairs.len());
     let mut sockets = if shakes { Sockets::find(&pairs) } else { Sockets::default() };
     for (at, seen) in seen.into_iter().enumerate() {
@@ -276,6 +277,7 @@ fn compile_pairs(
     }
     compiled.conversations = sockets.finish(compiled.timing);
     compiled.stubs.seal();
+    compiled.index.shrink();
     TokenWorld::settle(&mut compiled, &mut found);
     compiled.lay_out(&recorded, config);
     Chaos::settle(&mut compiled, &mut found);
@@ -333,7 +335,9 @@ impl CompiledSnapshot {
             seen.identity = self.identities.of_session(session);
         }
         let mut instance = self.prepare(pair, &recorded, ways, keep, found);
-        instance.captured.extend(scope.captured);
+        if !scope.captured.is_empty() {
+            instance.captured = [&*instance.captured, &scope.captured].concat().into();
+        }
         self.token_world.look(pair, &mut instance, self.instances.len());
         instance.identity = seen.identity;
         instance.conversation = socket;

@@ -23,13 +23,48 @@ pub(crate) struct Index {
 /// The responses recorded under one signature, in recorded order.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    instances: Vec<usize>,
+    instances: Instances,
     cursor: Cursor,
     /// `None` when it does not matter who asks.
     turns: Option<Box<Turns>>,
 }
 
+/// Most signatures have one response, which needs no list of its own.
+#[derive(Debug)]
+enum Instances {
+    One([usize; 1]),
+    Several(Vec<usize>),
+}
+
+impl Instances {
+    fn as_slice(&self) -> &[usize] {
+        match self {
+            Self::One(one) => one,
+            Self::Several(several) => several,
+        }
+    }
+
+    fn push(&mut self, instance: usize) {
+        match self {
+            Self::One([first]) => *self = Self::Several(vec![*first, instance]),
+            Self::Several(several) => several.push(instance),
+        }
+    }
+}
+
 impl Index {
+    /// Makes room for so many signatures.
+    pub(crate) fn reserve(&mut self, signatures: usize) {
+        self.by_signature.reserve(signatures);
+        self.entries.reserve_exact(signatures);
+    }
+
+    /// Gives back the room that was not needed.
+    pub(crate) fn shrink(&mut self) {
+        self.by_signature.shrink_to_fit();
+        self.entries.shrink_to_fit();
+    }
+
     /// Adds a response under a signature and tells which entry that is. Responses come in recorded order.
     pub(crate) fn add(&mut self, signature: &Signature, instance: usize) -> usize {
         self.add_bytes(signature.host(), &signature.to_bytes(), instance)
@@ -57,7 +92,7 @@ impl Index {
         let entry = self.entries.len();
         self.by_signature.insert(signature.into(), entry);
         let cursor = Cursor::default();
-        self.entries.push(Entry { instances: vec![instance], cursor, turns: None });
+        self.entries.push(Entry { instances: Instances::One([instance]), cursor, turns: None });
         entry
     }
 
@@ -103,7 +138,7 @@ impl Index {
     /// The bytes of each signature, and the first of its instances.
     pub(crate) fn firsts(&self) -> impl Iterator<Item = (&[u8], usize)> {
         self.by_signature.iter().filter_map(|(bytes, entry)| {
-            Some((&**bytes, *self.entries.get(*entry)?.instances.first()?))
+            Some((&**bytes, *self.entries.get(*entry)?.instances().first()?))
         })
     }
 
@@ -114,15 +149,15 @@ impl Index {
 
     /// Lays out the turns of signatures with several instances. To be called once, after the last was added.
     pub(crate) fn lay_out(&mut self, mut turns: impl FnMut(&[usize]) -> Option<Box<Turns>>) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.instances.len() > 1) {
-            entry.turns = turns(&entry.instances);
+        for entry in self.entries.iter_mut().filter(|entry| entry.instances().len() > 1) {
+            entry.turns = turns(entry.instances());
         }
     }
 
     /// Every cursor, and how many instances take turns by it.
     pub(crate) fn cursors(&self) -> impl Iterator<Item = (&Cursor, usize)> {
         self.entries.iter().flat_map(|entry| {
-            let own = (&entry.cursor, entry.instances.len());
+            let own = (&entry.cursor, entry.instances().len());
             let lists = entry.turns.iter().flat_map(|turns| turns.lists());
             lists.map(|(_, list)| (list.cursor, list.instances.len())).chain([own])
         })
@@ -139,7 +174,7 @@ impl Index {
 impl Entry {
     /// All instances.
     pub(crate) fn instances(&self) -> &[usize] {
-        &self.instances
+        self.instances.as_slice()
     }
 
     /// The lists of single identities, and whose they are.
@@ -149,7 +184,7 @@ impl Entry {
 
     /// The list of all instances, for whoever has no own one.
     pub(crate) fn whole(&self) -> Narrowed<'_> {
-        Narrowed { instances: &self.instances, cursor: &self.cursor, epoch: None }
+        Narrowed { instances: self.instances(), cursor: &self.cursor, epoch: None }
     }
 
     /// The instances that somebody may get, whom `who` names if it matters.

@@ -33,7 +33,7 @@ pub(crate) struct Instance {
     /// The header fields that are as old as the recording; `None` when there are none.
     pub(crate) aging: Option<Box<Aging>>,
     /// What chains that compare recorded with live values have seen in the recording.
-    pub(crate) captured: Vec<Captured>,
+    pub(crate) captured: Box<[Captured]>,
     pub(crate) living: Option<Box<Living>>,
     /// The position of the pair in the recording.
     pub(crate) ordinal: u64,
@@ -80,7 +80,7 @@ impl Served<'_> {
                 .map(|fields| Box::new(keep.map(&fields))),
             folded: body::is_gzip(body),
             delay: self.delay,
-            captured: Vec::new(),
+            captured: Box::default(),
             living: None,
             ordinal: pair.ordinal,
             identity: IdentityId::NOBODY,

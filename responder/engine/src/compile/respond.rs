@@ -72,7 +72,11 @@ impl CompiledSnapshot {
         let delay = unsigned.delay(self.timing);
         let response = Served { of: &unsigned.response, trailers: &unsigned.trailers, delay };
         let instance = response.instance(pair, keep, found);
-        Instance { captured, living: living.map(|living| Box::new(living.kept(keep))), ..instance }
+        Instance {
+            captured: captured.into(),
+            living: living.map(|living| Box::new(living.kept(keep))),
+            ..instance
+        }
     }
 
     /// What chains that learn from the difference between recording and answer see in the recording.
