@@ -131,6 +131,10 @@ impl Applier {
                 tracing::warn!(error = chain(&error), "the disk cache is incomplete");
             }
         }
+        let blobs = Arc::clone(&self.blobs);
+        if let Err(error) = spawn_blocking(move || blobs.release()).await {
+            tracing::warn!(%error, "the blobs in memory could not be released");
+        }
         tracing::info!(
             replays = self.snapshots.load().replays.len(),
             "serving from the disk cache"
@@ -161,6 +165,9 @@ impl Applier {
         if let Err(error) = settled.await {
             tracing::warn!(%error, "the disk cache cannot be written");
         }
+        let blobs = Arc::clone(&self.blobs);
+        // The next assignment does not wait for it.
+        drop(spawn_blocking(move || blobs.pack()));
     }
 
     fn refuse(&self, assignment: &Assignment, diagnostics: Vec<Diagnostic>) {
