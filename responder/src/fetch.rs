@@ -3,12 +3,9 @@
 //! Every blob is verified, whatever it came from. Old and new bundles share the chunks that they have in common.
 
 pub(crate) mod disk;
+mod memory;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::{
@@ -25,6 +22,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status, transport::Channel};
 
 use disk::Disk;
+use memory::Memory;
 
 /// The newest layout of bundles that this responder can read.
 pub(crate) const SCHEMA: u32 = 1;
@@ -112,7 +110,7 @@ pub(crate) struct Fetched {
 /// The blobs at hand.
 #[derive(Debug, Default)]
 pub(crate) struct Blobs {
-    memory: Mutex<HashMap<Digest, Bytes>>,
+    memory: Memory,
     disk: Option<Disk>,
 }
 
@@ -121,7 +119,7 @@ pub(crate) type Remote = ChunkServiceClient<Channel>;
 
 impl Blobs {
     pub(crate) fn new(disk: Option<Disk>) -> Self {
-        Self { memory: Mutex::default(), disk }
+        Self { memory: Memory::default(), disk }
     }
 
     /// The disk cache.
@@ -173,10 +171,23 @@ impl Blobs {
 
     /// Forgets all blobs but these.
     pub(crate) fn retain(&self, keep: &HashSet<Digest>) {
-        self.memory().retain(|digest, _| keep.contains(digest));
+        self.memory.retain(|digest| keep.contains(digest));
+        self.release();
         if let Some(Err(error)) = self.disk.as_ref().map(|disk| disk.retain(keep)) {
             tracing::warn!(%error, "the disk cache could not be tidied up");
         }
+    }
+
+    /// Takes less memory for blobs, once what was made of them is served: those on disk are read again when they are needed.
+    pub(crate) fn release(&self) {
+        if let Some(disk) = &self.disk {
+            self.memory.retain(|digest| !disk.holds(digest));
+        }
+    }
+
+    /// Packs the blobs that only memory holds. It takes a while and is in nobody's way.
+    pub(crate) fn pack(&self) {
+        self.memory.pack();
     }
 
     async fn one(
@@ -212,23 +223,22 @@ impl Blobs {
             })?;
             self.download(remote.clone(), replay, batch).await?;
         }
-        let memory = self.memory();
-        digests
-            .iter()
-            .map(|digest| memory.get(digest).cloned().ok_or(FetchError::Missing(*digest)))
-            .collect()
+        let blobs = Arc::clone(self);
+        blocking(move || {
+            let get =
+                |digest: &Digest| blobs.memory.get(digest).ok_or(FetchError::Missing(*digest));
+            digests.iter().map(get).collect()
+        })
+        .await?
     }
 
     /// Loads what is on disk into memory and returns what is in neither.
     fn missing(&self, digests: &[Digest]) -> Vec<Digest> {
-        let unknown: HashSet<Digest> = {
-            let memory = self.memory();
-            digests.iter().filter(|digest| !memory.contains_key(digest)).copied().collect()
-        };
+        let unknown = self.memory.unknown(digests);
         let mut missing = Vec::new();
         for digest in unknown {
             match self.disk.as_ref().and_then(|disk| disk.get(&digest)) {
-                Some(bytes) => drop(self.memory().insert(digest, bytes)),
+                Some(bytes) => self.memory.insert(digest, bytes),
                 None => missing.push(digest),
             }
         }
@@ -275,14 +285,10 @@ impl Blobs {
             if let Some(Err(error)) = blobs.disk.as_ref().map(|disk| disk.put(&digest, &bytes)) {
                 tracing::warn!(%error, "a blob could not be written to the disk cache");
             }
-            blobs.memory().insert(digest, bytes);
+            blobs.memory.insert(digest, bytes);
             Ok(())
         })
         .await?
-    }
-
-    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Bytes>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,10 +10,11 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use countersign_engine::{
-    compile::compile,
+    compile::compile_encoded,
+    dlp::Treatment,
     jwt::key::KeyRing,
     serving::Serving,
-    snapshot::{Serve, chunk, wire},
+    snapshot::{Serve, chunk, encoded::Encoded},
     test_config::TestConfig,
     transform::Template,
 };
@@ -102,17 +103,15 @@ fn in_a_process_of_its_own(file: &Path) -> anyhow::Result<Took> {
 pub(crate) fn here(file: &Path) -> anyhow::Result<Took> {
     let chunks = chunks(file)?;
     let begin = Instant::now();
-    let mut pairs = Vec::new();
-    for chunk in chunks {
-        pairs.extend(wire::decode_chunk_bytes(chunk)?);
-    }
-    pairs.sort_by_key(|pair| pair.ordinal);
+    let recording = Encoded::open(chunks)?;
     let decode = begin.elapsed().as_secs_f64();
     let (template, _) = Template::parse(stage::template().to_string().as_bytes());
     let config = TestConfig::parse(TestConfig::STANDARD.as_bytes());
     let config = config.map_err(|why| anyhow::anyhow!("{why:?}"))?;
     let begin = Instant::now();
-    let compiled = Arc::new(compile(pairs, &template, &config, Serve::Out).0);
+    let treatment = Treatment::default();
+    let compiled = compile_encoded(recording, &template, &config, Serve::Out, treatment).0;
+    let compiled = Arc::new(compiled);
     let compile = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
     let serving = Serving::new(compiled, &KeyRing::default());

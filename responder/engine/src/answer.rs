@@ -93,6 +93,11 @@ impl Spliced {
         self.holes.iter().map(|hole| hole.1)
     }
 
+    /// Puts equal bytes in the place of those that it holds.
+    pub(crate) fn keep(&mut self, copy: impl FnOnce(&[u8]) -> Bytes) {
+        self.base = copy(&self.base);
+    }
+
     /// One more hole, apart from the others.
     #[must_use]
     pub(crate) fn with_hole(self, span: Range<usize>, what: usize) -> Self {

@@ -9,34 +9,39 @@ mod draft;
 mod expiry;
 pub(crate) mod headers;
 mod instance;
+mod keep;
 mod plan;
+mod respond;
 mod scripts;
 mod sockets;
 mod tokens;
 mod ways;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, error::Error as _, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
-    body,
     chaos::Chaos,
     clock::Clock,
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
     grpc::{self, Methods},
-    identity::{Identities, IdentityId, Seen, survey},
+    identity::{Identities, Seen, survey},
     index::Index,
     jwt::{TokenSlot, key::SecretRef},
     request::{Parts, host_key},
     signature::Signature,
-    snapshot::{RrPair, Serve, stub::Stub},
+    snapshot::{
+        HttpResponse, RrPair, Serve,
+        encoded::{Encoded, Pairs},
+        stub::Stub,
+    },
     stub::Stubs,
     test_config::{End, TestConfig},
     timing::Timing,
     token_world::TokenWorld,
-    transform::{Captured, Chain, Nature, Scope, Side, Template, World, message::Reply},
+    transform::{Chain, Scope, Side, Template, World, message::Reply},
     turns::{self, Counts, Progress, Recorded},
 };
 
@@ -45,6 +50,7 @@ pub(crate) use draft::{Fill, Follows, aged, token_error, validity_now};
 pub(crate) use expiry::http_date;
 pub(crate) use headers::{served_headers, served_trailers};
 pub(crate) use instance::{Fields, Instance, Known, Living, Way};
+use keep::Keep;
 pub(crate) use plan::{Plan, run_on_response};
 use scripts::Scripts;
 use sockets::Sockets;
@@ -171,7 +177,29 @@ pub fn compile(
 /// Compiles a snapshot that was treated when it was stored.
 #[must_use]
 pub fn compile_treated(
-    mut pairs: Vec<RrPair>,
+    pairs: Vec<RrPair>,
+    template: &Template,
+    config: &TestConfig,
+    serve: Serve,
+    treatment: Treatment,
+) -> (CompiledSnapshot, Diagnostics) {
+    compile_pairs(Pairs::Read(pairs), template, config, serve, treatment)
+}
+
+/// Compiles a snapshot as it is stored. A pair that cannot be read is an error among the findings.
+#[must_use]
+pub fn compile_encoded(
+    encoded: Encoded,
+    template: &Template,
+    config: &TestConfig,
+    serve: Serve,
+    treatment: Treatment,
+) -> (CompiledSnapshot, Diagnostics) {
+    compile_pairs(Pairs::Encoded(encoded), template, config, serve, treatment)
+}
+
+fn compile_pairs(
+    mut pairs: Pairs,
     template: &Template,
     config: &TestConfig,
     serve: Serve,
@@ -180,9 +208,8 @@ pub fn compile_treated(
     let mut found = Diagnostics::default();
     found.extend(config.warnings().to_vec());
     let total = pairs.len();
-    pairs.retain(|pair| serve.includes(pair.direction));
-    pairs.sort_by_key(|pair| pair.ordinal);
-    if pairs.is_empty() && total > 0 {
+    pairs.prepare(serve);
+    if pairs.len() == 0 && total > 0 {
         found.push(
             Diagnostic::warning(
                 "nothing_to_serve",
@@ -192,12 +219,12 @@ pub fn compile_treated(
             .hint("serve `in`, `out` or `all`"),
         );
     }
-    let mut set = HashSet::new();
-    template.chains().iter().for_each(|chain| chain.sets_claims(&mut set));
-    if config.tokens().issuer.is_any() {
-        set.insert("iss".to_owned());
-    }
-    let (identities, seen) = survey(&pairs, config.identity_claims(), &set);
+    let set = claims_set(template, config);
+    let (mut methods, mut shakes) = (Methods::default(), false);
+    let (identities, seen) = survey(&pairs, config.identity_claims(), &set, |pair| {
+        methods.look(pair);
+        shakes |= sockets::is_handshake(pair);
+    });
     let (request_chains, response_chains) = template
         .chains()
         .iter()
@@ -220,7 +247,7 @@ pub fn compile_treated(
         learns: template.learns(),
         token_world: TokenWorld::new(config.tokens().clone()),
         clock: config.clock().clone(),
-        methods: Methods::of(&pairs),
+        methods,
         scripts: Scripts::default(),
         passthrough: config.passthrough(),
         conversations: Vec::new(),
@@ -229,24 +256,44 @@ pub fn compile_treated(
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),
     };
-    let mut ways = Ways::new(&compiled);
+    let (mut ways, mut keep) = (Ways::new(&compiled), Keep::default());
+    compiled.index.reserve(pairs.len());
     let mut recorded = Vec::with_capacity(pairs.len());
-    let mut sockets = Sockets::find(&pairs);
-    for (at, (pair, seen)) in pairs.into_iter().zip(seen).enumerate() {
+    let mut sockets = if shakes { Sockets::find(&pairs) } else { Sockets::default() };
+    for (at, seen) in seen.into_iter().enumerate() {
+        let pair = match pairs.take(at) {
+            Ok(pair) => pair,
+            Err(why) => {
+                let source = why.source().map(|source| format!(": {source}")).unwrap_or_default();
+                found.push(Diagnostic::error("bundle_malformed", "", format!("{why}{source}")));
+                continue;
+            }
+        };
         recorded.extend(if sockets.has_message(at) {
-            compiled.add_message(&pair, at, &mut sockets, &mut ways, &mut found)
+            compiled.add_message(&pair, at, &mut sockets, &mut ways, &mut keep, &mut found)
         } else {
-            compiled.add(&pair, seen, sockets.begins(at), &mut ways, &mut found)
+            compiled.add(&pair, seen, sockets.begins(at), &mut ways, &mut keep, &mut found)
         });
     }
     compiled.conversations = sockets.finish(compiled.timing);
     compiled.stubs.seal();
+    compiled.index.shrink();
     TokenWorld::settle(&mut compiled, &mut found);
     compiled.lay_out(&recorded, config);
     Chaos::settle(&mut compiled, &mut found);
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
+}
+
+/// The claims that re-signing sets, which so tell nobody apart.
+fn claims_set(template: &Template, config: &TestConfig) -> HashSet<String> {
+    let mut set = HashSet::new();
+    template.chains().iter().for_each(|chain| chain.sets_claims(&mut set));
+    if config.tokens().issuer.is_any() {
+        set.insert("iss".to_owned());
+    }
+    set
 }
 
 impl CompiledSnapshot {
@@ -257,6 +304,7 @@ impl CompiledSnapshot {
         mut seen: Seen,
         socket: Option<usize>,
         ways: &mut Ways,
+        keep: &mut Keep,
         found: &mut Diagnostics,
     ) -> Option<Recorded> {
         if !(200..=999).contains(&pair.response.status) && socket.is_none() {
@@ -272,29 +320,47 @@ impl CompiledSnapshot {
             return None;
         }
         if let Some(stub) = &pair.stub {
-            return self.add_stub(pair, stub, ways, found);
+            return self.add_stub(pair, stub, ways, keep, found);
         }
         let mut recorded = Parts::of_recorded(pair);
         recorded.listed = self.lists(&recorded);
-        let mut parts = recorded.clone();
-        let scope = self.plan.run_on_recorded(pair, &mut parts, &self.world, found);
-        let mut signature = Signature::of(&parts, &scope.edits);
-        self.marks |= self.identities.mark(&mut signature);
+        let mut parts = Cow::Borrowed(&recorded);
+        let scope = if self.plan.leaves_recorded() {
+            Scope::recorded(&self.world, Side::Request, pair.ts)
+        } else {
+            self.plan.run_on_recorded(pair, parts.to_mut(), &self.world, found)
+        };
+        let entry = self.enter(&parts, &scope, keep);
         if let Some(session) = &scope.session {
             seen.identity = self.identities.of_session(session);
         }
-        let mut instance = self.prepare(pair, &recorded, ways, found);
-        instance.captured.extend(scope.captured);
+        let mut instance = self.prepare(pair, &recorded, ways, keep, found);
+        if !scope.captured.is_empty() {
+            instance.captured = [&*instance.captured, &scope.captured].concat().into();
+        }
         self.token_world.look(pair, &mut instance, self.instances.len());
         instance.identity = seen.identity;
         instance.conversation = socket;
         if let Some(chaos) = &mut self.chaos {
             chaos.look(self.instances.len(), pair, &recorded);
         }
-        let entry = self.index.add(&signature, self.instances.len());
         self.scripts.add(&parts, &self.identities, entry);
         self.instances.push(instance);
         Some(turns::recorded(&parts.method, &pair.response, seen))
+    }
+
+    /// Enters the next instance under its signature; tells which entry that is.
+    fn enter(&mut self, parts: &Parts, scope: &Scope, keep: &mut Keep) -> usize {
+        let nth = self.instances.len();
+        keep.scratch.clear();
+        match Signature::write_recorded(parts, &scope.edits, &mut keep.scratch) {
+            Some(host) => self.index.add_bytes(Some(&host), &keep.scratch, nth),
+            None => {
+                let mut signature = Signature::of(parts, &scope.edits);
+                self.marks |= self.identities.mark(&mut signature);
+                self.index.add(&signature, nth)
+            }
+        }
     }
 
     /// Lays out who gets which answer in which order.
@@ -314,6 +380,7 @@ impl CompiledSnapshot {
         pair: &RrPair,
         stub: &Stub,
         ways: &mut Ways,
+        keep: &mut Keep,
         found: &mut Diagnostics,
     ) -> Option<Recorded> {
         if let Err(why) = self.stubs.add(stub, name_of(pair), self.instances.len()) {
@@ -325,106 +392,27 @@ impl CompiledSnapshot {
         if let Some(chaos) = &mut self.chaos {
             chaos.look(self.instances.len(), pair, &parts);
         }
-        let mut instance = self.prepare(pair, &parts, ways, found);
+        let mut instance = self.prepare(pair, &parts, ways, keep, found);
         self.token_world.look(pair, &mut instance, self.instances.len());
         self.instances.push(instance);
         Some(Recorded::default())
-    }
-
-    fn prepare(
-        &mut self,
-        pair: &RrPair,
-        parts: &Parts,
-        ways: &mut Ways,
-        found: &mut Diagnostics,
-    ) -> Instance {
-        let chains = &self.response_chains;
-        let admitted: Vec<usize> = (0..chains.len())
-            .filter(|nth| chains.get(*nth).is_some_and(|chain| chain.filters.admits(pair, parts)))
-            .collect();
-        let mut reply = recorded_reply(pair, !admitted.is_empty() || self.learns);
-        reply.listed = self.methods.get(&parts.path).is_some_and(|method| method.responses > 1);
-        let scope = || Scope::recorded(&self.world, Side::Response, pair.ts);
-        let captured = self.captures(&admitted, &reply, scope());
-        // What depends on nothing but the recording is done here and now, up to the first chain that does.
-        let fixed = |nth: &usize| chains.get(*nth).is_none_or(|c| c.nature() == Nature::Static);
-        let (first, rest) = admitted
-            .split_at(admitted.iter().position(|nth| !fixed(nth)).unwrap_or(admitted.len()));
-        let mut effects = plan::Untouched { scope: scope() };
-        run_on_response(chains, first, &mut reply, &mut effects, |chain, why| {
-            found.push(
-                Diagnostic::info(
-                    why.code,
-                    chain.path.clone(),
-                    format!("the chain is skipped: {why}"),
-                )
-                .subject(name_of(pair)),
-            );
-        });
-        let known_now: Vec<usize> = rest
-            .iter()
-            .copied()
-            .filter(|nth| chains.get(*nth).is_some_and(|c| c.nature() != Nature::PerRequest))
-            .collect();
-        let unsigned = draft::without_tokens(chains, &known_now, &reply, scope());
-        let living_scope = scope();
-        let living = if rest.is_empty() {
-            None
-        } else {
-            draft::Draft::run(self, pair, rest, &reply, living_scope, found).map(Box::new)
-        };
-        ways.count(&admitted, first.len(), living.as_deref());
-        let delay = unsigned.delay(self.timing);
-        let folded = body::is_gzip(&unsigned.response.body);
-        let headers = headers::served(&unsigned.response.headers, &name_of(pair), found);
-        let trailers = headers::trailers(&unsigned.trailers, &name_of(pair), found);
-        Instance {
-            status: unsigned.response.status,
-            aging: Aging::of(pair, &headers),
-            headers,
-            body: unsigned.response.body,
-            trailers,
-            folded,
-            delay,
-            captured,
-            living,
-            ordinal: pair.ordinal,
-            identity: IdentityId::NOBODY,
-            conversation: None,
-            moves: None,
-        }
-    }
-
-    /// What chains that learn from the difference between recording and answer see in the recording.
-    fn captures(&self, admitted: &[usize], reply: &Reply, scope: Scope) -> Vec<Captured> {
-        if !self.learns {
-            return Vec::new();
-        }
-        let mut effects = plan::Untouched { scope };
-        for nth in admitted {
-            // Each chain looks at the recording as it was, not at what others have made of it.
-            run_on_response(
-                &self.response_chains,
-                &[*nth],
-                &mut reply.clone(),
-                &mut effects,
-                |_, _| {},
-            );
-        }
-        effects.scope.captured
     }
 }
 
 /// The reply of a pair before its chains. `edited` says that they will look into the body, which must be plain then.
 pub(crate) fn recorded_reply(pair: &RrPair, edited: bool) -> Reply {
-    let mut reply = Reply::of(pair);
-    // A 204 or 304 has no body, whatever the recording says (RFC 9110, sections 15.3.5 and 15.4.5).
-    if matches!(reply.response.status, 204 | 304) {
+    let mut reply = if edited { Reply::of(pair) } else { Reply::without_context(pair) };
+    if has_no_body(&reply.response) {
         reply.response.body = Bytes::new();
     }
     headers::settle_encoding(&mut reply.response, pair, edited);
     grpc::settle(pair, &mut reply);
     reply
+}
+
+/// A 204 or 304 has no body, whatever the recording says (RFC 9110, sections 15.3.5 and 15.4.5).
+fn has_no_body(response: &HttpResponse) -> bool {
+    matches!(response.status, 204 | 304)
 }
 
 /// What findings call a pair.

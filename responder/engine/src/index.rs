@@ -31,32 +31,82 @@ pub(crate) struct Index {
 #[derive(Debug)]
 pub(crate) struct Entry {
     signature: Box<[u8]>,
-    instances: Vec<usize>,
+    instances: Instances,
     cursor: Cursor,
     /// `None` when it does not matter who asks.
     turns: Option<Box<Turns>>,
 }
 
+/// Most signatures have one response, which needs no list of its own.
+#[derive(Debug)]
+enum Instances {
+    One([usize; 1]),
+    Several(Vec<usize>),
+}
+
+impl Instances {
+    fn as_slice(&self) -> &[usize] {
+        match self {
+            Self::One(one) => one,
+            Self::Several(several) => several,
+        }
+    }
+
+    fn push(&mut self, instance: usize) {
+        match self {
+            Self::One([first]) => *self = Self::Several(vec![*first, instance]),
+            Self::Several(several) => several.push(instance),
+        }
+    }
+}
+
 impl Index {
+    /// Makes room for so many signatures.
+    pub(crate) fn reserve(&mut self, signatures: usize) {
+        let (entries, state) = (&self.entries, &self.state);
+        self.by_signature.reserve(signatures, |nth| {
+            state.hash_one(signature_of(entries, *nth).unwrap_or_default())
+        });
+        self.entries.reserve_exact(signatures);
+    }
+
+    /// Gives back the room that was not needed.
+    pub(crate) fn shrink(&mut self) {
+        let (entries, state) = (&self.entries, &self.state);
+        self.by_signature
+            .shrink_to_fit(|nth| state.hash_one(signature_of(entries, *nth).unwrap_or_default()));
+        self.entries.shrink_to_fit();
+    }
+
     /// Adds a response under a signature and tells which entry that is. Responses come in recorded order.
     pub(crate) fn add(&mut self, signature: &Signature, instance: usize) -> usize {
-        if let Some(host) = signature.host()
+        self.add_bytes(signature.host(), &signature.to_bytes(), instance)
+    }
+
+    /// The same by the host and the bytes of a signature.
+    pub(crate) fn add_bytes(
+        &mut self,
+        host: Option<&[u8]>,
+        signature: &[u8],
+        instance: usize,
+    ) -> usize {
+        if let Some(host) = host
             && self.hosts.len() < MAX_HOSTS
             && !self.knows_host(host)
         {
             self.hosts.push(host.into());
         }
-        let signature = signature.to_bytes();
-        if let Some(entry) = self.find(&signature) {
+        if let Some(entry) = self.find(signature) {
             if let Some(known) = self.entries.get_mut(entry) {
                 known.instances.push(instance);
             }
             return entry;
         }
         let entry = self.entries.len();
-        let hash = self.state.hash_one(&*signature);
+        let hash = self.state.hash_one(signature);
         let cursor = Cursor::default();
-        self.entries.push(Entry { signature, instances: vec![instance], cursor, turns: None });
+        let instances = Instances::One([instance]);
+        self.entries.push(Entry { signature: signature.into(), instances, cursor, turns: None });
         // More signatures than these are not told apart by number; they would be found by none.
         if let Ok(number) = u32::try_from(entry) {
             let (entries, state) = (&self.entries, &self.state);
@@ -114,7 +164,9 @@ impl Index {
 
     /// The bytes of each signature, and the first of its instances.
     pub(crate) fn firsts(&self) -> impl Iterator<Item = (&[u8], usize)> {
-        self.entries.iter().filter_map(|entry| Some((&*entry.signature, *entry.instances.first()?)))
+        self.entries
+            .iter()
+            .filter_map(|entry| Some((&*entry.signature, *entry.instances().first()?)))
     }
 
     /// The signatures in the order of their paths. The first call takes as long as sorting them does.
@@ -134,15 +186,15 @@ impl Index {
 
     /// Lays out the turns of signatures with several instances. To be called once, after the last was added.
     pub(crate) fn lay_out(&mut self, mut turns: impl FnMut(&[usize]) -> Option<Box<Turns>>) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.instances.len() > 1) {
-            entry.turns = turns(&entry.instances);
+        for entry in self.entries.iter_mut().filter(|entry| entry.instances().len() > 1) {
+            entry.turns = turns(entry.instances());
         }
     }
 
     /// Every cursor, and how many instances take turns by it.
     pub(crate) fn cursors(&self) -> impl Iterator<Item = (&Cursor, usize)> {
         self.entries.iter().flat_map(|entry| {
-            let own = (&entry.cursor, entry.instances.len());
+            let own = (&entry.cursor, entry.instances().len());
             let lists = entry.turns.iter().flat_map(|turns| turns.lists());
             lists.map(|(_, list)| (list.cursor, list.instances.len())).chain([own])
         })
@@ -167,7 +219,7 @@ impl Entry {
 
     /// All instances.
     pub(crate) fn instances(&self) -> &[usize] {
-        &self.instances
+        self.instances.as_slice()
     }
 
     /// The lists of single identities, and whose they are.
@@ -177,7 +229,7 @@ impl Entry {
 
     /// The list of all instances, for whoever has no own one.
     pub(crate) fn whole(&self) -> Narrowed<'_> {
-        Narrowed { instances: &self.instances, cursor: &self.cursor, epoch: None }
+        Narrowed { instances: self.instances(), cursor: &self.cursor, epoch: None }
     }
 
     /// The instances that somebody may get, whom `who` names if it matters.

@@ -143,18 +143,17 @@ impl Parts {
     }
 
     fn overlay(&mut self, pair: &RrPair) {
-        let text = |key: &str| {
-            pair.signature.get(key).map(|value| String::from_utf8_lossy(value).into_owned())
+        let text = |key: &str, own: &str| {
+            let value = pair.signature.get(key).filter(|value| **value != *own.as_bytes());
+            value.map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        if let Some(method) = text(keys::METHOD) {
+        if let Some(method) = text(keys::METHOD, &self.method) {
             self.method = method;
         }
-        if let Some(path) = text(keys::URL) {
+        if let Some(path) = text(keys::URL, &self.path) {
             self.path = path;
         }
-        if let Some(host) = text(keys::HOST)
-            && host != without_port(&self.host)
-        {
+        if let Some(host) = text(keys::HOST, without_port(&self.host)) {
             self.host = host;
         }
         self.overlay_query(pair);
@@ -205,16 +204,15 @@ impl Parts {
     }
 
     fn overlay_body(&mut self, pair: &RrPair) {
-        let own = self.body_key();
         if self.is_call() {
             if let Some(recorded) = pair.signature.get(keys::BODY_JSON)
                 && grpc::read(recorded).is_some()
-                && grpc::key(recorded) != own
+                && grpc::key(recorded) != self.body_key()
             {
                 self.body = grpc::normal(recorded).unwrap_or_else(|| recorded.clone());
             }
         } else if let Some(recorded) = pair.signature.get(keys::BODY_JSON) {
-            let same = matches!(&own, BodyKey::Json(own) if same_json(own, recorded));
+            let same = matches!(self.body_key(), BodyKey::Json(own) if same_json(&own, recorded));
             if !same {
                 self.body = recorded.clone();
                 self.body_hash = None;

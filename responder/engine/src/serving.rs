@@ -300,7 +300,7 @@ impl Serving {
             unsigned,
             delay: instance.delay,
             trailers: instance.trailers.clone(),
-            ..Hit::new(instance.status, instance.headers.clone(), instance.body.clone())
+            ..Hit::new(instance.status, (*instance.headers).clone(), instance.body.clone())
         };
         let hit = match instance.living.as_deref() {
             None => recorded(0),

@@ -3,10 +3,11 @@
 //! Live and recorded requests go through the same function, so equal requests have equal bytes. The combined query form is used for both
 //! recorded shapes; header order and query order do not matter.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::{
     body::{self, BodyKey},
+    identity::may_hold_token,
     request::{Parts, Request, combined, host_key, joined, keys, normal_path},
 };
 
@@ -136,6 +137,35 @@ impl Signature {
             BodyKey::Hash(hash) => write_entry(keys::BODY_HASH, &hash, out),
         }
         write_entry(keys::URL, normal_path(request.path).as_bytes(), out);
+    }
+
+    /// The bytes of a recorded request, and its host: the same as [`Self::to_bytes`] of [`Self::of`]. `None` where that needs the map:
+    /// when chains edit it, or a token may be in it.
+    pub(crate) fn write_recorded<'p>(
+        parts: &'p Parts,
+        edits: &[Edit],
+        out: &mut Vec<u8>,
+    ) -> Option<Cow<'p, [u8]>> {
+        if !edits.is_empty() || !parts.extra.is_empty() {
+            return None;
+        }
+        let host = host_key(&parts.host);
+        write_entry(keys::HOST, &host, out);
+        write_entry(keys::METHOD, parts.method.as_bytes(), out);
+        let query = joined(&parts.query);
+        write_entry(keys::QUERY, query.as_bytes(), out);
+        let body = match parts.body_key() {
+            BodyKey::None => None,
+            BodyKey::Json(json) => Some((keys::BODY_JSON, json)),
+            BodyKey::Hash(hash) => Some((keys::BODY_HASH, hash)),
+        };
+        if let Some((key, body)) = &body {
+            write_entry(key, body, out);
+        }
+        write_entry(keys::URL, normal_path(&parts.path).as_bytes(), out);
+        let marked =
+            may_hold_token(query.as_bytes()) || body.is_some_and(|(_, body)| may_hold_token(&body));
+        (!marked).then_some(host)
     }
 
     /// Reads what [`Self::to_bytes`] wrote.

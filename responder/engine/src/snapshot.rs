@@ -5,6 +5,7 @@
 
 pub mod chunk;
 pub mod digest;
+pub mod encoded;
 pub mod stub;
 pub mod wire;
 

@@ -14,7 +14,7 @@ mod settings;
 mod settle;
 mod signer;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -129,7 +129,7 @@ impl TokenWorld {
         if let std::borrow::Cow::Owned(plain) = plain {
             instance.body = plain.into();
             instance.folded = false;
-            instance.headers.remove(http::header::CONTENT_ENCODING);
+            Arc::make_mut(&mut instance.headers).remove(http::header::CONTENT_ENCODING);
         }
         match document {
             Document::KeySet(recorded) => self.add_set(pair, instance, nth, recorded),
@@ -178,7 +178,7 @@ impl TokenWorld {
         for name in
             ["etag", "last-modified", "content-md5", "digest", "content-digest", "repr-digest"]
         {
-            instance.headers.remove(name);
+            Arc::make_mut(&mut instance.headers).remove(name);
         }
         self.pending.sets.push((nth, set));
     }

@@ -137,6 +137,12 @@ impl Disk {
         None
     }
 
+    /// Whether a blob lies there for good, as far as its size tells. Where another process writes, it may be gone when it is needed.
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
+        self.writes()
+            && fs::metadata(self.blob(digest)).is_ok_and(|file| file.len() == digest.size())
+    }
+
     /// Stores a blob.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         self.write(&self.blob(digest), bytes)

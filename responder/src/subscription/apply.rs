@@ -7,9 +7,9 @@ use std::{
 };
 
 use countersign_engine::{
-    compile::{CompiledSnapshot, compile_treated},
+    compile::{CompiledSnapshot, compile_encoded},
     diagnostic::{Diagnostic, Diagnostics, has_errors},
-    snapshot::{digest::Digest, wire},
+    snapshot::{digest::Digest, encoded::Encoded},
     test_config::TestConfig,
     transform::Template,
 };
@@ -131,6 +131,10 @@ impl Applier {
                 tracing::warn!(error = chain(&error), "the disk cache is incomplete");
             }
         }
+        let blobs = Arc::clone(&self.blobs);
+        if let Err(error) = spawn_blocking(move || blobs.release()).await {
+            tracing::warn!(%error, "the blobs in memory could not be released");
+        }
         tracing::info!(
             replays = self.snapshots.load().replays.len(),
             "serving from the disk cache"
@@ -161,6 +165,9 @@ impl Applier {
         if let Err(error) = settled.await {
             tracing::warn!(%error, "the disk cache cannot be written");
         }
+        let blobs = Arc::clone(&self.blobs);
+        // The next assignment does not wait for it.
+        drop(spawn_blocking(move || blobs.pack()));
     }
 
     fn refuse(&self, assignment: &Assignment, diagnostics: Vec<Diagnostic>) {
@@ -177,19 +184,13 @@ fn build(
     allowed: &Allowed,
     serve_jwks: bool,
 ) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
-    let mut pairs = Vec::new();
-    for chunk in fetched.chunks {
-        let decoded = wire::decode_chunk_bytes(chunk);
-        pairs.extend(
-            decoded
-                .map_err(|error| vec![Diagnostic::error("bundle_malformed", "", chain(&error))])?,
-        );
-    }
-    if u64::try_from(pairs.len()) != Ok(fetched.pairs) {
-        let message = format!("the chunks hold {} pairs instead of {}", pairs.len(), fetched.pairs);
+    let recording = Encoded::open(fetched.chunks)
+        .map_err(|error| vec![Diagnostic::error("bundle_malformed", "", chain(&error))])?;
+    let held = recording.len();
+    if u64::try_from(held) != Ok(fetched.pairs) {
+        let message = format!("the chunks hold {held} pairs instead of {}", fetched.pairs);
         return Err(vec![Diagnostic::error("bundle_malformed", "", message)]);
     }
-    pairs.sort_by_key(|pair| pair.ordinal);
     let mut diagnostics = Diagnostics::default();
     let template = fetched.transform.map_or_else(Template::default, |json| {
         let (template, found) = Template::parse(&json);
@@ -207,7 +208,7 @@ fn build(
         vec![Diagnostic::error("bundle_malformed", "", message)]
     })?;
     let (mut compiled, found) =
-        compile_treated(pairs, &template, &config, fetched.serve, treatment);
+        compile_encoded(recording, &template, &config, fetched.serve, treatment);
     compiled.note(diagnostics.as_slice());
     diagnostics.extend(found.into_vec());
     if has_errors(diagnostics.as_slice()) { Err(diagnostics.into_vec()) } else { Ok(compiled) }

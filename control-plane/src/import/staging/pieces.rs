@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::Advice;
+use rustix::{fs::Advice, io::Errno};
 
 use super::{Frames, Piece, StagingError};
 use crate::{
@@ -153,7 +153,8 @@ impl Pieces {
         if let Some(length) = NonZeroU64::new(length).filter(|length| length.get() >= FORGET) {
             // It is no more than advice.
             let file = frames.source.get_ref();
-            drop(rustix::fs::fadvise(file, self.forgotten, Some(length), Advice::DontNeed));
+            let _: Result<(), Errno> =
+                rustix::fs::fadvise(file, self.forgotten, Some(length), Advice::DontNeed);
             self.forgotten = frames.offset;
         }
     }

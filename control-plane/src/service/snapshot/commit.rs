@@ -31,7 +31,7 @@ use crate::{
         stored,
         wire::{self, StoredSnapshot},
     },
-    store::{self, BlobStore, Expect, Kind, Record, StoreError, Txn},
+    store::{self, Expect, Kind, Record, StoreError, Txn},
 };
 
 /// How long an upload that is read as it comes may pause.

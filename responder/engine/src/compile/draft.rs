@@ -131,7 +131,7 @@ impl Draft<'_> {
         let way = if probed {
             None
         } else {
-            let subject = name_of(pair);
+            let subject = || name_of(pair);
             let way = splice(&mark, first_fill, compiled, marked, &subject, found);
             way.map(|way| tie(way, compiled, first_slot))
         };
@@ -314,7 +314,7 @@ fn unused_number(reply: &Reply) -> String {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    memchr::memmem::find(haystack, needle).is_some()
 }
 
 /// Turns stand-ins into holes; `None` when one of them is nowhere in sight.
@@ -323,7 +323,7 @@ fn splice(
     first: usize,
     compiled: &CompiledSnapshot,
     marked: Reply,
-    subject: &str,
+    subject: &dyn Fn() -> String,
     found: &mut Diagnostics,
 ) -> Option<Way> {
     let mut seen = vec![false; compiled.fills.len().saturating_sub(first)];
@@ -409,9 +409,8 @@ fn tied(mut value: Spliced, ends: Vec<Ends>, compiled: &mut CompiledSnapshot) ->
 fn find_stand_ins(bytes: &[u8], mark: &str, first: usize) -> Vec<(std::ops::Range<usize>, usize)> {
     let mut holes = Vec::new();
     let mut from = 0;
-    while let Some(at) = bytes
-        .get(from..)
-        .and_then(|rest| rest.windows(mark.len()).position(|window| window == mark.as_bytes()))
+    while let Some(at) =
+        bytes.get(from..).and_then(|rest| memchr::memmem::find(rest, mark.as_bytes()))
     {
         let start = from + at;
         let end = start + mark.len() + 6;

@@ -45,7 +45,11 @@ pub(crate) fn settle_encoding(response: &mut HttpResponse, pair: &RrPair, edited
 }
 
 /// The fields that are served.
-pub(super) fn served(recorded: &[Header], subject: &str, found: &mut Diagnostics) -> HeaderMap {
+pub(super) fn served(
+    recorded: &[Header],
+    subject: &dyn Fn() -> String,
+    found: &mut Diagnostics,
+) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(recorded.len());
     for (name, value) in recorded.iter().filter_map(|field| servable(field, subject, found)) {
         headers.append(name, value);
@@ -56,7 +60,7 @@ pub(super) fn served(recorded: &[Header], subject: &str, found: &mut Diagnostics
 /// The trailer fields that are served; `None` when there are none.
 pub(super) fn trailers(
     recorded: &[Header],
-    subject: &str,
+    subject: &dyn Fn() -> String,
     found: &mut Diagnostics,
 ) -> Option<Box<HeaderMap>> {
     if recorded.is_empty() {
@@ -68,23 +72,27 @@ pub(super) fn trailers(
 
 /// The header fields of a response whose chains ran for a request.
 pub(crate) fn served_headers(response: &HttpResponse) -> HeaderMap {
-    served(&response.headers, "", &mut Diagnostics::default())
+    served(&response.headers, &String::new, &mut Diagnostics::default())
 }
 
 /// The trailer fields of a response whose chains ran for a request.
 pub(crate) fn served_trailers(fields: &[Header]) -> Option<Box<HeaderMap>> {
-    trailers(fields, "", &mut Diagnostics::default())
+    trailers(fields, &String::new, &mut Diagnostics::default())
+}
+
+/// Whether a field is served, if it can be sent.
+pub(super) fn is_served(field: &Header) -> bool {
+    !NOT_SERVED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+        && !field.name.starts_with(':')
 }
 
 /// A field as the server can send it; `None` when it is not served.
 pub(super) fn servable(
     field: &Header,
-    subject: &str,
+    subject: &dyn Fn() -> String,
     found: &mut Diagnostics,
 ) -> Option<(HeaderName, HeaderValue)> {
-    if NOT_SERVED.iter().any(|name| field.name.eq_ignore_ascii_case(name))
-        || field.name.starts_with(':')
-    {
+    if !is_served(field) {
         return None;
     }
     let (Ok(name), Ok(value)) = (
@@ -97,7 +105,7 @@ pub(super) fn servable(
                 "",
                 "a recorded header field has characters that HTTP forbids and is left out",
             )
-            .subject(subject),
+            .subject(subject()),
         );
         return None;
     };

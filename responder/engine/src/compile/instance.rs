@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::Aging;
+use super::{Aging, Keep, has_no_body, headers, name_of};
 use crate::{
     answer::Spliced,
+    body,
+    diagnostic::Diagnostics,
     identity::IdentityId,
     jwt::ResignConfig,
+    snapshot::{Header, HttpResponse, RrPair},
     transform::{Captured, message::Reply},
     turns::Move,
 };
@@ -19,7 +22,7 @@ use crate::{
 pub(crate) struct Instance {
     pub(crate) status: u16,
     /// Served when there is no token in it, or when one of its tokens cannot be signed.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Arc<HeaderMap>,
     pub(crate) body: Bytes,
     /// The fields behind the body.
     pub(crate) trailers: Option<Box<HeaderMap>>,
@@ -30,7 +33,7 @@ pub(crate) struct Instance {
     /// The header fields that are as old as the recording; `None` when there are none.
     pub(crate) aging: Option<Box<Aging>>,
     /// What chains that compare recorded with live values have seen in the recording.
-    pub(crate) captured: Vec<Captured>,
+    pub(crate) captured: Box<[Captured]>,
     pub(crate) living: Option<Box<Living>>,
     /// The position of the pair in the recording.
     pub(crate) ordinal: u64,
@@ -50,7 +53,66 @@ pub(crate) struct Living {
     pub(crate) way: Way,
 }
 
+/// A response as it is served when nothing in it is made anew.
+pub(super) struct Served<'r> {
+    pub(super) of: &'r HttpResponse,
+    pub(super) trailers: &'r [Header],
+    pub(super) delay: Duration,
+}
+
+impl Served<'_> {
+    /// An instance of it, which nobody has asked for yet.
+    pub(super) fn instance(
+        &self,
+        pair: &RrPair,
+        keep: &mut Keep,
+        found: &mut Diagnostics,
+    ) -> Instance {
+        let body = if has_no_body(self.of) { &[][..] } else { &self.of.body };
+        let subject = || name_of(pair);
+        let headers = keep.headers(&self.of.headers, &subject, found);
+        Instance {
+            status: self.of.status,
+            aging: Aging::of(pair, &headers),
+            headers,
+            body: keep.bytes(body),
+            trailers: headers::trailers(self.trailers, &subject, found)
+                .map(|fields| Box::new(keep.map(&fields))),
+            folded: body::is_gzip(body),
+            delay: self.delay,
+            captured: Box::default(),
+            living: None,
+            ordinal: pair.ordinal,
+            identity: IdentityId::NOBODY,
+            conversation: None,
+            moves: None,
+        }
+    }
+}
+
 impl Living {
+    /// The same with copies of what it holds of the recording.
+    pub(super) fn kept(mut self, keep: &mut Keep) -> Self {
+        match &mut self.way {
+            Way::Spliced { headers, body, trailers } => {
+                for fields in [Some(headers), trailers.as_deref_mut()].into_iter().flatten() {
+                    fields.plain = keep.map(&fields.plain);
+                    for (_, value) in &mut fields.spliced {
+                        value.keep(|bytes| keep.bytes(bytes));
+                    }
+                }
+                body.keep(|bytes| keep.bytes(bytes));
+            }
+            Way::Dynamic { reply, .. } => {
+                reply.response.body = keep.bytes(&reply.response.body);
+                keep.fields(&mut reply.response.headers);
+                keep.fields(&mut reply.trailers);
+            }
+            Way::KeySet(_) => {}
+        }
+        self
+    }
+
     /// What goes into its holes.
     pub(crate) fn fills(&self) -> impl Iterator<Item = usize> {
         let (fields, body) = match &self.way {

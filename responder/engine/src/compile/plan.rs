@@ -42,6 +42,11 @@ impl Plan {
         self.chains.is_empty() && !self.treatment.may_change(request)
     }
 
+    /// Whether recorded requests are indexed as they are.
+    pub(super) fn leaves_recorded(&self) -> bool {
+        self.chains.is_empty() && self.treatment.is_empty()
+    }
+
     /// The chains, in the template's order.
     pub(crate) fn chains(&self) -> &[Chain] {
         &self.chains

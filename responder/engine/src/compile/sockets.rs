@@ -5,13 +5,13 @@ use std::{collections::HashMap, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::{CompiledSnapshot, ways::Ways};
+use super::{CompiledSnapshot, Keep, ways::Ways};
 use crate::{
     body::{self, BodyKey},
     diagnostic::Diagnostics,
     identity::Identities,
     request::{Parts, normal_path},
-    snapshot::{Header, RrPair, header},
+    snapshot::{Header, RrPair, encoded::Pairs, header, wire::Part},
     timing::Timing,
     turns::Recorded,
 };
@@ -73,13 +73,11 @@ struct Exchange {
 
 impl Sockets {
     /// Finds the connections.
-    pub(super) fn find(pairs: &[RrPair]) -> Self {
+    pub(super) fn find(pairs: &Pairs) -> Self {
         let mut sockets = Self::default();
-        if !pairs.iter().any(is_handshake) {
-            return sockets;
-        }
         let mut open: HashMap<String, usize> = HashMap::new();
-        for (at, pair) in pairs.iter().enumerate() {
+        for at in 0..pairs.len() {
+            let pair = &*pairs.get(at, Part::Whole);
             let ties = Ties::of(pair);
             if is_handshake(pair) {
                 let connection = sockets.paths.len();
@@ -151,6 +149,7 @@ impl CompiledSnapshot {
         at: usize,
         sockets: &mut Sockets,
         ways: &mut Ways,
+        keep: &mut Keep,
         found: &mut Diagnostics,
     ) -> Option<Recorded> {
         // They are in recorded order still.
@@ -166,13 +165,13 @@ impl CompiledSnapshot {
             return None;
         }
         exchange.answer = Some((self.instances.len(), is_text(pair)));
-        let instance = self.prepare(pair, &recorded, ways, found);
+        let instance = self.prepare(pair, &recorded, ways, keep, found);
         self.instances.push(instance);
         Some(Recorded::default())
     }
 }
 
-fn is_handshake(pair: &RrPair) -> bool {
+pub(super) fn is_handshake(pair: &RrPair) -> bool {
     let upgrades = |headers: &[Header]| {
         header(headers, "upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
     };
@@ -260,12 +259,13 @@ mod tests {
             of_first(1),
             pair(200, false, ""),
         ];
-        let sockets = Sockets::find(&pairs);
+        let sockets = Sockets::find(&Pairs::Read(pairs.into()));
         assert_eq!((sockets.begins(1), sockets.begins(2)), (Some(0), Some(1)));
         assert_eq!((sockets.begins(0), sockets.has_message(0)), (None, false));
         assert_eq!((sockets.begins(6), sockets.has_message(6)), (None, false));
         let said: Vec<_> = sockets.messages.iter().map(|m| (m.connection, m.nth, m.at)).collect();
         assert_eq!(said, [(0, 2, 3), (1, 0, 4), (0, 1, 5)]);
-        assert_eq!(Sockets::find(&[pair(101, false, wire)]).roles.len(), 0);
+        let alone = Pairs::Read(vec![pair(101, false, wire)]);
+        assert_eq!(Sockets::find(&alone).roles.len(), 0);
     }
 }

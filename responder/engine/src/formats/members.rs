@@ -54,9 +54,8 @@ impl Level {
 /// Reads an object.
 pub(super) fn object(text: &str, level: Level) -> serde_json::Result<Object<'_>> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let read = match Value(level, PhantomData).deserialize(&mut json)? {
-        Member::Object(object) => object,
-        _ => return Err(serde::de::Error::custom("no JSON object")),
+    let Member::Object(read) = Value(level, PhantomData).deserialize(&mut json)? else {
+        return Err(serde::de::Error::custom("no JSON object"));
     };
     json.end()?;
     Ok(read)

@@ -22,20 +22,19 @@ pub struct Method {
 pub(crate) struct Methods(HashMap<String, Method>);
 
 impl Methods {
-    /// The methods of a recording.
-    pub(crate) fn of(pairs: &[RrPair]) -> Self {
-        let mut methods: HashMap<String, Method> = HashMap::new();
-        for pair in pairs.iter().filter(|pair| is_call(pair)) {
-            let path = match &pair.request {
-                Some(HttpRequest { path, .. }) => path.as_str(),
-                None => pair.location.as_str(),
-            };
-            let requests = pair.request.as_ref().map_or(0, |request| count(&request.body));
-            let method = methods.entry(normal_path(path).into_owned()).or_default();
-            method.requests = method.requests.max(requests);
-            method.responses = method.responses.max(count(&pair.response.body));
+    /// Looks at a recorded pair.
+    pub(crate) fn look(&mut self, pair: &RrPair) {
+        if !is_call(pair) {
+            return;
         }
-        Self(methods)
+        let path = match &pair.request {
+            Some(HttpRequest { path, .. }) => path.as_str(),
+            None => pair.location.as_str(),
+        };
+        let requests = pair.request.as_ref().map_or(0, |request| count(&request.body));
+        let method = self.0.entry(normal_path(path).into_owned()).or_default();
+        method.requests = method.requests.max(requests);
+        method.responses = method.responses.max(count(&pair.response.body));
     }
 
     /// The method of a path.

@@ -18,7 +18,7 @@ const BEGIN: &[u8] = b"eyJ";
 
 /// Whether a text may hold a token. Cheap, and wrong at times.
 pub(crate) fn may_hold_token(text: &[u8]) -> bool {
-    text.windows(BEGIN.len()).any(|window| window == BEGIN)
+    memchr::memmem::find(text, BEGIN).is_some()
 }
 
 impl Identities {

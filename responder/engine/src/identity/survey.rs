@@ -17,7 +17,7 @@ use super::{
 use crate::{
     body, grpc, json,
     request::Request,
-    snapshot::{Header, RrPair},
+    snapshot::{Header, RrPair, encoded::Pairs, wire::Part},
 };
 
 /// So many places are told apart.
@@ -52,24 +52,27 @@ pub(crate) struct Seen {
     pub(crate) issued: Option<IdentityId>,
 }
 
-/// Looks at all pairs; what is seen of each comes back in their order. `configured` are an operator's candidate claims, `set` the claims
+/// Looks at all pairs; what is seen of each comes back in their order. `also` looks at what tells who asks of each. `configured` are an operator's candidate claims, `set` the claims
 /// that a template sets.
 pub(crate) fn survey(
-    pairs: &[RrPair],
+    pairs: &Pairs,
     configured: Option<&[String]>,
     set: &HashSet<String>,
+    mut also: impl FnMut(&RrPair),
 ) -> (Identities, Vec<Seen>) {
     let mut survey = Survey::default();
-    for pair in pairs {
-        survey.requests(pair);
+    for nth in 0..pairs.len() {
+        let pair = pairs.get(nth, Part::Request);
+        survey.requests(&pair);
+        also(&pair);
     }
     if survey.places.is_empty() && survey.tokens.is_empty() {
         return (Identities::default(), vec![Seen::default(); pairs.len()]);
     }
     survey.issued = vec![Vec::new(); pairs.len()];
     if !survey.tokens.is_empty() {
-        for (nth, pair) in pairs.iter().enumerate() {
-            survey.response(nth, pair);
+        for nth in 0..pairs.len() {
+            survey.response(nth, &pairs.get(nth, Part::Response));
         }
     }
     survey.finish(pairs, configured, set)
@@ -199,7 +202,7 @@ impl Survey {
 
     fn finish(
         self,
-        pairs: &[RrPair],
+        pairs: &Pairs,
         configured: Option<&[String]>,
         set: &HashSet<String>,
     ) -> (Identities, Vec<Seen>) {
@@ -285,7 +288,7 @@ impl Survey {
     fn identify(
         &self,
         nth: usize,
-        pairs: &[RrPair],
+        pairs: &Pairs,
         identities: &mut Identities,
         steps: usize,
     ) -> Option<IdentityId> {
@@ -319,7 +322,7 @@ impl Survey {
         &self,
         issuer: usize,
         token: usize,
-        pairs: &[RrPair],
+        pairs: &Pairs,
         identities: &mut Identities,
         steps: usize,
     ) -> Option<IdentityId> {
@@ -343,17 +346,19 @@ impl Survey {
             Shown::User(name) => Some(name.clone()),
             Shown::Token(_) => None,
         });
-        let name = named.or_else(|| with_request(pairs.get(issuer)?, user_in_body)?)?;
+        let name =
+            named.or_else(|| with_request(&pairs.get(issuer, Part::Request), user_in_body)?)?;
         Some(identities.intern(user_key(&name), || format!("user {name}")))
     }
 
     /// Stands for a request that tokens were issued to, if it alone says who logs in.
-    fn login(&self, pairs: &[RrPair], nth: usize) -> Option<u64> {
+    fn login(&self, pairs: &Pairs, nth: usize) -> Option<u64> {
         let shown = self.shown.get(nth)?;
         if shown.iter().any(|(_, shown)| matches!(shown, Shown::Token(_))) {
             return None;
         }
-        let request = pairs.get(nth)?.request.as_ref()?;
+        let pair = pairs.get(nth, Part::Request);
+        let request = pair.request.as_ref()?;
         let user = shown.iter().find_map(|(_, shown)| match shown {
             Shown::User(name) => Some(name.as_str()),
             Shown::Token(_) => None,
@@ -422,7 +427,7 @@ fn with_request<T>(pair: &RrPair, look: impl FnOnce(&Request<'_>) -> T) -> Optio
         .iter()
         .filter_map(|Header { name, value }| {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            Some((name, HeaderValue::from_bytes(value).ok()?))
+            Some((name, HeaderValue::from_maybe_shared(value.clone()).ok()?))
         })
         .collect();
     Some(look(&Request {

@@ -1,9 +1,11 @@
 //! Between the domain's types and the wire's: the only place in the engine that knows protobuf.
 
 mod explanation;
+mod pair;
 mod stub;
 
 pub use self::explanation::encode_explanation;
+pub(crate) use self::pair::{Part, read};
 use bytes::Bytes;
 use countersign_proto::{snapshot::v1 as proto, r#type::v1 as common};
 use prost::Message as _;
@@ -175,6 +177,24 @@ pub fn decode_chunk_bytes(bytes: Bytes) -> Result<Vec<RrPair>, WireError> {
     let chunk = proto::Chunk::decode(bytes)
         .map_err(|source| WireError::Decode { what: "chunk", source })?;
     chunk.pairs.into_iter().map(decode_pair).collect()
+}
+
+/// The encoded pairs of a chunk, as slices of it.
+pub(crate) fn split_chunk(chunk: &Bytes) -> Result<Vec<Bytes>, WireError> {
+    if let Some(pairs) = pair::of_chunk(chunk) {
+        return Ok(pairs.into_iter().map(|pair| chunk.slice_ref(pair)).collect());
+    }
+    let chunk = proto::Chunk::decode(chunk.clone())
+        .map_err(|source| WireError::Decode { what: "chunk", source })?;
+    Ok(chunk.pairs.into_iter().map(|pair| pair.encode_to_vec().into()).collect())
+}
+
+/// Where an encoded pair belongs: its ordinal, and which way it went.
+pub(crate) fn place(bytes: &Bytes) -> Result<(u64, Direction), WireError> {
+    if let Some(place) = pair::place(bytes) {
+        return Ok(place);
+    }
+    read(bytes, Part::Whole).map(|pair| (pair.ordinal, pair.direction))
 }
 
 /// Encodes a digest.

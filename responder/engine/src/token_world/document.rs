@@ -25,7 +25,7 @@ pub(super) enum Document {
 
 /// Reads a plain body.
 pub(super) fn read(body: &[u8]) -> Document {
-    let holds = |name: &[u8]| body.windows(name.len()).any(|window| window == name);
+    let holds = |name: &[u8]| memchr::memmem::find(body, name).is_some();
     if body.len() > MAX_SIZE
         || !body.trim_ascii_start().starts_with(b"{")
         // Hardly any response is one of them, so hardly any is parsed.

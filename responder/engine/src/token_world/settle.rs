@@ -1,6 +1,9 @@
 //! When all pairs are compiled: who signs what, and what each document says from now on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Discovery, Endpoint, Issuers, Pending, TokenWorld, discovery,
@@ -46,7 +49,7 @@ impl TokenWorld {
             let Some(instance) = compiled.instances.get_mut(discovery.instance) else { continue };
             if let Some(body) = self.issuers.rewrite(&instance.body, &discovery.issuer) {
                 instance.body = body.into();
-                instance.headers.remove(http::header::ETAG);
+                Arc::make_mut(&mut instance.headers).remove(http::header::ETAG);
             }
         }
     }
@@ -160,7 +163,7 @@ fn discoveries(compiled: &mut CompiledSnapshot, discoveries: &[Discovery], signe
         let Some(instance) = compiled.instances.get_mut(discovery.instance) else { continue };
         if let Some(body) = discovery::with_algs(&instance.body, &algs) {
             instance.body = body.into();
-            instance.headers.remove(http::header::ETAG);
+            Arc::make_mut(&mut instance.headers).remove(http::header::ETAG);
         }
     }
 }
@@ -192,7 +195,7 @@ fn introspections(compiled: &mut CompiledSnapshot, found: &[Introspection], issu
             compiled.fills.push(fill);
         }
         let way = Way::Spliced {
-            headers: Fields { spliced: Vec::new(), plain: instance.headers.clone() },
+            headers: Fields { spliced: Vec::new(), plain: (*instance.headers).clone() },
             body: Spliced::new(instance.body.clone(), holes),
             trailers: None,
         };

@@ -189,6 +189,17 @@ impl Reply {
             about: about(pair).into(),
         }
     }
+
+    /// The same without what only chains ask for.
+    pub(crate) fn without_context(pair: &RrPair) -> Self {
+        Self {
+            response: pair.response.clone(),
+            trailers: extra::trailers(pair, "res"),
+            recorded_latency: Duration::from_nanos(pair.duration),
+            ..Self::default()
+        }
+    }
+
     /// Holds the answer back for longer.
     pub(crate) fn hold(&mut self, longer: Duration) {
         self.held = self.held.saturating_add(longer).min(MAX_DELAY);

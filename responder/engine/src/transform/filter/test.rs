@@ -60,9 +60,7 @@ impl Test {
         let value = value.as_ref();
         match self {
             Self::Equal(expected) => expected.as_bytes() == value,
-            Self::Contains(part) => {
-                part.is_empty() || value.windows(part.len()).any(|window| window == part.as_bytes())
-            }
+            Self::Contains(part) => memchr::memmem::find(value, part.as_bytes()).is_some(),
             Self::Matches(regex) => regex.is_match(value),
         }
     }
