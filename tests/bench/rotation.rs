@@ -26,8 +26,8 @@ pub(crate) struct Plan {
     /// How often the keys are swapped.
     #[arg(long, default_value_t = 100)]
     swaps: u32,
-    /// The seconds between two swaps; responders look once a second, and each has to see every key.
-    #[arg(long, default_value_t = 3)]
+    /// The seconds between two swaps; a key that is replaced before its overlap is over never signs.
+    #[arg(long, default_value_t = 6)]
     every: u64,
     /// For how many seconds clients keep a key set.
     #[arg(long, default_value_t = 3)]
