@@ -121,16 +121,14 @@ impl Packs {
         live: &HashSet<Digest>,
         mut temporary: impl FnMut() -> PathBuf,
     ) -> Result<u64, StoreError> {
-        let mut packs: HashMap<Arc<Path>, Vec<(u64, Digest)>> = HashMap::new();
-        for (digest, place) in &*self.places.read().unwrap_or_else(PoisonError::into_inner) {
-            packs.entry(Arc::clone(&place.pack)).or_default().push((place.at, *digest));
-        }
         let mut removed = 0;
-        for (path, mut held) in packs {
-            held.sort_unstable();
-            let (keep, dead): (Vec<_>, Vec<_>) =
-                held.into_iter().map(|(_, digest)| digest).partition(|d| live.contains(d));
-            if dead.is_empty() {
+        for path in read_dir(&self.dir)? {
+            let Ok(list) = read_list(&path) else { continue };
+            let held = self.held(&path, list);
+            let all = held.len();
+            let (keep, dead): (Vec<_>, Vec<_>) = held.into_iter().partition(|d| live.contains(d));
+            // One that holds nothing is left from an interrupted sweep: another pack has all of it.
+            if dead.is_empty() && all > 0 {
                 continue;
             }
             let kept = keep.iter().map(|digest| Ok((*digest, self.get(digest)?)));
@@ -152,6 +150,13 @@ impl Packs {
             removed += u64::try_from(dead.len()).unwrap_or(u64::MAX);
         }
         Ok(removed)
+    }
+
+    /// Those of a pack's blobs that are read from it, and not from another one.
+    fn held(&self, pack: &Path, list: Vec<Digest>) -> Vec<Digest> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let here = |digest: &Digest| places.get(digest).is_some_and(|place| *place.pack == *pack);
+        list.into_iter().filter(here).collect()
     }
 }
 
@@ -248,6 +253,20 @@ mod tests {
         }
         assert_eq!(files(&dir).iter().filter(|path| untouched.contains(*path)).count(), 1);
         assert_eq!((files(&dir).len(), packs.retain(&live, tmp).unwrap()), (2, 0));
+    }
+
+    #[test]
+    fn a_pack_of_which_another_one_has_all_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let tmp = || dir.path().join("tmp");
+        open(&dir).put(&blobs(1, 3), &tmp()).unwrap();
+        open(&dir).put(&blobs(1, 5), &tmp()).unwrap();
+        let live = blobs(1, 5).into_iter().map(|(digest, _)| digest).collect();
+        let packs = open(&dir);
+        packs.put(&blobs(1, 4), &tmp()).unwrap();
+        assert_eq!(packs.retain(&live, tmp).unwrap(), 0);
+        assert!(files(&dir).len() < 3 && all_there(&packs, &blobs(1, 5)));
+        assert!(all_there(&open(&dir), &blobs(1, 5)));
     }
 
     #[test]
