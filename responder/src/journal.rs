@@ -9,12 +9,9 @@ mod pack;
 mod ring;
 mod tell;
 
-use std::{
-    sync::{
-        Mutex, TryLockError,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
+use std::sync::{
+    Mutex, TryLockError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -25,7 +22,10 @@ use countersign_engine::{
     request::Request,
 };
 
-use crate::{serve_request::now, server::read::Received};
+use crate::{
+    serve_request::now,
+    server::{self, read::Received},
+};
 pub(crate) use ending::{Ended, Ending};
 pub(crate) use pack::Line;
 use pack::{Packed, pack};
@@ -111,7 +111,7 @@ impl Journal {
         if settings.entries == 0 {
             return None;
         }
-        let rings = thread::available_parallelism().map_or(1, usize::from);
+        let rings = server::cores();
         let bytes = MAX_BYTES / rings;
         let ring = || Mutex::new(Ring::new(settings.entries, bytes));
         // Marks are equal within a run of the node and tell nothing to whoever has seen another.

@@ -1,10 +1,8 @@
 //! One request: read, answer, write. Between reading and writing nothing is awaited, except for the explanation of a miss.
 
 use std::{
-    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -30,6 +28,7 @@ use crate::{
     serve_call::serve_call,
     serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
+        self,
         call::Call,
         read::{self, Received, Trailing},
         write::{self, Response},
@@ -104,8 +103,8 @@ impl Plane {
             sockets: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             certificates: None,
             forward_proxy: false,
-            explanations: Arc::new(Explanations::of_cores(cores())),
-            signatures: Arc::new(Semaphore::new(cores())),
+            explanations: Arc::new(Explanations::of_cores(server::cores())),
+            signatures: Arc::new(Semaphore::new(server::cores())),
             control,
         }
     }
@@ -383,11 +382,6 @@ async fn pay(plane: &Plane, replay: Arc<Replay>, owed: Owed) -> Outcome {
 /// When a request was read whole. The head of one without a body is all of it, so that the time of the head will do.
 fn entered(at: i64, received: &Received) -> i64 {
     if received.body().is_empty() { at } else { now() }
-}
-
-/// How many threads run at once.
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// Nanoseconds since the epoch.

@@ -79,9 +79,14 @@ pub(crate) fn listen(addr: SocketAddr, runtime: RuntimeKind) -> Result<Listeners
 /// How many accept loops there will be.
 pub(crate) fn workers(runtime: RuntimeKind) -> usize {
     match runtime {
-        RuntimeKind::PerCore => thread::available_parallelism().map_or(1, usize::from),
+        RuntimeKind::PerCore => cores(),
         RuntimeKind::Shared => 1,
     }
+}
+
+/// How many threads run at once.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn bind(addr: SocketAddr, share: bool) -> Result<Socket> {

@@ -19,7 +19,7 @@ use countersign_engine::{
 };
 use tokio::sync::watch;
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, server};
 
 /// What the control plane told this responder to serve under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +179,9 @@ impl Snapshots {
                 assignment,
                 secrets: compiled.required_secrets().to_vec(),
                 pairs: compiled.pairs(),
-                serving: Arc::new(Serving::new(compiled, &ring.keys).started_at(start)),
+                serving: Arc::new(
+                    Serving::new(compiled, &ring.keys).started_at(start).on_cores(server::cores()),
+                ),
                 blobs,
             };
             table.replays.retain(|old| old.assignment.name != name);

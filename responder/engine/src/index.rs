@@ -63,18 +63,13 @@ impl Instances {
 impl Index {
     /// Makes room for so many signatures.
     pub(crate) fn reserve(&mut self, signatures: usize) {
-        let (entries, state) = (&self.entries, &self.state);
-        self.by_signature.reserve(signatures, |nth| {
-            state.hash_one(signature_of(entries, *nth).unwrap_or_default())
-        });
+        self.by_signature.reserve(signatures, hasher(&self.entries, &self.state));
         self.entries.reserve_exact(signatures);
     }
 
     /// Gives back the room that was not needed.
     pub(crate) fn shrink(&mut self) {
-        let (entries, state) = (&self.entries, &self.state);
-        self.by_signature
-            .shrink_to_fit(|nth| state.hash_one(signature_of(entries, *nth).unwrap_or_default()));
+        self.by_signature.shrink_to_fit(hasher(&self.entries, &self.state));
         self.entries.shrink_to_fit();
     }
 
@@ -109,10 +104,7 @@ impl Index {
         self.entries.push(Entry { signature: signature.into(), instances, cursor, turns: None });
         // More signatures than these are not told apart by number; they would be found by none.
         if let Ok(number) = u32::try_from(entry) {
-            let (entries, state) = (&self.entries, &self.state);
-            self.by_signature.insert_unique(hash, number, |nth| {
-                state.hash_one(signature_of(entries, *nth).unwrap_or_default())
-            });
+            self.by_signature.insert_unique(hash, number, hasher(&self.entries, &self.state));
         }
         self.order.take();
         entry
@@ -204,6 +196,14 @@ impl Index {
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
         self.entries.iter().map(|entry| (&*entry.signature, entry))
     }
+}
+
+/// Hashes the signature of an entry by its number, for a table that grows or shrinks.
+fn hasher<'i>(
+    entries: &'i [Entry],
+    state: &'i rapidhash::fast::RandomState,
+) -> impl Fn(&u32) -> u64 + 'i {
+    |nth| state.hash_one(signature_of(entries, *nth).unwrap_or_default())
 }
 
 fn signature_of(entries: &[Entry], nth: u32) -> Option<&[u8]> {

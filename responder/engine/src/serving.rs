@@ -12,9 +12,7 @@ mod socket;
 
 use std::{
     borrow::Cow,
-    num::NonZeroUsize,
     sync::{Arc, OnceLock},
-    thread,
 };
 
 use bytes::Bytes;
@@ -93,7 +91,7 @@ impl Serving {
         Self {
             snapshot,
             costly: tokens.iter().any(Token::is_costly),
-            budget: Budget::of_cores(thread::available_parallelism().map_or(1, NonZeroUsize::get)),
+            budget: Budget::of_cores(1),
             tokens,
             keys: Arc::new(keys.clone()),
             published,
@@ -106,7 +104,14 @@ impl Serving {
     /// The same snapshot with other keys; who comes next in a sequence stays as it is.
     #[must_use]
     pub fn rebind(&self, keys: &KeyRing) -> Self {
-        Self::new(Arc::clone(&self.snapshot), keys).started_at(self.start)
+        let budget = self.budget.again();
+        Self { budget, ..Self::new(Arc::clone(&self.snapshot), keys) }.started_at(self.start)
+    }
+
+    /// The same on a node that signs on so many cores; on one unless told otherwise.
+    #[must_use]
+    pub fn on_cores(self, cores: usize) -> Self {
+        Self { budget: Budget::of_cores(cores), ..self }
     }
 
     /// The same for a replay that was started then, in nanoseconds since the Unix epoch: a clock that runs at another pace began to do so.
@@ -147,17 +152,16 @@ impl Serving {
     /// What is owed. The request has had its turn: it must not be asked again.
     pub fn answer_or_owe(&self, request: &Request<'_>, now: i64) -> Result<Answer, Owed> {
         let (real, now) = (now, self.at(now));
-        let Some((chosen, scope)) = self.find(request, now) else {
+        let Some((Chosen { instance, origin, place }, scope)) = self.find(request, now) else {
             let made = self.well_known(request).map(|hit| self.befallen(request, hit, real));
             return Ok(made.map_or(Answer::Miss, |hit| Answer::Hit(self.dated(hit, now))));
         };
-        let Chosen { instance, origin, place } = chosen;
         let plain = instance.folded && !accepts_gzip(request.headers);
         if self.costly && scope.is_none() && self.owes(instance, now.div_euclid(NANOS)) {
             return Err(Owed { origin, now, plain });
         }
         let stroke = self.strike(request, Some((place, origin.instance, instance)), real);
-        Ok(Answer::Hit(self.finish(chosen, scope, stroke, now, plain)))
+        Ok(Answer::Hit(self.finish(instance, origin, scope, stroke, (now, plain))))
     }
 
     /// Signs what is owed, which takes long, and answers.
@@ -165,8 +169,7 @@ impl Serving {
     pub fn pay(&self, owed: &Owed) -> Option<Hit> {
         let Owed { origin, now, plain } = *owed;
         let instance = self.snapshot.instances.get(origin.instance)?;
-        let chosen = Chosen { instance, origin, place: origin.instance };
-        Some(self.finish(chosen, None, None, now, plain))
+        Some(self.finish(instance, origin, None, None, (now, plain)))
     }
 
     /// Whether an answer needs a token that takes long to sign. Where more than tokens is to be filled in, it is never put off.
@@ -191,13 +194,12 @@ impl Serving {
 
     fn finish(
         &self,
-        chosen: Chosen<'_>,
+        instance: &Instance,
+        origin: Origin,
         scope: Option<Scope>,
         stroke: Option<Stroke<'_>>,
-        now: i64,
-        plain: bool,
+        (now, plain): (i64, bool),
     ) -> Hit {
-        let Chosen { instance, origin, .. } = chosen;
         let mut hit = self.current(instance, scope, now, stroke.as_ref());
         hit.origin = Some(origin);
         if let Some(aging) = &instance.aging {

@@ -123,20 +123,9 @@ impl Signature {
             .headers
             .get(http::header::CONTENT_TYPE)
             .map_or(&[][..], |value| value.as_bytes());
-        write_entry(keys::HOST, &host_key(request.host), out);
-        write_entry(keys::METHOD, request.method.as_bytes(), out);
-        match request.query {
-            "" => write_entry(keys::QUERY, b"", out),
-            // One parameter without escapes is its own combined form.
-            query if is_plain(query) => write_entry(keys::QUERY, query.as_bytes(), out),
-            query => write_entry(keys::QUERY, combined(query).as_bytes(), out),
-        }
-        match body::key(content_type, request.body) {
-            BodyKey::None => {}
-            BodyKey::Json(json) => write_entry(keys::BODY_JSON, &json, out),
-            BodyKey::Hash(hash) => write_entry(keys::BODY_HASH, &hash, out),
-        }
-        write_entry(keys::URL, normal_path(request.path).as_bytes(), out);
+        let query = combined(request.query);
+        let body = body::key(content_type, request.body);
+        write_request(&host_key(request.host), request.method, &query, &body, request.path, out);
     }
 
     /// The bytes of a recorded request, and its host: the same as [`Self::to_bytes`] of [`Self::of`]. `None` where that needs the map:
@@ -150,21 +139,13 @@ impl Signature {
             return None;
         }
         let host = host_key(&parts.host);
-        write_entry(keys::HOST, &host, out);
-        write_entry(keys::METHOD, parts.method.as_bytes(), out);
-        let query = joined(&parts.query);
-        write_entry(keys::QUERY, query.as_bytes(), out);
-        let body = match parts.body_key() {
-            BodyKey::None => None,
-            BodyKey::Json(json) => Some((keys::BODY_JSON, json)),
-            BodyKey::Hash(hash) => Some((keys::BODY_HASH, hash)),
-        };
-        if let Some((key, body)) = &body {
-            write_entry(key, body, out);
-        }
-        write_entry(keys::URL, normal_path(&parts.path).as_bytes(), out);
-        let marked =
-            may_hold_token(query.as_bytes()) || body.is_some_and(|(_, body)| may_hold_token(&body));
+        let (query, body) = (joined(&parts.query), parts.body_key());
+        write_request(&host, &parts.method, &query, &body, &parts.path, out);
+        let marked = may_hold_token(query.as_bytes())
+            || match &body {
+                BodyKey::None => false,
+                BodyKey::Json(body) | BodyKey::Hash(body) => may_hold_token(body),
+            };
         (!marked).then_some(host)
     }
 
@@ -213,9 +194,24 @@ impl<'b> Iterator for PartsOf<'b> {
     }
 }
 
-/// Whether a query is one parameter, with a name and a value, and has nothing to decode.
-fn is_plain(query: &str) -> bool {
-    !query.bytes().any(|byte| matches!(byte, b'&' | b'+' | b'%')) && query.contains('=')
+/// Writes what every request has, in key order.
+fn write_request(
+    host: &[u8],
+    method: &str,
+    query: &str,
+    body: &BodyKey,
+    path: &str,
+    out: &mut Vec<u8>,
+) {
+    write_entry(keys::HOST, host, out);
+    write_entry(keys::METHOD, method.as_bytes(), out);
+    write_entry(keys::QUERY, query.as_bytes(), out);
+    match body {
+        BodyKey::None => {}
+        BodyKey::Json(json) => write_entry(keys::BODY_JSON, json, out),
+        BodyKey::Hash(hash) => write_entry(keys::BODY_HASH, hash, out),
+    }
+    write_entry(keys::URL, normal_path(path).as_bytes(), out);
 }
 
 fn write_entry(key: &str, value: &[u8], out: &mut Vec<u8>) {

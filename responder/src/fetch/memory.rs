@@ -18,7 +18,7 @@ pub(super) struct Memory(Mutex<HashMap<Digest, Held>>);
 #[derive(Debug)]
 enum Held {
     Plain(Bytes),
-    Packed(Box<[u8]>),
+    Packed(Bytes),
 }
 
 impl Memory {
@@ -35,10 +35,12 @@ impl Memory {
 
     /// A blob.
     pub(super) fn get(&self, digest: &Digest) -> Option<Bytes> {
-        match self.held().get(digest)? {
-            Held::Plain(bytes) => Some(bytes.clone()),
-            Held::Packed(packed) => unpacked(packed, digest),
-        }
+        // Nobody waits for the lock while it is unpacked.
+        let packed = match self.held().get(digest)? {
+            Held::Plain(bytes) => return Some(bytes.clone()),
+            Held::Packed(packed) => packed.clone(),
+        };
+        unpacked(&packed, digest)
     }
 
     /// Forgets all blobs that are not to be kept.
@@ -68,7 +70,7 @@ impl Memory {
 }
 
 /// The packed form; `None` when it is no smaller.
-fn packed(bytes: &[u8]) -> Option<Box<[u8]>> {
+fn packed(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).ok()?;
     let packed = encoder.finish().ok()?;

@@ -131,6 +131,11 @@ impl Budget {
         Self { limit: cores.saturating_mul(Self::PER_CORE).min(LOWER), spent: AtomicU64::new(0) }
     }
 
+    /// The same, nothing of it spent.
+    pub(super) fn again(&self) -> Self {
+        Self { limit: self.limit, spent: AtomicU64::new(0) }
+    }
+
     /// Takes so many microseconds out of a second's budget; `false` when there are no more. The first may always be taken.
     fn spend(&self, second: i64, cost: u32) -> bool {
         let second = second.cast_unsigned() << 32;

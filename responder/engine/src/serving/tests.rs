@@ -13,6 +13,7 @@ mod clock;
 mod explain;
 mod key_sets;
 mod misses;
+mod owed;
 mod per_request;
 mod steps;
 mod streams;
