@@ -347,17 +347,22 @@ pub(crate) fn sorted_query(raw: &str) -> Vec<(String, String)> {
 }
 
 /// The combined form of a raw query, as [`joined`] makes it of [`sorted_query`].
+#[inline]
 pub(crate) fn combined(raw: &str) -> Cow<'_, str> {
     // No parameter, and one with a value and nothing to decode, are their own combined form: no allocation for what most queries are.
     let plain = !raw.bytes().any(|byte| matches!(byte, b'&' | b'+' | b'%'));
     if raw.is_empty() || plain && raw.contains('=') {
         return Cow::Borrowed(raw);
     }
+    Cow::Owned(sorted_and_joined(raw))
+}
+
+fn sorted_and_joined(raw: &str) -> String {
     let mut query: Vec<_> = body::fields(raw).collect();
     query.sort_unstable();
     let mut out = String::with_capacity(raw.len() + 1);
     join(query.iter().map(|(name, value)| (&**name, &**value)), &mut out);
-    Cow::Owned(out)
+    out
 }
 
 /// The combined form of a query: `k=v&k=v` of decoded, sorted parameters.

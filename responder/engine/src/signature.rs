@@ -195,6 +195,7 @@ impl<'b> Iterator for PartsOf<'b> {
 }
 
 /// Writes what every request has, in key order.
+#[inline]
 fn write_request(
     host: &[u8],
     method: &str,
