@@ -5,6 +5,7 @@
 //! somebody asks, and holds no credential.
 
 mod ending;
+mod entry;
 mod pack;
 mod ring;
 mod tell;
@@ -27,6 +28,7 @@ use crate::{
     server::{self, read::Received},
 };
 pub(crate) use ending::{Ended, Ending};
+pub(crate) use entry::Entry;
 pub(crate) use pack::Line;
 use pack::{Packed, pack};
 use ring::Ring;

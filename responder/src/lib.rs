@@ -24,6 +24,7 @@ mod readiness;
 pub mod record;
 pub mod recorder;
 mod secrets;
+mod seldom;
 mod serve_call;
 mod serve_request;
 mod serve_socket;

@@ -33,8 +33,8 @@ const LONG_GRACE: Duration = Duration::from_secs(1);
 pub(crate) async fn serve_call(
     call: &Call,
     mut request: Request<Incoming>,
-    plane: &Plane,
-    lane: &Lane,
+    plane: &Arc<Plane>,
+    lane: &Arc<Lane>,
 ) -> Result<Response, Broken> {
     let recorded = recorded(plane, &request);
     let served = async {

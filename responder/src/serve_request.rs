@@ -1,19 +1,21 @@
 //! One request: read, answer, write. Between reading and writing nothing is awaited, except for the explanation of a miss.
 
 use std::{
+    future::{Ready, ready},
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use countersign_engine::{
     answer::{Answer, Hit},
-    near_miss::NearMiss,
     request::Request,
     serving::Owed,
 };
+use futures_util::future::Either;
 use http::request::Parts;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     entrances::Entrances,
     explanations::Explanations,
     fate::{self, Broken},
-    journal::{self, Journal, Line, Note},
+    journal::{self, Entry, Journal},
     metrics::{Lane, Metrics},
     passthrough::{Passed, Passthrough},
     serve_call::serve_call,
@@ -30,7 +32,7 @@ use crate::{
     server::{
         self,
         call::Call,
-        read::{self, Received, Trailing},
+        read::{self, Received, Refusal, Trailing},
         write::{self, Response},
     },
     snapshots::{Replay, Snapshots},
@@ -110,72 +112,119 @@ impl Plane {
     }
 }
 
+/// What a request comes to. Most are answered before anybody has to wait, and then nothing is kept for them.
+pub(crate) type Served = Either<
+    Ready<Result<Response, Broken>>,
+    Pin<Box<dyn Future<Output = Result<Response, Broken>> + Send>>,
+>;
+
 /// Serves one request.
-pub(crate) async fn serve_request(
+pub(crate) fn serve_request(
     request: http::Request<Incoming>,
-    plane: &Plane,
-    lane: &Lane,
-) -> Result<Response, Broken> {
-    // What is not plain HTTP stands behind a box: its room would be moved about with each request.
-    match Call::of(&request) {
-        None if is_handshake(&request) => Box::pin(serve_socket(request, plane, lane)).await,
-        None => serve_plain(request, plane, lane).await,
-        Some(call) => Box::pin(serve_call(&call, request, plane, lane)).await,
+    plane: &Arc<Plane>,
+    lane: &Arc<Lane>,
+) -> Served {
+    let call = Call::of(&request);
+    let is_plain = call.is_none() && !is_handshake(&request);
+    if is_plain && request.body().is_end_stream() {
+        let at = now();
+        return match read::without_body(request) {
+            Ok(received) => answer_read(received, at, plane, lane),
+            Err(refused) => Either::Left(ready(Ok(refuse(*refused, at, plane, lane)))),
+        };
     }
+    let (plane, lane) = (Arc::clone(plane), Arc::clone(lane));
+    Either::Right(match call {
+        Some(call) => Box::pin(async move { serve_call(&call, request, &plane, &lane).await }),
+        None if is_plain => Box::pin(async move { serve_plain(request, &plane, &lane).await }),
+        None => Box::pin(async move { serve_socket(request, &plane, &lane).await }),
+    })
 }
 
 /// Serves one request as HTTP.
 pub(crate) async fn serve_plain(
     request: http::Request<Incoming>,
-    plane: &Plane,
-    lane: &Lane,
+    plane: &Arc<Plane>,
+    lane: &Arc<Lane>,
 ) -> Result<Response, Broken> {
     let at = now();
     match read::request(request, &plane.limits).await {
         Ok(received) => answer_read(received, at, plane, lane).await,
-        Err(refused) => {
-            let (refusal, parts) = *refused;
-            lane.refused();
-            let response = write::refused(refusal);
-            if let Some(entry) = Entry::begin(plane, lane, at) {
-                entry.refused(&parts, response.status().as_u16());
-            }
-            Ok(response)
-        }
+        Err(refused) => Ok(refuse(*refused, at, plane, lane)),
     }
 }
 
 /// Answers a request that did not come through a listener of recorded traffic.
-pub(crate) async fn respond(
-    received: Received,
-    plane: &Plane,
-    lane: &Lane,
-) -> Result<Response, Broken> {
-    answer_read(received, now(), plane, lane).await
+pub(crate) fn respond(received: Received, plane: &Arc<Plane>, lane: &Arc<Lane>) -> Served {
+    answer_read(received, now(), plane, lane)
 }
 
-async fn answer_read(
+/// Says why a request is not answered.
+fn refuse((refusal, parts): (Refusal, Parts), at: i64, plane: &Plane, lane: &Lane) -> Response {
+    lane.refused();
+    let response = write::refused(refusal);
+    if let Some(entry) = Entry::begin(plane.journal.as_deref(), lane, at) {
+        entry.refused(&parts, response.status().as_u16());
+    }
+    response
+}
+
+fn answer_read(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lane>) -> Served {
+    lane.request_body(received.body().len());
+    match guarded(|| answer(&received, &plane.snapshots, entered(at, &received))) {
+        Outcome::Hit(hit, replay) if is_sent_at_once(&hit) => {
+            count(&hit, lane);
+            if let Some(entry) = Entry::begin(plane.journal.as_deref(), lane, at) {
+                entry.hit(&received, &hit, replay);
+            }
+            let trailing = trailing(&hit, &received);
+            Either::Left(ready(Ok(write::hit(hit, trailing))))
+        }
+        outcome => {
+            let (plane, lane) = (Arc::clone(plane), Arc::clone(lane));
+            Either::Right(Box::pin(
+                async move { settle(outcome, received, at, &plane, &lane).await },
+            ))
+        }
+    }
+}
+
+/// Whether an answer is neither held back nor cut off nor the beginning of something else.
+fn is_sent_at_once(hit: &Hit) -> bool {
+    hit.delay.is_zero() && hit.touched.is_none() && hit.status != 101
+}
+
+fn count(hit: &Hit, lane: &Lane) {
+    lane.hit(hit.resigned, hit.unsigned);
+    if hit.origin.is_some_and(|origin| origin.borrowed) {
+        lane.borrowed();
+    }
+    lane.response_body(hit.body.len());
+    if let Some(touched) = hit.touched.as_deref() {
+        lane.touched(*touched);
+    }
+}
+
+/// Most answers have no trailers, and then it does not matter what would become of them.
+fn trailing(hit: &Hit, received: &Received) -> Trailing {
+    hit.trailers.as_ref().map_or(Trailing::Dropped, |_| received.trailing())
+}
+
+/// Makes a response of anything that takes time.
+async fn settle(
+    mut outcome: Outcome,
     received: Received,
     at: i64,
     plane: &Plane,
     lane: &Lane,
 ) -> Result<Response, Broken> {
-    let entry = Entry::begin(plane, lane, at);
-    lane.request_body(received.request().body.len());
-    let mut outcome = guarded(|| answer(&received, &plane.snapshots, entered(at, &received)));
+    let entry = Entry::begin(plane.journal.as_deref(), lane, at);
     if let Outcome::Owed(replay, owed) = outcome {
-        outcome = Box::pin(pay(plane, replay, owed)).await;
+        outcome = pay(plane, replay, owed).await;
     }
     Ok(match outcome {
         Outcome::Hit(hit, replay) => {
-            lane.hit(hit.resigned, hit.unsigned);
-            if hit.origin.is_some_and(|origin| origin.borrowed) {
-                lane.borrowed();
-            }
-            lane.response_body(hit.body.len());
-            if let Some(touched) = hit.touched.as_deref() {
-                lane.touched(*touched);
-            }
+            count(&hit, lane);
             if !hit.delay.is_zero() && !hit.is_paced() {
                 tokio::time::sleep(hit.delay).await;
             }
@@ -184,15 +233,14 @@ async fn answer_read(
             }
             let handshake = (hit.status == 101)
                 .then(|| Handshake { hit: Arc::new(hit.clone()), serial: replay });
-            // Most answers have no trailers, and then it does not matter what would become of them.
-            let trailing = hit.trailers.as_ref().map_or(Trailing::Dropped, |_| received.trailing());
+            let trailing = trailing(&hit, &received);
             let mut response = fate::meet(hit, trailing).await?;
             if let Some(handshake) = handshake {
                 response.extensions_mut().insert(handshake);
             }
             response
         }
-        Outcome::Miss(replay) => Box::pin(miss(plane, lane, replay, received, entry)).await,
+        Outcome::Miss(replay) => miss(plane, lane, replay, received, entry).await,
         other => {
             let (outcome, response) = unanswered(other, lane);
             if let Some(entry) = entry {
@@ -251,70 +299,6 @@ fn unanswered(outcome: Outcome, lane: &Lane) -> (journal::Outcome, Response) {
             lane.defect();
             (journal::Outcome::Defect, write::defect())
         }
-    }
-}
-
-/// An entry of the journal that is about to be made.
-struct Entry<'j> {
-    journal: &'j Journal,
-    lane: usize,
-    at: i64,
-}
-
-impl<'j> Entry<'j> {
-    /// Begins one for a request that came then; `None` when nothing is noted.
-    fn begin(plane: &'j Plane, lane: &Lane, at: i64) -> Option<Self> {
-        let journal = plane.journal.as_deref()?;
-        Some(Self { journal, lane: lane.number(), at })
-    }
-
-    fn note<'n>(&self, outcome: journal::Outcome, status: u16) -> Note<'n> {
-        Note {
-            at: self.at,
-            outcome,
-            status,
-            replay: None,
-            origin: None,
-            nearest: None,
-            answer: None,
-            messages: None,
-        }
-    }
-
-    fn hit(&self, received: &Received, hit: &Hit, replay: u64) {
-        let kind =
-            hit.headers.get(http::header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
-        let note = Note {
-            replay: Some(replay),
-            origin: hit.origin,
-            answer: Some((kind, &hit.body)),
-            ..self.note(journal::Outcome::Hit, hit.status)
-        };
-        self.journal.note(self.lane, received, note);
-    }
-
-    fn miss(&self, received: &Received, status: u16, replay: u64, nearest: Option<NearMiss>) {
-        let note = self.note(journal::Outcome::Miss, status);
-        self.journal.note(self.lane, received, Note { replay: Some(replay), nearest, ..note });
-    }
-
-    fn passed(&self, received: &Received, status: u16, replay: u64) {
-        let note = self.note(journal::Outcome::PassedThrough, status);
-        self.journal.note(self.lane, received, Note { replay: Some(replay), ..note });
-    }
-
-    fn other(&self, received: &Received, outcome: journal::Outcome, status: u16) {
-        self.journal.note(self.lane, received, self.note(outcome, status));
-    }
-
-    fn refused(&self, parts: &Parts, status: u16) {
-        let line = Line {
-            method: parts.method.as_str(),
-            host: parts.uri.authority().map_or("", |authority| authority.as_str()),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-        };
-        self.journal.note_unread(self.lane, &line, self.note(journal::Outcome::Refused, status));
     }
 }
 

@@ -77,8 +77,8 @@ pub(crate) fn is_handshake<B>(request: &http::Request<B>) -> bool {
 /// Serves a handshake.
 pub(crate) async fn serve_socket(
     mut request: http::Request<Incoming>,
-    plane: &Plane,
-    lane: &Lane,
+    plane: &Arc<Plane>,
+    lane: &Arc<Lane>,
 ) -> Result<Response, Broken> {
     let upgrade = hyper::upgrade::on(&mut request);
     let mut head = http::Request::new(()).into_parts().0;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 pub use crate::chaos::{Fate, Touched};
+use crate::scratch;
 
 /// What the engine says to a request.
 #[derive(Debug, Clone)]
@@ -110,16 +111,18 @@ impl Spliced {
     pub(crate) fn fill(
         &self,
         mut fill: impl FnMut(usize, &mut Vec<u8>) -> Option<()>,
-    ) -> Option<Vec<u8>> {
-        let mut out = Vec::with_capacity(self.base.len() + self.holes.len() * 512);
-        let mut from = 0;
-        for (span, what) in &self.holes {
-            out.extend_from_slice(self.base.get(from..span.start)?);
-            fill(*what, &mut out)?;
-            from = span.end;
-        }
-        out.extend_from_slice(self.base.get(from..)?);
-        Some(out)
+    ) -> Option<Bytes> {
+        scratch::with(|out| {
+            let mut from = 0;
+            for (span, what) in &self.holes {
+                out.extend_from_slice(self.base.get(from..span.start)?);
+                fill(*what, out)?;
+                from = span.end;
+            }
+            out.extend_from_slice(self.base.get(from..)?);
+            // As large as needed and no larger, so that it is one piece of memory.
+            Some(Bytes::copy_from_slice(out))
+        })
     }
 }
 
@@ -135,7 +138,7 @@ mod tests {
             let holes: Vec<_> = base.match_indices("####").enumerate().map(|(nth, (at, _))| (at..at + 4, nth)).collect();
             let spliced = Spliced::new(base.into(), holes);
             let filled = spliced.fill(|_, out| { out.extend_from_slice(fill.as_bytes()); Some(()) }).unwrap();
-            prop_assert_eq!(String::from_utf8(filled).unwrap(), parts.join(&fill));
+            prop_assert_eq!(str::from_utf8(&filled).unwrap(), parts.join(&fill));
         }
     }
 }

@@ -44,6 +44,7 @@ pub mod preview;
 mod protobuf;
 pub mod recording;
 pub mod request;
+mod scratch;
 pub mod sequences;
 pub mod serving;
 mod signature;

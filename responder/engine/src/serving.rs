@@ -7,6 +7,7 @@ mod chaos;
 mod dialogue;
 mod find;
 mod live;
+mod ready;
 mod signing;
 mod socket;
 
@@ -43,6 +44,8 @@ pub use socket::{Said, Talk};
 /// A snapshot that answers.
 #[derive(Debug)]
 pub struct Serving {
+    /// Tells it from all others of this process.
+    serial: u64,
     snapshot: Arc<CompiledSnapshot>,
     tokens: Vec<Token>,
     /// Some token takes long to sign.
@@ -89,6 +92,7 @@ impl Serving {
         let (published, told) = token_world::publish(&snapshot.token_world, keys);
         diagnostics.extend(told);
         Self {
+            serial: ready::serial(),
             snapshot,
             costly: tokens.iter().any(Token::is_costly),
             budget: Budget::of_cores(1),
@@ -157,11 +161,12 @@ impl Serving {
             return Ok(made.map_or(Answer::Miss, |hit| Answer::Hit(self.dated(hit, now))));
         };
         let plain = instance.folded && !accepts_gzip(request.headers);
-        if self.costly && scope.is_none() && self.owes(instance, now.div_euclid(NANOS)) {
+        let ready = self.ready_body(origin, now);
+        if self.costly && ready.is_none() && scope.is_none() && self.owes(instance, now) {
             return Err(Owed { origin, now, plain });
         }
         let stroke = self.strike(request, Some((place, origin.instance, instance)), real);
-        Ok(Answer::Hit(self.finish(instance, origin, scope, stroke, (now, plain))))
+        Ok(Answer::Hit(self.finish(instance, (origin, ready), scope, stroke, (now, plain))))
     }
 
     /// Signs what is owed, which takes long, and answers.
@@ -169,38 +174,50 @@ impl Serving {
     pub fn pay(&self, owed: &Owed) -> Option<Hit> {
         let Owed { origin, now, plain } = *owed;
         let instance = self.snapshot.instances.get(origin.instance)?;
-        Some(self.finish(instance, origin, None, None, (now, plain)))
+        Some(self.finish(instance, (origin, None), None, None, (now, plain)))
     }
 
     /// Whether an answer needs a token that takes long to sign. Where more than tokens is to be filled in, it is never put off.
-    fn owes(&self, instance: &Instance, second: i64) -> bool {
+    fn owes(&self, instance: &Instance, now: i64) -> bool {
+        let second = now.div_euclid(NANOS);
         let snapshot = &self.snapshot;
         let living = instance.living.as_deref();
         let living = living.filter(|_| snapshot.chaos.is_none() && !snapshot.learns);
         living.is_some_and(|living| {
-            let mut tokens = self.slots_of(living).filter_map(|slot| self.tokens.get(slot));
-            tokens.any(|token| token.is_owed(second))
+            self.any_slot(living, |slot| {
+                self.tokens.get(slot).is_some_and(|token| token.is_owed(second))
+            })
         })
     }
 
-    /// The slots whose tokens stand in an answer.
-    fn slots_of<'s>(&'s self, living: &'s Living) -> impl Iterator<Item = usize> + 's {
-        let fills = living.fills().filter_map(|fill| self.snapshot.fills.get(fill));
-        fills.filter_map(|fill| match fill {
-            Fill::Token(slot) => Some(*slot),
-            _ => None,
+    /// Whether a slot is such whose token stands in an answer.
+    fn any_slot(&self, living: &Living, mut is: impl FnMut(usize) -> bool) -> bool {
+        living.any_fill(|fill| match self.snapshot.fills.get(fill) {
+            Some(Fill::Token(slot)) => is(*slot),
+            _ => false,
         })
     }
 
     fn finish(
         &self,
         instance: &Instance,
-        origin: Origin,
+        (origin, ready): (Origin, Option<Bytes>),
         scope: Option<Scope>,
         stroke: Option<Stroke<'_>>,
         (now, plain): (i64, bool),
     ) -> Hit {
-        let mut hit = self.current(instance, scope, now, stroke.as_ref());
+        let stroke_spoils = stroke.as_ref().is_some_and(|stroke| stroke.tokens().is_some());
+        let is_plain = scope.is_none() && !self.snapshot.learns && !stroke_spoils;
+        let mut hit = match ready.filter(|_| is_plain).and_then(|body| instance.of_ready(body)) {
+            Some(hit) => hit,
+            None => {
+                let hit = self.current(instance, scope, now, stroke.as_ref());
+                if is_plain && hit.resigned > 0 && instance.has_holes_in_body_alone() {
+                    ready::keep(self.serial, origin.instance, now.div_euclid(NANOS), &hit.body);
+                }
+                hit
+            }
+        };
         hit.origin = Some(origin);
         if let Some(aging) = &instance.aging {
             aging.renew(now.div_euclid(NANOS), &mut hit.headers);
@@ -310,7 +327,7 @@ impl Serving {
                 Way::Dynamic { reply, chains, known, recorded_at } => {
                     let scope = self.answering(instance, scope, now, *recorded_at);
                     let second = now.div_euclid(NANOS);
-                    let run = live::Run { serving: self, known, second, spoiling };
+                    let run = live::Run { serving: self, known, now, second, spoiling };
                     let (mut hit, scope) = live::run(&run, reply, chains, scope);
                     self.settle(instance, scope, &mut hit);
                     return hit;
@@ -321,17 +338,17 @@ impl Serving {
                     let body = unsound.or_else(|| self.published.sets.get(*set).cloned().flatten());
                     Hit { body: body.unwrap_or_else(|| instance.body.clone()), ..recorded(0) }
                 }
-                Way::Spliced { headers, body, trailers } => self
-                    .fill_all((headers, body, trailers.as_deref()), now.div_euclid(NANOS), spoiling)
-                    .map_or_else(
-                        || recorded(living.tokens),
-                        |filled| Hit {
+                Way::Spliced { headers, body, trailers } => {
+                    match self.fill_all((headers, body, trailers.as_deref()), now, spoiling) {
+                        None => recorded(living.tokens),
+                        Some(filled) => Hit {
                             status: instance.status,
                             delay: instance.delay,
                             resigned: living.tokens,
                             ..filled
                         },
-                    ),
+                    }
+                }
             },
         };
         if scope.is_none() && !self.snapshot.learns {
@@ -372,14 +389,14 @@ impl Serving {
     fn fill_all(
         &self,
         (headers, body, trailers): (&Fields, &Spliced, Option<&Fields>),
-        second: i64,
+        now: i64,
         spoiling: Option<&Spoiling<'_>>,
     ) -> Option<Hit> {
-        let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, spoiling, out);
+        let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, now, spoiling, out);
         let all = |fields: &Fields| {
-            let mut all = fields.plain.clone();
+            let mut all = (*fields.plain).clone();
             for (name, value) in &fields.spliced {
-                let value = Bytes::from(value.fill(fill)?);
+                let value = value.fill(fill)?;
                 all.append(name.clone(), HeaderValue::from_maybe_shared(value).ok()?);
             }
             Some(all)
@@ -388,18 +405,19 @@ impl Serving {
             Some(trailers) => Some(Box::new(all(trailers)?)),
             None => None,
         };
-        Some(Hit { trailers, ..Hit::new(0, all(headers)?, Bytes::from(body.fill(fill)?)) })
+        Some(Hit { trailers, ..Hit::new(0, all(headers)?, body.fill(fill)?) })
     }
 
     fn fill(
         &self,
         what: usize,
-        second: i64,
+        now: i64,
         spoiling: Option<&Spoiling<'_>>,
         out: &mut Vec<u8>,
     ) -> Option<()> {
+        let second = now.div_euclid(NANOS);
         match self.snapshot.fills.get(what)? {
-            Fill::Token(slot) => out.extend_from_slice(&self.spoilt(*slot, second, spoiling)?),
+            Fill::Token(slot) => out.extend_from_slice(&self.spoilt(*slot, now, spoiling)?),
             Fill::Text(text) => out.extend_from_slice(text.as_bytes()),
             Fill::Aged { text, from } => {
                 out.extend_from_slice(aged(text, *from, second)?.as_bytes());
@@ -417,9 +435,14 @@ impl Serving {
         Some(())
     }
 
-    /// The token of a slot for this second.
-    fn token(&self, slot: usize, second: i64) -> Option<Bytes> {
-        self.tokens.get(slot)?.current(self.snapshot.slots.get(slot)?, second, &self.budget)
+    /// The token of a slot for this second, or one that serves as well.
+    fn token(&self, slot: usize, now: i64) -> Option<Bytes> {
+        self.tokens.get(slot)?.current(self.snapshot.slots.get(slot)?, now, &self.budget)
+    }
+
+    /// The body that this thread has made for an instance in this second already.
+    fn ready_body(&self, origin: Origin, now: i64) -> Option<Bytes> {
+        ready::get(self.serial, origin.instance, now.div_euclid(NANOS))
     }
 }
 

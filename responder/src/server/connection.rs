@@ -1,14 +1,16 @@
 //! One connection: find out which protocol it speaks, within a time limit, and serve it until it ends or has to.
 
 use std::{
+    future::{Ready, ready},
     io,
     net::{IpAddr, Ipv4Addr},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt as _, future::Either};
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 use hyper::{
@@ -33,6 +35,7 @@ use crate::{
     drain::Drain,
     fate::Broken,
     metrics::Lane,
+    seldom::{First, until},
     serve_request::{Plane, serve_request},
     subscription::apply::chain,
 };
@@ -81,13 +84,9 @@ pub(crate) async fn serve(
 ) {
     let here = stream.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |addr| addr.ip());
     let link = Link { plane, lane, drain, here };
-    tokio::select! {
-        () = link.drain.killed() => {}
-        ended = detect_and_serve(stream, &link, &door) => {
-            if let Err(error) = ended {
-                tracing::debug!(error = chain(&error), "connection ended early");
-            }
-        }
+    let served = pin!(detect_and_serve(stream, &link, &door));
+    if let First::Done(Err(error)) = until(link.drain.killed(), served).await {
+        tracing::debug!(error = chain(&error), "connection ended early");
     }
 }
 
@@ -206,11 +205,21 @@ async fn serve_http1<S: Stream>(
 ) -> hyper::Result<Option<Tunnel>> {
     let Link { plane, lane, drain, .. } = link;
     let opened = Mutex::new(None);
+    let told = |response: Result<Response, Broken>| {
+        match &response {
+            Err(broken) if broken.resets() => progress.reset(),
+            // What comes next is no head any more.
+            Ok(upgraded) if upgraded.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                progress.hand_over();
+            }
+            _ => progress.step(),
+        }
+        response
+    };
     let service = service_fn(|mut request: http::Request<Incoming>| {
         progress.step();
-        let mut early = None;
         if tunnel::is_wanted(&request) {
-            early = Some(match tunnel::open(&mut request, route, plane.forward_proxy) {
+            let early = match tunnel::open(&mut request, route, plane.forward_proxy) {
                 Ok(tunnel) => {
                     progress.hand_over();
                     *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
@@ -220,23 +229,13 @@ async fn serve_http1<S: Stream>(
                     lane.refused();
                     refused.response()
                 }
-            });
+            };
+            return Either::Left(ready(Ok(early)));
         }
         route.settle(&mut request);
-        async move {
-            if let Some(early) = early {
-                return Ok(early);
-            }
-            let response = answer(request, plane, lane).await;
-            match &response {
-                Err(broken) if broken.resets() => progress.reset(),
-                // What comes next is no head any more.
-                Ok(upgraded) if upgraded.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    progress.hand_over();
-                }
-                _ => progress.step(),
-            }
-            response
+        match answer(request, plane, lane) {
+            Either::Left(now) => Either::Left(ready(told(now.into_inner()))),
+            Either::Right(later) => Either::Right(later.map(told)),
         }
     });
     let stream = Guarded::new(stream, Some(progress.clone()), plane.limits);
@@ -248,10 +247,10 @@ async fn serve_http1<S: Stream>(
         .max_buf_size(2 * HEAD);
     {
         let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        tokio::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended?,
-            () = drain.stopping() => {
+        let mut connection = pin!(connection);
+        match until(drain.stopping(), connection.as_mut()).await {
+            First::Done(ended) => ended?,
+            First::Happened(()) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await?;
             }
@@ -267,8 +266,7 @@ async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper:
         let (plane, lane, route) = (Arc::clone(plane), Arc::clone(lane), route.clone());
         service_fn(move |mut request| {
             route.settle(&mut request);
-            let (plane, lane) = (Arc::clone(&plane), Arc::clone(&lane));
-            async move { answer(request, &plane, &lane).await }
+            answer(request, &plane, &lane)
         })
     };
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -278,28 +276,37 @@ async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper:
         .max_header_list_size(u32::try_from(HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = drain.stopping() => connection.as_mut().graceful_shutdown(),
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    if let First::Done(ended) = until(drain.stopping(), connection.as_mut()).await {
+        return ended;
     }
+    connection.as_mut().graceful_shutdown();
     connection.await
 }
 
-async fn answer(
+/// Answers a request, at once where nothing has to be waited for.
+fn answer(
     request: http::Request<Incoming>,
-    plane: &Plane,
-    lane: &Lane,
-) -> Result<Response, Broken> {
+    plane: &Arc<Plane>,
+    lane: &Arc<Lane>,
+) -> Either<
+    Ready<Result<Response, Broken>>,
+    impl Future<Output = Result<Response, Broken>> + Send + use<>,
+> {
     let asks_for_head = *request.method() == Method::HEAD;
-    let mut response = serve_request(request, plane, lane).await?;
-    if asks_for_head
-        || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-    {
-        drop_body(&mut response, asks_for_head);
+    let trimmed = move |response: Result<Response, Broken>| {
+        let mut response = response?;
+        if asks_for_head
+            || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        {
+            drop_body(&mut response, asks_for_head);
+        }
+        Ok(response)
+    };
+    match serve_request(request, plane, lane) {
+        Either::Left(now) => Either::Left(ready(trimmed(now.into_inner()))),
+        Either::Right(later) => Either::Right(later.map(trimmed)),
     }
-    Ok(response)
 }
 
 /// hyper leaves such a body out in HTTP/1 only. The length that it would have had is told in answer to HEAD.

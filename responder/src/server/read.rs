@@ -9,13 +9,15 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::{grpc, request::Request};
-use http::{HeaderMap, Method, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::{error::Elapsed, timeout};
 
 use super::route::is_authority_form;
 use crate::{config::Limits, fields::takes_trailers, serve_request::REPLAY_HEADER};
+
+const SELECTS: HeaderName = HeaderName::from_static(REPLAY_HEADER);
 
 /// What is read of a body that was refused, so that the client reads our answer before it meets a closed connection.
 const DISCARDED: usize = 1024 * 1024;
@@ -165,6 +167,21 @@ pub(crate) async fn request(
     Ok(Received { parts, body, trailers, replay })
 }
 
+/// Takes a request that has no body.
+///
+/// # Errors
+/// Why it cannot be answered, and its head.
+pub(crate) fn without_body(
+    request: http::Request<Incoming>,
+) -> Result<Received, Box<(Refusal, Parts)>> {
+    let mut parts = request.into_parts().0;
+    if let Err(refusal) = check(&parts) {
+        return Err(Box::new((refusal, parts)));
+    }
+    let replay = take_replay(&mut parts);
+    Ok(Received { parts, body: Bytes::new(), trailers: None, replay })
+}
+
 /// Refuses heads that cannot be answered.
 fn check(parts: &Parts) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT {
@@ -186,7 +203,7 @@ fn check(parts: &Parts) -> Result<(), Refusal> {
 
 /// The replay that a header field selects; the recording knows nothing of the field.
 fn take_replay(parts: &mut Parts) -> Option<String> {
-    let value = parts.headers.remove(REPLAY_HEADER)?;
+    let value = parts.headers.remove(SELECTS)?;
     value.to_str().ok().map(str::to_owned)
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::{
     CompiledSnapshot, Fields, Known, Living, Way,
@@ -338,16 +339,16 @@ fn splice(
     };
     let body = holes(marked.response.body);
     let mut fields = |marked: &[Header]| {
-        let mut fields = Fields::default();
+        let (mut spliced, mut plain) = (Vec::new(), HeaderMap::new());
         for field in marked {
             let Some((name, value)) = headers::servable(field, subject, found) else { continue };
             if contains(&field.value, mark.as_bytes()) {
-                fields.spliced.push((name, holes(field.value.clone())));
+                spliced.push((name, holes(field.value.clone())));
             } else {
-                fields.plain.append(name, value);
+                plain.append(name, value);
             }
         }
-        fields
+        Fields { spliced, plain: Arc::new(plain) }
     };
     let headers = fields(&marked.response.headers);
     let trailers = (!marked.trailers.is_empty()).then(|| Box::new(fields(&marked.trailers)));
@@ -361,8 +362,8 @@ fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
         return way;
     };
     let slots = compiled.slots.get(first_slot..).unwrap_or_default().to_vec();
-    let mut still_plain = http::HeaderMap::with_capacity(plain.len());
-    for (name, value) in &plain {
+    let mut still_plain = HeaderMap::with_capacity(plain.len());
+    for (name, value) in &*plain {
         let ends = expiry::of(name.as_str(), value.as_bytes(), None, &slots, first_slot);
         if ends.is_empty() {
             still_plain.append(name.clone(), value.clone());
@@ -381,7 +382,7 @@ fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
         let ends = expiry::of(name.as_str(), value.base(), Some(own), &slots, first_slot);
         *value = tied(value.clone(), ends, compiled);
     }
-    let headers = Fields { spliced: headers, plain: still_plain };
+    let headers = Fields { spliced: headers, plain: Arc::new(still_plain) };
     Way::Spliced { headers, body, trailers }
 }
 

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::{Aging, Keep, has_no_body, headers, name_of};
 use crate::{
-    answer::Spliced,
+    answer::{Hit, Spliced},
     body,
     diagnostic::Diagnostics,
     identity::IdentityId,
@@ -90,13 +90,33 @@ impl Served<'_> {
     }
 }
 
+impl Instance {
+    /// Whether its tokens stand in its body, and nothing else is made anew.
+    pub(crate) fn has_holes_in_body_alone(&self) -> bool {
+        self.living.as_deref().is_some_and(|living| match &living.way {
+            Way::Spliced { headers, trailers, .. } => {
+                headers.spliced.is_empty() && trailers.is_none()
+            }
+            _ => false,
+        })
+    }
+
+    /// The answer of such an instance whose body was made already.
+    pub(crate) fn of_ready(&self, body: Bytes) -> Option<Hit> {
+        let living = self.living.as_deref()?;
+        let Way::Spliced { headers, .. } = &living.way else { return None };
+        let (resigned, delay) = (living.tokens, self.delay);
+        Some(Hit { resigned, delay, ..Hit::new(self.status, (*headers.plain).clone(), body) })
+    }
+}
+
 impl Living {
     /// The same with copies of what it holds of the recording.
     pub(super) fn kept(mut self, keep: &mut Keep) -> Self {
         match &mut self.way {
             Way::Spliced { headers, body, trailers } => {
                 for fields in [Some(headers), trailers.as_deref_mut()].into_iter().flatten() {
-                    fields.plain = keep.map(&fields.plain);
+                    fields.plain = keep.shared(&fields.plain);
                     for (_, value) in &mut fields.spliced {
                         value.keep(|bytes| keep.bytes(bytes));
                     }
@@ -113,17 +133,14 @@ impl Living {
         self
     }
 
-    /// What goes into its holes.
-    pub(crate) fn fills(&self) -> impl Iterator<Item = usize> {
-        let (fields, body) = match &self.way {
-            Way::Spliced { headers, body, trailers } => {
-                ([Some(headers), trailers.as_deref()], Some(body))
-            }
-            _ => ([None, None], None),
-        };
-        let fields = fields.into_iter().flatten().flat_map(|fields| &fields.spliced);
-        let fields = fields.flat_map(|(_, value)| value.fills());
-        fields.chain(body.into_iter().flat_map(Spliced::fills))
+    /// Whether something that goes into its holes is such.
+    pub(crate) fn any_fill(&self, mut is: impl FnMut(usize) -> bool) -> bool {
+        let Way::Spliced { headers, body, trailers } = &self.way else { return false };
+        let mut in_fields =
+            |fields: &Fields| fields.spliced.iter().any(|(_, value)| value.fills().any(&mut is));
+        in_fields(headers)
+            || trailers.as_deref().is_some_and(in_fields)
+            || body.fills().any(&mut is)
     }
 }
 
@@ -142,7 +159,7 @@ pub(crate) enum Way {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fields {
     pub(crate) spliced: Vec<(http::HeaderName, Spliced)>,
-    pub(crate) plain: HeaderMap,
+    pub(crate) plain: Arc<HeaderMap>,
 }
 
 /// A token that chains which run per request are expected to meet.

@@ -67,10 +67,7 @@ impl Keep {
         let mut fields = 0;
         for field in recorded.iter().filter(|field| headers::is_served(field)) {
             fields += 1;
-            for part in [field.name.as_bytes(), &field.value] {
-                self.scratch.extend_from_slice(&part.len().to_le_bytes());
-                self.scratch.extend_from_slice(part);
-            }
+            self.note(field.name.as_bytes(), &field.value);
         }
         if let Some(known) = self.maps.get(&*self.scratch) {
             return Arc::clone(known);
@@ -83,6 +80,30 @@ impl Keep {
             self.maps.insert(self.scratch.as_slice().into(), Arc::clone(&served));
         }
         served
+    }
+
+    /// The same fields, shared with equal ones.
+    pub(super) fn shared(&mut self, fields: &HeaderMap) -> Arc<HeaderMap> {
+        self.scratch.clear();
+        for (name, value) in fields {
+            self.note(name.as_str().as_bytes(), value.as_bytes());
+        }
+        if let Some(known) = self.maps.get(&*self.scratch) {
+            return Arc::clone(known);
+        }
+        let copy = Arc::new(self.map(fields));
+        if self.maps.len() < MAX_MAPS {
+            self.maps.insert(self.scratch.as_slice().into(), Arc::clone(&copy));
+        }
+        copy
+    }
+
+    /// Writes a field into what fields are recognised by.
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        for part in [name, value] {
+            self.scratch.extend_from_slice(&part.len().to_le_bytes());
+            self.scratch.extend_from_slice(part);
+        }
     }
 
     /// The same fields with copies of their values.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Serving;
+use super::{NANOS, Serving};
 use crate::{
     answer::Hit,
     chaos::{Asked, Spoiling, Stroke},
@@ -29,7 +29,14 @@ impl Serving {
             Some(Living { way: Way::Dynamic { known, .. }, .. }) => {
                 (known.iter().map(|known| known.slot).collect(), true)
             }
-            Some(living) => (self.slots_of(living).collect::<Vec<_>>(), false),
+            Some(living) => {
+                let mut slots = Vec::new();
+                self.any_slot(living, |slot| {
+                    slots.push(slot);
+                    false
+                });
+                (slots, false)
+            }
             None => (Vec::new(), false),
         };
         let key_set = living.is_some_and(|living| matches!(living.way, Way::KeySet(_)));
@@ -71,17 +78,20 @@ impl Serving {
     pub(super) fn spoilt(
         &self,
         slot: usize,
-        second: i64,
+        now: i64,
         spoiling: Option<&Spoiling<'_>>,
     ) -> Option<Bytes> {
-        let sound = self.token(slot, second)?;
+        let sound = self.token(slot, now)?;
         let (Some(spoiling), Some(slot), Some(token)) =
             (spoiling, self.snapshot.slots.get(slot), self.tokens.get(slot))
         else {
             return Some(sound);
         };
         Some(match token.key.as_deref() {
-            Some(key) => spoil(slot, &sound, key, second, spoiling).unwrap_or(sound),
+            Some(key) => {
+                let second = now.div_euclid(NANOS);
+                spoil(slot, &sound, key, second, spoiling).unwrap_or(sound)
+            }
             None => sound,
         })
     }

@@ -9,6 +9,7 @@ use crate::{
     identity::{Who, may_hold_token},
     index::Entry,
     request::{Parts, Request, host_key},
+    scratch,
     signature::Signature,
     transform::{Scope, Side},
 };
@@ -95,10 +96,12 @@ impl Serving {
         if !self.snapshot.plan.leaves(request) || self.may_need_marks(request) {
             return Err(NeedsParts);
         }
-        let mut bytes = Vec::with_capacity(256);
-        Signature::write_live(request, &mut bytes);
         let index = &self.snapshot.index;
-        match index.get_bytes(&bytes) {
+        let found = scratch::with(|bytes| {
+            Signature::write_live(request, bytes);
+            index.get_bytes(bytes)
+        });
+        match found {
             None if !index.knows_host(&host_key(request.host)) => Err(NeedsParts),
             found => Ok(found),
         }

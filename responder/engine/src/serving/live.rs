@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Run<'s> {
     pub(super) serving: &'s Serving,
     pub(super) known: &'s [Known],
+    /// In nanoseconds since the Unix epoch.
+    pub(super) now: i64,
     pub(super) second: i64,
     /// What becomes of tokens, if not what should.
     pub(super) spoiling: Option<&'s Spoiling<'s>>,
@@ -165,8 +167,8 @@ impl Effects for LiveTokens<'_> {
         let made = match slot {
             Some(slot) => {
                 self.last = Last::Slot(slot);
-                let Run { serving, second, spoiling, .. } = *self.run;
-                serving.spoilt(slot, second, spoiling).ok_or_else(not_signed)
+                let Run { serving, now, spoiling, .. } = *self.run;
+                serving.spoilt(slot, now, spoiling).ok_or_else(not_signed)
             }
             None => self.fresh(token, config).map(|(slot, token)| {
                 self.last = Last::Fresh(Box::new(slot));

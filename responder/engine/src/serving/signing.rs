@@ -1,22 +1,32 @@
 //! Tokens of the moment: what a slot's token is in this second, and when it is worth signing.
 //!
 //! A token is signed at most once a second: within a second every replica gives the same token out, and a client that asks twice gets it
-//! twice. An RSA signature takes a thousand times as long as anything else here. So those are signed within a budget, and above it the
-//! token of some seconds ago is given out, which is as valid; no token is ever older than a tenth of its life, or a minute. A token
-//! that was never signed is *owed*: whoever asks may have it signed elsewhere, so that others do not wait.
+//! twice. When many tokens are asked for all of them would have to be signed at the turn of each second, and every request then would wait
+//! for others. So tokens are signed anew within a budget, which is laid out evenly over time, and above it an earlier token is given out,
+//! which is as valid: the one of the second before. An RSA signature takes a thousand times as long as anything else here, so that one may
+//! be older: a tenth of its life, or a minute. An RSA token that was never signed is *owed*: whoever asks may have it signed elsewhere, so
+//! that others do not wait.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicI64, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
-use crate::jwt::{TokenSlot, key::SigningKey};
+use super::NANOS;
+use crate::{
+    jwt::{TokenSlot, key::SigningKey},
+    scratch,
+};
 
-/// The oldest token that is given out, in seconds.
+/// The oldest token that is given out, in seconds: one that takes long to sign, and any other one.
 const OLDEST: i64 = 60;
+const OLDEST_CHEAP: i64 = 1;
+
+/// A signature that takes this many microseconds takes long.
+const LONG: u32 = 500;
 
 /// A slot's key, and its token.
 #[derive(Debug)]
@@ -32,7 +42,7 @@ pub(super) struct Token {
     second: AtomicI64,
     /// The second for which somebody signs it anew while others give the old one out.
     renewed: AtomicI64,
-    /// The microseconds that a signature takes; 0 for those that are not worth counting.
+    /// The microseconds that a signature takes.
     cost: u32,
     /// How old it may be when there is no time to sign it, in seconds.
     patience: i64,
@@ -62,13 +72,13 @@ impl Token {
             second: AtomicI64::new(i64::MIN),
             renewed: AtomicI64::new(i64::MIN),
             cost,
-            patience: if cost == 0 { 0 } else { patience(slot) },
+            patience: patience(slot, if cost < LONG { OLDEST_CHEAP } else { OLDEST }),
         }
     }
 
     /// Whether signing it takes long.
     pub(super) fn is_costly(&self) -> bool {
-        self.cost > 0
+        self.cost >= LONG
     }
 
     /// Whether it has to be signed before it can be given out in this second, and that takes long.
@@ -77,16 +87,18 @@ impl Token {
     }
 
     /// The token for this second, signed now unless somebody did already, or one that serves as well.
-    pub(super) fn current(&self, slot: &TokenSlot, second: i64, budget: &Budget) -> Option<Bytes> {
+    pub(super) fn current(&self, slot: &TokenSlot, now: i64, budget: &Budget) -> Option<Bytes> {
+        let second = now.div_euclid(NANOS);
         if let Some(signed) = &*self.signed.load()
             && (signed.second == second
-                || self.serves(signed.second, second) && !self.renews(second, budget))
+                || self.serves(signed.second, second) && !self.renews(now, second, budget))
         {
             return Some(signed.token.clone());
         }
-        let mut out = Vec::with_capacity(1024);
-        slot.render_with(second, self.key.as_deref()?, self.header.as_deref(), &mut out).ok()?;
-        let token = Bytes::from(out);
+        let token = scratch::with(|out| {
+            slot.render_with(second, self.key.as_deref()?, self.header.as_deref(), out).ok()?;
+            Some(Bytes::copy_from_slice(out))
+        })?;
         self.signed.store(Some(Arc::new(Signed { second, token: token.clone() })));
         self.second.store(second, Ordering::Relaxed);
         Some(token)
@@ -98,58 +110,58 @@ impl Token {
     }
 
     /// Whether the caller is to sign it anew.
-    fn renews(&self, second: i64, budget: &Budget) -> bool {
+    fn renews(&self, now: i64, second: i64, budget: &Budget) -> bool {
         self.renewed.load(Ordering::Relaxed) != second
-            && budget.spend(second, self.cost)
+            && budget.spend(now, self.cost)
             && self.renewed.swap(second, Ordering::Relaxed) != second
     }
 }
 
 /// How old a token of a slot may be, in seconds.
-fn patience(slot: &TokenSlot) -> i64 {
+fn patience(slot: &TokenSlot, oldest: i64) -> i64 {
     let times = slot.times(0);
     let lifetime = times.exp.zip(times.iat).and_then(|(exp, iat)| exp.checked_sub(iat));
-    lifetime.map_or(OLDEST, |lifetime| (lifetime / 10).clamp(0, OLDEST))
+    lifetime.map_or(oldest, |lifetime| (lifetime / 10).clamp(0, oldest))
 }
 
 /// How much time may go into signing anew what serves as it is.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Microseconds in each second.
-    limit: u64,
-    /// The second, by its lower half, and below it the microseconds that were spent in it.
-    spent: AtomicU64,
+    cores: i64,
+    /// Until when the time that was spent is paid off, in nanoseconds since the Unix epoch.
+    paid_off: AtomicI64,
 }
 
 impl Budget {
-    /// A twentieth of each core.
-    const PER_CORE: u64 = 50_000;
+    /// One of so many parts of each core is spent.
+    const PART: i64 = 20;
+    /// What may be owed when more is spent, in nanoseconds: a little at a time need not be laid out.
+    const CREDIT: i64 = 20_000_000;
+    /// Nobody owes so much unless the clock was put back.
+    const MOST: i64 = 60 * NANOS;
 
     /// The budget of a node with so many cores.
     pub(super) fn of_cores(cores: usize) -> Self {
-        let cores = u64::try_from(cores).unwrap_or(1).max(1);
-        Self { limit: cores.saturating_mul(Self::PER_CORE).min(LOWER), spent: AtomicU64::new(0) }
+        let cores = i64::try_from(cores).unwrap_or(1).max(1);
+        Self { cores, paid_off: AtomicI64::new(i64::MIN) }
     }
 
     /// The same, nothing of it spent.
     pub(super) fn again(&self) -> Self {
-        Self { limit: self.limit, spent: AtomicU64::new(0) }
+        Self { cores: self.cores, paid_off: AtomicI64::new(i64::MIN) }
     }
 
-    /// Takes so many microseconds out of a second's budget; `false` when there are no more. The first may always be taken.
-    fn spend(&self, second: i64, cost: u32) -> bool {
-        let second = second.cast_unsigned() << 32;
-        let taken = |packed: u64| {
-            let spent = if packed & !LOWER == second { packed & LOWER } else { 0 };
-            let after = spent + u64::from(cost);
-            (spent == 0 || after <= self.limit).then_some(second | after.min(LOWER))
+    /// Takes so many microseconds out of it, if they are there.
+    fn spend(&self, now: i64, cost: u32) -> bool {
+        let takes = i64::from(cost) * 1000 * Self::PART / self.cores;
+        let after = |paid_off: i64| {
+            let owed = paid_off.saturating_sub(now);
+            let owed = if owed > Self::MOST { 0 } else { owed.max(0) };
+            (owed <= Self::CREDIT).then(|| now.saturating_add(owed + takes))
         };
-        self.spent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+        self.paid_off.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).is_ok()
     }
 }
-
-/// The lower half of 64 bits.
-const LOWER: u64 = 0xffff_ffff;
 
 #[cfg(test)]
 mod tests {
@@ -174,24 +186,28 @@ mod tests {
         Token::new(slot, Some(Arc::new(SigningKey::parse(RSA).unwrap())), None, None)
     }
 
+    /// A moment some seconds after the epoch.
+    fn at(seconds: i64) -> i64 {
+        seconds * NANOS
+    }
+
     #[test]
     fn without_time_to_sign_a_token_serves_for_a_tenth_of_its_life() {
         let slot = slot(300);
         let token = token(&slot);
         assert!(token.is_costly() && token.is_owed(5000));
-        let budget = Budget { limit: 0, spent: AtomicU64::new(0) };
-        let at = |second| {
-            // The first of a second may always be signed; it is another one.
-            budget.spend(second, 900);
-            token.current(&slot, second, &budget).unwrap()
+        let budget = Budget::of_cores(1);
+        let current = |second| {
+            let spent = AtomicI64::new(at(second) + 2 * Budget::CREDIT);
+            token.current(&slot, at(second), &Budget { paid_off: spent, ..budget.again() }).unwrap()
         };
-        let first = at(5000);
-        assert_eq!((at(5000), at(5001), at(5030)), (first.clone(), first.clone(), first.clone()));
+        let first = current(5000);
+        assert!([5000, 5001, 5030].map(current).iter().all(|token| *token == first));
         assert!(!token.is_owed(5030) && token.is_owed(5031) && token.is_owed(4999));
-        let second = at(5031);
+        let second = current(5031);
         assert_ne!(second, first);
-        assert_eq!(at(5032), second);
-        assert_ne!(at(5030), second, "a clock that goes back gets no token of the future");
+        assert_eq!(current(5032), second);
+        assert_ne!(current(5030), second, "a clock that goes back gets no token of the future");
     }
 
     #[test]
@@ -199,30 +215,44 @@ mod tests {
         let slot = slot(300);
         let token = token(&slot);
         let budget = Budget::of_cores(1);
-        let first = token.current(&slot, 5000, &budget).unwrap();
+        let first = token.current(&slot, at(5000), &budget).unwrap();
         token.renewed.store(5001, Ordering::Relaxed);
-        assert_eq!(token.current(&slot, 5001, &budget).unwrap(), first, "somebody is at it");
-        let second = token.current(&slot, 5002, &budget).unwrap();
+        assert_eq!(token.current(&slot, at(5001), &budget).unwrap(), first, "somebody is at it");
+        let second = token.current(&slot, at(5002), &budget).unwrap();
         assert_ne!(second, first);
-        assert_eq!(token.current(&slot, 5002, &budget).unwrap(), second);
+        assert_eq!(token.current(&slot, at(5002), &budget).unwrap(), second);
     }
 
     #[test]
     fn short_lives_are_never_cut_by_much() {
         for (lifetime, oldest) in [(9, 0), (10, 1), (300, 30), (3600, 60), (-5, 0)] {
             assert_eq!(token(&slot(lifetime)).patience, oldest, "{lifetime}");
+            assert_eq!(patience(&slot(lifetime), OLDEST_CHEAP), oldest.min(1), "{lifetime}");
         }
     }
 
     #[test]
-    fn a_budget_is_spent_by_the_second() {
+    fn a_budget_is_a_part_of_each_core_laid_out_over_time() {
+        for (cores, cost, least, most) in
+            [(1, 900, 55, 58), (2, 900, 111, 115), (1, 25, 1999, 2042), (1, 60_000, 1, 2)]
+        {
+            let budget = Budget::of_cores(cores);
+            // 10,000 times a second.
+            let spends = |second: i64| {
+                let times = (0..10_000).map(|nth| at(second) + nth * 100_000);
+                times.filter(|now| budget.spend(*now, cost)).count()
+            };
+            for second in [7, 8, 9, 100, -5, 3] {
+                let spent = spends(second);
+                assert!((least..=most).contains(&spent), "{cores} {cost} {second}: {spent}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_little_is_spent_at_once() {
         let budget = Budget::of_cores(1);
-        let spend = |second, times: usize| (0..times).filter(|_| budget.spend(second, 900)).count();
-        assert_eq!((spend(7, 100), spend(7, 1), spend(8, 54), spend(8, 2)), (55, 0, 54, 1));
-        assert_eq!((spend(-1, 56), spend(12, 56)), (55, 55));
-        let dear = |second| (0..3).filter(|_| budget.spend(second, 60_000)).count();
-        assert_eq!((dear(1), dear(2)), (1, 1), "however much one costs, there is one a second");
-        let two = Budget::of_cores(2);
-        assert_eq!((0..1000).filter(|_| two.spend(3, 900)).count(), 111);
+        assert_eq!((0..1000).filter(|_| budget.spend(at(1), 25)).count(), 41);
+        assert_eq!((0..1000).filter(|_| budget.spend(at(2), 900)).count(), 2);
     }
 }
