@@ -111,7 +111,7 @@ impl Index {
     }
 
     /// The number of a signature's entry.
-    fn find(&self, signature: &[u8]) -> Option<usize> {
+    pub(crate) fn find(&self, signature: &[u8]) -> Option<usize> {
         let found = self.by_signature.find(self.state.hash_one(signature), |nth| {
             signature_of(&self.entries, *nth) == Some(signature)
         });

@@ -1,21 +1,27 @@
 //! Memory of a thread that is used again and again, for bytes whose length is known only when they are there.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
-/// What a thread keeps at most.
+/// The largest piece that a thread keeps.
 const MOST: usize = 64 * 1024;
+/// How many it keeps: work for which memory was lent may need some itself.
+const PIECES: usize = 3;
 
 thread_local! {
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lends empty memory. Whoever is lent some meanwhile, on the same thread, gets other memory.
 pub(crate) fn with<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    let mut spare = SPARE.take();
-    spare.clear();
-    let done = work(&mut spare);
-    if spare.capacity() <= MOST {
-        SPARE.set(spare);
+    let mut lent = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let done = work(&mut lent);
+    if lent.capacity() <= MOST {
+        lent.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < PIECES {
+                spare.push(lent);
+            }
+        });
     }
     done
 }

@@ -8,6 +8,7 @@ mod dialogue;
 mod find;
 mod live;
 mod ready;
+mod seen;
 mod signing;
 mod socket;
 
@@ -161,7 +162,7 @@ impl Serving {
             return Ok(made.map_or(Answer::Miss, |hit| Answer::Hit(self.dated(hit, now))));
         };
         let plain = instance.folded && !accepts_gzip(request.headers);
-        let ready = self.ready_body(origin, now);
+        let ready = instance.living.as_ref().and_then(|_| self.ready_body(origin, now));
         if self.costly && ready.is_none() && scope.is_none() && self.owes(instance, now) {
             return Err(Owed { origin, now, plain });
         }

@@ -1,6 +1,6 @@
 //! Which recorded answer a request gets: by its signature, and by whose turn it is.
 
-use super::Serving;
+use super::{Serving, seen};
 use crate::{
     answer::Origin,
     body,
@@ -97,11 +97,18 @@ impl Serving {
             return Err(NeedsParts);
         }
         let index = &self.snapshot.index;
-        let found = scratch::with(|bytes| {
-            Signature::write_live(request, bytes);
-            index.get_bytes(bytes)
-        });
-        match found {
+        let find = || {
+            scratch::with(|bytes| {
+                Signature::write_live(request, bytes);
+                index.find(bytes)
+            })
+        };
+        let found = if request.body.is_empty() {
+            find()
+        } else {
+            seen::or_find(self.serial, request, find)
+        };
+        match found.and_then(|nth| index.entry(nth)) {
             None if !index.knows_host(&host_key(request.host)) => Err(NeedsParts),
             found => Ok(found),
         }
