@@ -7,8 +7,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::{
     body::{self, BodyKey},
+    grpc,
     identity::may_hold_token,
-    request::{Parts, Request, combined, host_key, joined, keys, normal_path},
+    request::{
+        Parts, Request, combined, host_key, joined, keys, normal_path, same_json, without_port,
+    },
+    snapshot::{HttpRequest, RrPair, header},
 };
 
 /// A change that a chain makes to the signature itself.
@@ -138,15 +142,32 @@ impl Signature {
         if !edits.is_empty() || !parts.extra.is_empty() {
             return None;
         }
-        let host = host_key(&parts.host);
         let (query, body) = (joined(&parts.query), parts.body_key());
-        write_request(&host, &parts.method, &query, &body, &parts.path, out);
-        let marked = may_hold_token(query.as_bytes())
-            || match &body {
-                BodyKey::None => false,
-                BodyKey::Json(body) | BodyKey::Hash(body) => may_hold_token(body),
-            };
-        (!marked).then_some(host)
+        write_unmarked([&*parts.method, &parts.host, &parts.path], &query, &body, out)
+    }
+
+    /// The same of a pair that is matched by what its request does, and the request. `None` where its parts have to be worked out: without
+    /// a request, for a call, or when the recorded signature says something else.
+    pub(crate) fn write_pair<'p>(
+        pair: &'p RrPair,
+        out: &mut Vec<u8>,
+    ) -> Option<(Cow<'p, [u8]>, &'p HttpRequest)> {
+        let request = pair.request.as_ref().filter(|_| !grpc::is_call(pair))?;
+        let content_type = header(&request.headers, "content-type").map_or(&[][..], |value| value);
+        let (query, body) = (combined(&request.query), body::key(content_type, &request.body));
+        let mut says = pair.signature.iter();
+        let same = says.all(|(key, value)| match key.as_str() {
+            keys::METHOD => *value == *request.method.as_bytes(),
+            keys::URL => *value == *request.path.as_bytes(),
+            keys::HOST => *value == *without_port(&request.host).as_bytes(),
+            keys::QUERY => *value == *query.as_bytes(),
+            keys::BODY_JSON => matches!(&body, BodyKey::Json(own) if same_json(own, value)),
+            keys::BODY_HASH => body != BodyKey::None,
+            other => keys::query_name(other).is_none(),
+        });
+        let line = [&*request.method, &request.host, &request.path];
+        let host = same.then(|| write_unmarked(line, &query, &body, out)).flatten()?;
+        Some((host, request))
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
@@ -192,6 +213,23 @@ impl<'b> Iterator for PartsOf<'b> {
         self.0 = rest;
         Some(part)
     }
+}
+
+/// Writes the signature of a method, host and path with these; returns its host. `None` when a token may be in it.
+fn write_unmarked<'p>(
+    [method, host, path]: [&'p str; 3],
+    query: &str,
+    body: &BodyKey,
+    out: &mut Vec<u8>,
+) -> Option<Cow<'p, [u8]>> {
+    let host = host_key(host);
+    write_request(&host, method, query, body, path, out);
+    let marked = may_hold_token(query.as_bytes())
+        || match body {
+            BodyKey::None => false,
+            BodyKey::Json(body) | BodyKey::Hash(body) => may_hold_token(body),
+        };
+    (!marked).then_some(host)
 }
 
 /// Writes what every request has, in key order.

@@ -5,14 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{Aging, Keep, has_no_body, headers, name_of};
+use super::{Aging, Keep, has_no_body};
 use crate::{
     answer::Spliced,
     body,
-    diagnostic::Diagnostics,
     identity::IdentityId,
     jwt::ResignConfig,
-    snapshot::{Header, HttpResponse, RrPair},
+    snapshot::{HttpResponse, RrPair},
     transform::{Captured, message::Reply},
     turns::Move,
 };
@@ -56,28 +55,25 @@ pub(crate) struct Living {
 /// A response as it is served when nothing in it is made anew.
 pub(super) struct Served<'r> {
     pub(super) of: &'r HttpResponse,
-    pub(super) trailers: &'r [Header],
+    pub(super) trailers: Option<Box<HeaderMap>>,
     pub(super) delay: Duration,
 }
 
 impl Served<'_> {
     /// An instance of it, which nobody has asked for yet.
     pub(super) fn instance(
-        &self,
+        self,
         pair: &RrPair,
+        headers: Arc<HeaderMap>,
         keep: &mut Keep,
-        found: &mut Diagnostics,
     ) -> Instance {
         let body = if has_no_body(self.of) { &[][..] } else { &self.of.body };
-        let subject = || name_of(pair);
-        let headers = keep.headers(&self.of.headers, &subject, found);
         Instance {
             status: self.of.status,
             aging: Aging::of(pair, &headers),
             headers,
             body: keep.bytes(body),
-            trailers: headers::trailers(self.trailers, &subject, found)
-                .map(|fields| Box::new(keep.map(&fields))),
+            trailers: self.trailers,
             folded: body::is_gzip(body),
             delay: self.delay,
             captured: Box::default(),
