@@ -348,11 +348,13 @@ impl CompiledSnapshot {
         };
         let mut instance = self.prepare(&recorded, ways, keep, found);
         if !captured.is_empty() {
-            instance.captured = [&*instance.captured, &captured].concat().into();
+            instance.rare_mut().captured.append(&mut captured);
         }
         self.token_world.look(pair, &mut instance, self.instances.len());
         instance.identity = seen.identity;
-        instance.conversation = socket;
+        if socket.is_some() {
+            instance.rare_mut().conversation = socket;
+        }
         if let Some(chaos) = &mut self.chaos {
             chaos.look(self.instances.len(), pair, recorded.parts());
         }
@@ -409,7 +411,9 @@ impl CompiledSnapshot {
             turns::plan(&mut self.index, recorded, identities, config.sequence());
         self.progress = progress;
         for (instance, moves) in self.instances.iter_mut().zip(moves) {
-            instance.moves = moves;
+            if moves.is_some() {
+                instance.rare_mut().moves = moves;
+            }
         }
     }
 

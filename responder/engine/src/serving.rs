@@ -202,7 +202,7 @@ impl Serving {
     ) -> Hit {
         let mut hit = self.current(instance, scope, now, stroke.as_ref());
         hit.origin = Some(origin);
-        if let Some(aging) = &instance.aging {
+        if let Some(aging) = &instance.rare().aging {
             aging.renew(now.div_euclid(NANOS), &mut hit.headers);
         }
         if plain {
@@ -301,7 +301,7 @@ impl Serving {
         let recorded = |unsigned: u32| Hit {
             unsigned,
             delay: instance.delay,
-            trailers: instance.trailers.clone(),
+            trailers: instance.rare().trailers.clone(),
             ..Hit::new(instance.status, (*instance.headers).clone(), instance.body.clone())
         };
         let hit = match instance.living.as_deref() {
@@ -353,7 +353,7 @@ impl Serving {
         let mut scope =
             scope.unwrap_or_else(|| Scope::live(&self.snapshot.world, Side::Response, now));
         // What the request has taught holds for its own answer already.
-        scope.learn_from(&instance.captured);
+        scope.learn_from(&instance.rare().captured);
         scope.commit();
         scope.side = Side::Response;
         scope.recorded_at = recorded_at;
@@ -363,7 +363,7 @@ impl Serving {
 
     /// What is left to do when all chains are through.
     fn settle(&self, instance: &Instance, mut scope: Scope, hit: &mut Hit) {
-        scope.learn_from(&instance.captured);
+        scope.learn_from(&instance.rare().captured);
         scope.commit();
         live::finish(&self.snapshot.world, &scope, hit);
     }
@@ -377,7 +377,7 @@ impl Serving {
     ) -> Option<Hit> {
         let fill = |what: usize, out: &mut Vec<u8>| self.fill(what, second, spoiling, out);
         let all = |fields: &Fields| {
-            let mut all = fields.plain.clone();
+            let mut all = (*fields.plain).clone();
             for (name, value) in &fields.spliced {
                 let value = Bytes::from(value.fill(fill)?);
                 all.append(name.clone(), HeaderValue::from_maybe_shared(value).ok()?);

@@ -338,16 +338,16 @@ fn splice(
     };
     let body = holes(marked.response.body);
     let mut fields = |marked: &[Header]| {
-        let mut fields = Fields::default();
+        let (mut spliced, mut plain) = (Vec::new(), http::HeaderMap::new());
         for field in marked {
             let Some((name, value)) = headers::servable(field, subject, found) else { continue };
             if contains(&field.value, mark.as_bytes()) {
-                fields.spliced.push((name, holes(field.value.clone())));
+                spliced.push((name, holes(field.value.clone())));
             } else {
-                fields.plain.append(name, value);
+                plain.append(name, value);
             }
         }
-        fields
+        Fields { spliced, plain: plain.into() }
     };
     let headers = fields(&marked.response.headers);
     let trailers = (!marked.trailers.is_empty()).then(|| Box::new(fields(&marked.trailers)));
@@ -362,7 +362,7 @@ fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
     };
     let slots = compiled.slots.get(first_slot..).unwrap_or_default().to_vec();
     let mut still_plain = http::HeaderMap::with_capacity(plain.len());
-    for (name, value) in &plain {
+    for (name, value) in &*plain {
         let ends = expiry::of(name.as_str(), value.as_bytes(), None, &slots, first_slot);
         if ends.is_empty() {
             still_plain.append(name.clone(), value.clone());
@@ -381,7 +381,7 @@ fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
         let ends = expiry::of(name.as_str(), value.base(), Some(own), &slots, first_slot);
         *value = tied(value.clone(), ends, compiled);
     }
-    let headers = Fields { spliced: headers, plain: still_plain };
+    let headers = Fields { spliced: headers, plain: still_plain.into() };
     Way::Spliced { headers, body, trailers }
 }
 

@@ -98,6 +98,27 @@ impl Keep {
         fields
     }
 
+    /// The same fields, shared with equal ones.
+    pub(super) fn shared(&mut self, fields: &HeaderMap) -> Arc<HeaderMap> {
+        self.scratch.clear();
+        // No name of a field begins so.
+        self.scratch.push(0);
+        for (name, value) in fields {
+            for part in [name.as_str().as_bytes(), value.as_bytes()] {
+                self.scratch.extend_from_slice(&part.len().to_le_bytes());
+                self.scratch.extend_from_slice(part);
+            }
+        }
+        if let Some(known) = self.maps.get(&*self.scratch) {
+            return Arc::clone(known);
+        }
+        let kept = Arc::new(self.map(fields));
+        if self.maps.len() < MAX_MAPS {
+            self.maps.insert(self.scratch.as_slice().into(), Arc::clone(&kept));
+        }
+        kept
+    }
+
     /// The trailers that are served.
     pub(super) fn trailers(
         &mut self,

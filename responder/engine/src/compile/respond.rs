@@ -67,12 +67,12 @@ impl CompiledSnapshot {
         ways.count(&admitted, first.len(), living.as_ref());
         let unsigned = unsigned.unwrap_or(reply);
         let delay = unsigned.delay(self.timing);
-        let instance = served(pair, &unsigned.response, &unsigned.trailers, delay, keep, found);
-        Instance {
-            captured: captured.into(),
-            living: living.map(|living| Box::new(living.kept(keep))),
-            ..instance
+        let mut instance = served(pair, &unsigned.response, &unsigned.trailers, delay, keep, found);
+        if !captured.is_empty() {
+            instance.rare_mut().captured = captured;
         }
+        instance.living = living.map(|living| Box::new(living.kept(&instance.body, keep)));
+        instance
     }
 
     /// What chains that learn from the difference between recording and answer see in the recording.

@@ -195,7 +195,7 @@ fn introspections(compiled: &mut CompiledSnapshot, found: &[Introspection], issu
             compiled.fills.push(fill);
         }
         let way = Way::Spliced {
-            headers: Fields { spliced: Vec::new(), plain: (*instance.headers).clone() },
+            headers: Fields { spliced: Vec::new(), plain: Arc::clone(&instance.headers) },
             body: Spliced::new(instance.body.clone(), holes),
             trailers: None,
         };
