@@ -49,7 +49,7 @@ impl<'b> Field<'b> {
 }
 
 /// A number. Nearly all have one or two bytes.
-#[inline]
+#[inline(always)]
 fn varint(rest: &mut &[u8]) -> Option<u64> {
     match **rest {
         [one, ref behind @ ..] if one < 0x80 => {
@@ -75,10 +75,14 @@ impl<'b> Value<'b> {
         if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
     }
 
-    /// Puts a text in the place of another.
+    /// Puts a text in the place of another, which is mostly the same.
     #[inline]
     pub(super) fn text(&self, into: &mut String) -> Option<()> {
-        let text = std::str::from_utf8(self.bytes()?).ok()?;
+        let bytes = self.bytes()?;
+        if into.as_bytes() == bytes {
+            return Some(());
+        }
+        let text = std::str::from_utf8(bytes).ok()?;
         into.clear();
         into.push_str(text);
         Some(())

@@ -87,33 +87,42 @@ fn way(number: u64) -> Option<Direction> {
     Some(if inbound { Direction::In } else { Direction::Out })
 }
 
-/// Leaves nothing of another pair but its room. Maps and lists of fields are renewed where they are read.
-fn clear(pair: &mut RrPair) {
+/// Leaves nothing of another pair but its room, and texts, fields and maps: they are mostly the same in the next, and renewed where not.
+fn begin(pair: &mut RrPair) {
     let RrPair { uuid, ts, direction, duration, ordinal, stub, response, .. } = pair;
     (*uuid, *ts, *direction, *duration) = (None, None, Direction::default(), 0);
     (*ordinal, *stub, response.status, response.body) = (0, None, 0, Bytes::new());
-    for text in [
-        &mut pair.l7protocol,
-        &mut pair.service,
-        &mut pair.cluster,
-        &mut pair.namespace,
-        &mut pair.tech,
-        &mut pair.network_address,
-        &mut pair.command,
-        &mut pair.location,
-        &mut pair.status,
-        &mut pair.session,
-        &mut pair.extra_json,
-        &mut pair.response.status_message,
+}
+
+/// Clears the texts whose fields, which are one bit each in `read`, did not come.
+fn clear_unread(pair: &mut RrPair, read: u32) {
+    for (number, text) in [
+        (5, &mut pair.l7protocol),
+        (6, &mut pair.service),
+        (7, &mut pair.cluster),
+        (8, &mut pair.namespace),
+        (9, &mut pair.tech),
+        (10, &mut pair.network_address),
+        (11, &mut pair.command),
+        (12, &mut pair.location),
+        (13, &mut pair.status),
+        (15, &mut pair.session),
+        (19, &mut pair.extra_json),
     ] {
-        text.clear();
+        if read & 1 << number == 0 {
+            text.clear();
+        }
+    }
+    if read & 1 << 17 == 0 {
+        pair.response.headers.clear();
+        pair.response.status_message.clear();
     }
 }
 
 fn quickly(whole: &Bytes, bytes: &[u8], part: Part, pair: &mut RrPair) -> Option<()> {
-    clear(pair);
+    begin(pair);
     let mut old_request = pair.request.take();
-    let (mut tags, mut signature, mut fields) = (&[][..], &[][..], false);
+    let (mut tags, mut signature, mut read) = (&[][..], &[][..], 0_u32);
     let (mut rest, mut last) = (bytes, 0);
     loop {
         let here = rest;
@@ -124,16 +133,15 @@ fn quickly(whole: &Bytes, bytes: &[u8], part: Part, pair: &mut RrPair) -> Option
         }
         let first = number != last;
         last = number;
+        let wanted = part == Part::Whole || [12, 16, 17].contains(&number);
+        read |= u32::from(wanted).checked_shl(u32::try_from(number).ok()?).unwrap_or_default();
         match number {
             16 => {
                 let mut old = old_request.take().unwrap_or_default();
                 request(whole, value.bytes()?, part, &mut old)?;
                 pair.request = Some(old);
             }
-            17 => {
-                response(whole, value.bytes()?, &mut pair.response)?;
-                fields = true;
-            }
+            17 => response(whole, value.bytes()?, &mut pair.response)?,
             12 => value.text(&mut pair.location)?,
             _ if part != Part::Whole => {}
             1 => pair.uuid = <[u8; 16]>::try_from(value.bytes()?).ok(),
@@ -157,12 +165,10 @@ fn quickly(whole: &Bytes, bytes: &[u8], part: Part, pair: &mut RrPair) -> Option
             _ => return None,
         }
     }
-    if !fields {
-        pair.response.headers.clear();
-    }
+    clear_unread(pair, read);
     renew(tags, 14, &mut pair.tags, |bytes, text: &mut String| Value::Bytes(bytes).text(text))?;
     renew(signature, 18, &mut pair.signature, |bytes, value: &mut Bytes| {
-        *value = slice(whole, bytes);
+        renew_bytes(whole, bytes, value);
         Some(())
     })
 }
@@ -210,18 +216,25 @@ fn renew<V: Default>(
     Some(())
 }
 
+/// Puts a slice in the place of other bytes, unless they are the same: to count who holds a chunk takes longer than to compare.
+fn renew_bytes(whole: &Bytes, part: &[u8], bytes: &mut Bytes) {
+    if **bytes != *part {
+        *bytes = slice(whole, part);
+    }
+}
+
 fn slice(whole: &Bytes, part: &[u8]) -> Bytes {
     if part.is_empty() { Bytes::new() } else { whole.slice_ref(part) }
 }
 
 fn request(whole: &Bytes, mut rest: &[u8], part: Part, request: &mut HttpRequest) -> Option<()> {
     let HttpRequest { method, path, query, version, host, headers, body } = request;
-    for text in [&mut *method, path, query, version, host] {
-        text.clear();
-    }
     *body = Bytes::new();
-    let (mut fields, all) = (Fields::of(headers), part != Part::Response);
+    let (mut fields, all, mut read) = (Fields::of(headers), part != Part::Response, 0_u32);
     while let Some(Field { number, value }) = Field::next(&mut rest)? {
+        if all && number < 6 {
+            read |= 1 << number;
+        }
         match number {
             6 => fields.add(whole, value.bytes()?, all)?,
             _ if !all => {}
@@ -235,22 +248,33 @@ fn request(whole: &Bytes, mut rest: &[u8], part: Part, request: &mut HttpRequest
         }
     }
     fields.end();
+    for (number, text) in (1..).zip([method, path, query, version, host]) {
+        if read & 1 << number == 0 {
+            text.clear();
+        }
+    }
     Some(())
 }
 
 fn response(whole: &Bytes, mut rest: &[u8], response: &mut HttpResponse) -> Option<()> {
-    let mut fields = Fields::of(&mut response.headers);
+    let (mut fields, mut message) = (Fields::of(&mut response.headers), false);
     while let Some(Field { number, value }) = Field::next(&mut rest)? {
         match number {
             // The generated decoder cuts larger numbers off.
             1 => response.status = u16::try_from(value.number()?).ok()?,
-            2 => value.text(&mut response.status_message)?,
+            2 => {
+                value.text(&mut response.status_message)?;
+                message = true;
+            }
             3 => fields.add(whole, value.bytes()?, true)?,
             4 => response.body = slice(whole, value.bytes()?),
             _ => return None,
         }
     }
     fields.end();
+    if !message {
+        response.status_message.clear();
+    }
     Some(())
 }
 
@@ -271,17 +295,14 @@ impl<'p> Fields<'p> {
         if !all && !PROTOCOL.iter().any(|wanted| name.eq_ignore_ascii_case(wanted)) {
             return Some(());
         }
-        let value = slice(whole, value);
         match self.headers.get_mut(self.read) {
             Some(field) => {
-                field.value = value;
-                if field.name.as_bytes() != name {
-                    Value::Bytes(name).text(&mut field.name)?;
-                }
+                renew_bytes(whole, value, &mut field.value);
+                Value::Bytes(name).text(&mut field.name)?;
             }
             None => {
                 let name = std::str::from_utf8(name).ok()?.to_owned();
-                self.headers.push(Header { name, value });
+                self.headers.push(Header { name, value: slice(whole, value) });
             }
         }
         self.read += 1;
