@@ -99,6 +99,29 @@ impl Spliced {
         self.base = copy(&self.base);
     }
 
+    /// The same with holes in `whole`, if the bytes around the holes stand there too; what stands between them does not matter.
+    pub(crate) fn within(&self, whole: &Bytes) -> Option<Self> {
+        let (mut holes, mut from, mut at) = (Vec::with_capacity(self.holes.len()), 0, 0);
+        for (nth, (span, what)) in self.holes.iter().enumerate() {
+            let before = self.base.get(from..span.start)?;
+            let start = match nth {
+                0 => whole.starts_with(before).then_some(0)?,
+                _ => at + memchr::memmem::find(whole.get(at..)?, before)?,
+            };
+            if let Some((hole, _)) = holes.last_mut() {
+                *hole = at..start;
+            }
+            at = start + before.len();
+            holes.push((at..at, *what));
+            from = span.end;
+        }
+        let behind = self.base.get(from..)?;
+        let end = whole.len().checked_sub(behind.len()).filter(|end| *end >= at)?;
+        let (hole, _) = holes.last_mut()?;
+        *hole = at..end;
+        whole.ends_with(behind).then(|| Self { base: whole.clone(), holes })
+    }
+
     /// One more hole, apart from the others.
     #[must_use]
     pub(crate) fn with_hole(self, span: Range<usize>, what: usize) -> Self {
@@ -138,6 +161,17 @@ mod tests {
             let holes: Vec<_> = base.match_indices("####").enumerate().map(|(nth, (at, _))| (at..at + 4, nth)).collect();
             let spliced = Spliced::new(base.into(), holes);
             let filled = spliced.fill(|_, out| { out.extend_from_slice(fill.as_bytes()); Some(()) }).unwrap();
+            prop_assert_eq!(str::from_utf8(&filled).unwrap(), parts.join(&fill));
+        }
+
+        #[test]
+        fn other_bytes_in_the_holes_make_no_difference(parts in prop::collection::vec("[ab]{0,4}", 2..6), old in "[ab]{0,4}", fill in "[ab]{0,4}") {
+            let base = parts.join("####");
+            let holes: Vec<_> = base.match_indices("####").enumerate().map(|(nth, (at, _))| (at..at + 4, nth)).collect();
+            let whole = Bytes::from(parts.join(&old));
+            let within = Spliced::new(base.into(), holes).within(&whole).unwrap();
+            prop_assert_eq!(within.base(), &whole);
+            let filled = within.fill(|_, out| { out.extend_from_slice(fill.as_bytes()); Some(()) }).unwrap();
             prop_assert_eq!(str::from_utf8(&filled).unwrap(), parts.join(&fill));
         }
     }

@@ -24,6 +24,7 @@ use crate::{
     index::Index,
     jwt::TokenSlot,
     request::{Parts, Request},
+    signature::number_of,
     snapshot::RrPair,
     transform::filter::Verdict,
 };
@@ -109,7 +110,7 @@ impl Chaos {
         let mut signatures: Vec<u64> = (0..=instances).map(stub).collect();
         for (bytes, first) in index.firsts() {
             if let Some(signature) = signatures.get_mut(first) {
-                *signature = fnv(bytes);
+                *signature = number_of(bytes, fnv);
             }
         }
         self.places = signatures

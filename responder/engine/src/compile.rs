@@ -10,6 +10,7 @@ mod expiry;
 pub(crate) mod headers;
 mod instance;
 mod keep;
+mod plain;
 mod plan;
 mod respond;
 mod scripts;
@@ -31,7 +32,7 @@ use crate::{
     index::Index,
     jwt::{TokenSlot, key::SecretRef},
     request::{Parts, host_key},
-    signature::Signature,
+    signature::{Edit, Signature},
     snapshot::{
         HttpResponse, RrPair, Serve,
         encoded::{Encoded, Pairs},
@@ -41,7 +42,7 @@ use crate::{
     test_config::{End, TestConfig},
     timing::Timing,
     token_world::TokenWorld,
-    transform::{Chain, Scope, Side, Template, World, message::Reply},
+    transform::{Chain, Scope, Side, Template, World, filter, message::Reply},
     turns::{self, Counts, Progress, Recorded},
 };
 
@@ -51,6 +52,7 @@ pub(crate) use expiry::http_date;
 pub(crate) use headers::{served_headers, served_trailers};
 pub(crate) use instance::{Fields, Instance, Known, Living, Way};
 use keep::Keep;
+use plain::Plains;
 pub(crate) use plan::{Plan, run_on_response};
 use scripts::Scripts;
 use sockets::Sockets;
@@ -183,7 +185,8 @@ pub fn compile_treated(
     serve: Serve,
     treatment: Treatment,
 ) -> (CompiledSnapshot, Diagnostics) {
-    compile_pairs(Pairs::Read(pairs), template, config, serve, treatment)
+    let total = pairs.len();
+    compile_pairs(Pairs::of(pairs, serve), total, template, config, treatment)
 }
 
 /// Compiles a snapshot as it is stored. A pair that cannot be read is an error among the findings.
@@ -195,20 +198,19 @@ pub fn compile_encoded(
     serve: Serve,
     treatment: Treatment,
 ) -> (CompiledSnapshot, Diagnostics) {
-    compile_pairs(Pairs::Encoded(encoded), template, config, serve, treatment)
+    let total = encoded.len();
+    compile_pairs(Pairs::of_encoded(encoded, serve), total, template, config, treatment)
 }
 
 fn compile_pairs(
     mut pairs: Pairs,
+    total: usize,
     template: &Template,
     config: &TestConfig,
-    serve: Serve,
     treatment: Treatment,
 ) -> (CompiledSnapshot, Diagnostics) {
     let mut found = Diagnostics::default();
     found.extend(config.warnings().to_vec());
-    let total = pairs.len();
-    pairs.prepare(serve);
     if pairs.len() == 0 && total > 0 {
         found.push(
             Diagnostic::warning(
@@ -260,15 +262,23 @@ fn compile_pairs(
     compiled.index.reserve(pairs.len());
     let mut recorded = Vec::with_capacity(pairs.len());
     let mut sockets = if shakes { Sockets::find(&pairs) } else { Sockets::default() };
+    let mut plains = if compiled.takes_plain_pairs() && !shakes {
+        Plains::of(&compiled, &mut pairs, &seen, &mut keep)
+    } else {
+        Plains::default()
+    };
+    let mut pair = RrPair::default();
     for (at, seen) in seen.into_iter().enumerate() {
-        let pair = match pairs.take(at) {
-            Ok(pair) => pair,
-            Err(why) => {
-                let source = why.source().map(|source| format!(": {source}")).unwrap_or_default();
-                found.push(Diagnostic::error("bundle_malformed", "", format!("{why}{source}")));
-                continue;
-            }
-        };
+        if let Some(plain) = plains.take(at) {
+            let host = plains.host(&plain);
+            recorded.push(compiled.add_plain(plain, host));
+            continue;
+        }
+        if let Err(why) = pairs.take(at, &mut pair) {
+            let source = why.source().map(|source| format!(": {source}")).unwrap_or_default();
+            found.push(Diagnostic::error("bundle_malformed", "", format!("{why}{source}")));
+            continue;
+        }
         recorded.extend(if sockets.has_message(at) {
             compiled.add_message(&pair, at, &mut sockets, &mut ways, &mut keep, &mut found)
         } else {
@@ -322,45 +332,76 @@ impl CompiledSnapshot {
         if let Some(stub) = &pair.stub {
             return self.add_stub(pair, stub, ways, keep, found);
         }
-        let mut recorded = Parts::of_recorded(pair);
-        recorded.listed = self.lists(&recorded);
-        let mut parts = Cow::Borrowed(&recorded);
-        let scope = if self.plan.leaves_recorded() {
-            Scope::recorded(&self.world, Side::Request, pair.ts)
+        let recorded = self.recorded(pair);
+        let mut captured = Vec::new();
+        let asked = if self.plan.leaves_recorded() {
+            self.enter_as_it_is(&recorded, keep)
         } else {
-            self.plan.run_on_recorded(pair, parts.to_mut(), &self.world, found)
+            let mut parts = recorded.parts().clone();
+            let scope = self.plan.run_on_recorded(pair, &mut parts, &self.world, found);
+            self.enter(&parts, &scope.edits, keep);
+            if let Some(session) = &scope.session {
+                seen.identity = self.identities.of_session(session);
+            }
+            captured = scope.captured;
+            Cow::Owned(parts.method)
         };
-        let entry = self.enter(&parts, &scope, keep);
-        if let Some(session) = &scope.session {
-            seen.identity = self.identities.of_session(session);
-        }
-        let mut instance = self.prepare(pair, &recorded, ways, keep, found);
-        if !scope.captured.is_empty() {
-            instance.captured = [&*instance.captured, &scope.captured].concat().into();
+        let mut instance = self.prepare(&recorded, ways, keep, found);
+        if !captured.is_empty() {
+            instance.rare_mut().captured.append(&mut captured);
         }
         self.token_world.look(pair, &mut instance, self.instances.len());
         instance.identity = seen.identity;
-        instance.conversation = socket;
-        if let Some(chaos) = &mut self.chaos {
-            chaos.look(self.instances.len(), pair, &recorded);
+        if socket.is_some() {
+            instance.rare_mut().conversation = socket;
         }
-        self.scripts.add(&parts, &self.identities, entry);
+        if let Some(chaos) = &mut self.chaos {
+            chaos.look(self.instances.len(), pair, recorded.parts());
+        }
         self.instances.push(instance);
-        Some(turns::recorded(&parts.method, &pair.response, seen))
+        Some(turns::recorded(&asked, &pair.response, seen))
     }
 
-    /// Enters the next instance under its signature; tells which entry that is.
-    fn enter(&mut self, parts: &Parts, scope: &Scope, keep: &mut Keep) -> usize {
+    /// A pair whose parts are worked out once somebody asks for them; a call's tell how its body is read.
+    fn recorded<'p>(&self, pair: &'p RrPair) -> filter::Recorded<'p> {
+        if self.methods.is_empty() {
+            return filter::Recorded::new(pair);
+        }
+        let mut parts = Parts::of_recorded(pair);
+        parts.listed = self.lists(&parts);
+        filter::Recorded::of(pair, parts)
+    }
+
+    /// Enters the next instance under the signature of its pair; tells its method.
+    fn enter_as_it_is<'p>(
+        &mut self,
+        recorded: &'p filter::Recorded<'_>,
+        keep: &mut Keep,
+    ) -> Cow<'p, str> {
         let nth = self.instances.len();
         keep.scratch.clear();
-        match Signature::write_recorded(parts, &scope.edits, &mut keep.scratch) {
+        if let Some((host, request)) = Signature::write_pair(recorded.pair, &mut keep.scratch) {
+            self.index.add_bytes(Some(&host), &keep.scratch, nth);
+            return Cow::Borrowed(&request.method);
+        }
+        let parts = recorded.parts();
+        self.enter(parts, &[], keep);
+        Cow::Borrowed(&parts.method)
+    }
+
+    /// Enters the next instance under its signature.
+    fn enter(&mut self, parts: &Parts, edits: &[Edit], keep: &mut Keep) {
+        let nth = self.instances.len();
+        keep.scratch.clear();
+        let entry = match Signature::write_recorded(parts, edits, &mut keep.scratch) {
             Some(host) => self.index.add_bytes(Some(&host), &keep.scratch, nth),
             None => {
-                let mut signature = Signature::of(parts, &scope.edits);
+                let mut signature = Signature::of(parts, edits);
                 self.marks |= self.identities.mark(&mut signature);
                 self.index.add(&signature, nth)
             }
-        }
+        };
+        self.scripts.add(parts, &self.identities, entry);
     }
 
     /// Lays out who gets which answer in which order.
@@ -370,7 +411,9 @@ impl CompiledSnapshot {
             turns::plan(&mut self.index, recorded, identities, config.sequence());
         self.progress = progress;
         for (instance, moves) in self.instances.iter_mut().zip(moves) {
-            instance.moves = moves;
+            if moves.is_some() {
+                instance.rare_mut().moves = moves;
+            }
         }
     }
 
@@ -388,11 +431,11 @@ impl CompiledSnapshot {
             found.push(Diagnostic::warning("stub_invalid", "", message).subject(name_of(pair)));
             return None;
         }
-        let parts = Parts::of_recorded(pair);
+        let recorded = filter::Recorded::new(pair);
         if let Some(chaos) = &mut self.chaos {
-            chaos.look(self.instances.len(), pair, &parts);
+            chaos.look(self.instances.len(), pair, recorded.parts());
         }
-        let mut instance = self.prepare(pair, &parts, ways, keep, found);
+        let mut instance = self.prepare(&recorded, ways, keep, found);
         self.token_world.look(pair, &mut instance, self.instances.len());
         self.instances.push(instance);
         Some(Recorded::default())

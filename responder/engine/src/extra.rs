@@ -1,5 +1,8 @@
 //! What formats keep of a recording beside the model, as far as the engine works on it: trailers.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde_json::Value;
 
 use crate::snapshot::{Header, RrPair};
@@ -7,7 +10,7 @@ use crate::snapshot::{Header, RrPair};
 /// The trailers of the request (`req`) or the response (`res`): a map from names to arrays of strings.
 pub(crate) fn trailers(pair: &RrPair, message: &str) -> Vec<Header> {
     // Hardly any recording has some, so hardly any is parsed.
-    if !pair.extra_json.contains("\"trailers\"") {
+    if !may_have_trailers(pair) {
         return Vec::new();
     }
     let Ok(extra) = serde_json::from_str::<Value>(&pair.extra_json) else { return Vec::new() };
@@ -24,6 +27,12 @@ pub(crate) fn trailers(pair: &RrPair, message: &str) -> Vec<Header> {
             one => Vec::from_iter(field(name, one)),
         })
         .collect()
+}
+
+/// Whether a message of the pair may have trailers. Cheap, and wrong at times.
+pub(crate) fn may_have_trailers(pair: &RrPair) -> bool {
+    static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"trailers\""));
+    NAME.find(pair.extra_json.as_bytes()).is_some()
 }
 
 #[cfg(test)]

@@ -7,10 +7,15 @@
 
 mod claims;
 mod credential;
+mod fields;
 mod heard;
+mod issue;
+mod lists;
+mod login;
 mod mark;
 mod place;
 mod survey;
+mod walk;
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -85,23 +85,52 @@ impl Index {
         signature: &[u8],
         instance: usize,
     ) -> usize {
-        if let Some(host) = host
-            && self.hosts.len() < MAX_HOSTS
-            && !self.knows_host(host)
-        {
-            self.hosts.push(host.into());
+        let hash = self.hash(signature);
+        if let Some(entry) = self.find(signature, hash) {
+            return self.add_to(entry, host, instance);
         }
-        if let Some(entry) = self.find(signature) {
-            if let Some(known) = self.entries.get_mut(entry) {
-                known.instances.push(instance);
-            }
-            return entry;
+        self.add_new(host, signature.into(), hash, instance)
+    }
+
+    /// The same by the bytes of a signature and their [`Self::hash`].
+    pub(crate) fn add_hashed(
+        &mut self,
+        host: Option<&[u8]>,
+        signature: Box<[u8]>,
+        hash: u64,
+        instance: usize,
+    ) -> usize {
+        match self.find(&signature, hash) {
+            Some(entry) => self.add_to(entry, host, instance),
+            None => self.add_new(host, signature, hash, instance),
         }
+    }
+
+    /// The hash of a signature's bytes.
+    pub(crate) fn hash(&self, signature: &[u8]) -> u64 {
+        self.state.hash_one(signature)
+    }
+
+    fn add_to(&mut self, entry: usize, host: Option<&[u8]>, instance: usize) -> usize {
+        self.know(host);
+        if let Some(known) = self.entries.get_mut(entry) {
+            known.instances.push(instance);
+        }
+        entry
+    }
+
+    fn add_new(
+        &mut self,
+        host: Option<&[u8]>,
+        signature: Box<[u8]>,
+        hash: u64,
+        instance: usize,
+    ) -> usize {
+        self.know(host);
         let entry = self.entries.len();
-        let hash = self.state.hash_one(signature);
         let cursor = Cursor::default();
         let instances = Instances::One([instance]);
-        self.entries.push(Entry { signature: signature.into(), instances, cursor, turns: None });
+        self.entries.push(Entry { signature, instances, cursor, turns: None });
         // More signatures than these are not told apart by number; they would be found by none.
         if let Ok(number) = u32::try_from(entry) {
             self.by_signature.insert_unique(hash, number, hasher(&self.entries, &self.state));
@@ -110,11 +139,20 @@ impl Index {
         entry
     }
 
+    fn know(&mut self, host: Option<&[u8]>) {
+        if let Some(host) = host
+            && self.hosts.len() < MAX_HOSTS
+            && !self.knows_host(host)
+        {
+            self.hosts.push(host.into());
+        }
+    }
+
     /// The number of a signature's entry.
-    pub(crate) fn find(&self, signature: &[u8]) -> Option<usize> {
-        let found = self.by_signature.find(self.state.hash_one(signature), |nth| {
-            signature_of(&self.entries, *nth) == Some(signature)
-        });
+    fn find(&self, signature: &[u8], hash: u64) -> Option<usize> {
+        let found = self
+            .by_signature
+            .find(hash, |nth| signature_of(&self.entries, *nth) == Some(signature));
         found.and_then(|nth| usize::try_from(*nth).ok())
     }
 
@@ -151,7 +189,12 @@ impl Index {
 
     /// The entry of a signature's bytes.
     pub(crate) fn get_bytes(&self, signature: &[u8]) -> Option<&Entry> {
-        self.entries.get(self.find(signature)?)
+        self.entries.get(self.number(signature)?)
+    }
+
+    /// The number of that entry.
+    pub(crate) fn number(&self, signature: &[u8]) -> Option<usize> {
+        self.find(signature, self.hash(signature))
     }
 
     /// The bytes of each signature, and the first of its instances.

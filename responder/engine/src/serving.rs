@@ -220,7 +220,7 @@ impl Serving {
             }
         };
         hit.origin = Some(origin);
-        if let Some(aging) = &instance.aging {
+        if let Some(aging) = &instance.rare().aging {
             aging.renew(now.div_euclid(NANOS), &mut hit.headers);
         }
         if plain {
@@ -319,7 +319,7 @@ impl Serving {
         let recorded = |unsigned: u32| Hit {
             unsigned,
             delay: instance.delay,
-            trailers: instance.trailers.clone(),
+            trailers: instance.rare().trailers.clone(),
             ..Hit::new(instance.status, (*instance.headers).clone(), instance.body.clone())
         };
         let hit = match instance.living.as_deref() {
@@ -371,7 +371,7 @@ impl Serving {
         let mut scope =
             scope.unwrap_or_else(|| Scope::live(&self.snapshot.world, Side::Response, now));
         // What the request has taught holds for its own answer already.
-        scope.learn_from(&instance.captured);
+        scope.learn_from(&instance.rare().captured);
         scope.commit();
         scope.side = Side::Response;
         scope.recorded_at = recorded_at;
@@ -381,7 +381,7 @@ impl Serving {
 
     /// What is left to do when all chains are through.
     fn settle(&self, instance: &Instance, mut scope: Scope, hit: &mut Hit) {
-        scope.learn_from(&instance.captured);
+        scope.learn_from(&instance.rare().captured);
         scope.commit();
         live::finish(&self.snapshot.world, &scope, hit);
     }

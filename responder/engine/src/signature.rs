@@ -7,8 +7,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::{
     body::{self, BodyKey},
+    grpc,
     identity::may_hold_token,
-    request::{Parts, Request, combined, host_key, joined, keys, normal_path},
+    request::{
+        Parts, Request, combined, host_key, joined, keys, normal_path, same_json, without_port,
+    },
+    snapshot::{HttpRequest, RrPair, header},
 };
 
 /// A change that a chain makes to the signature itself.
@@ -107,7 +111,7 @@ impl Signature {
         self.entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
     }
 
-    /// Bytes that are equal exactly when the signatures are: every key and value with its length before it, in key order.
+    /// Bytes that are equal exactly when the signatures are: every key and value in key order, none of which can be taken for another.
     pub(crate) fn to_bytes(&self) -> Box<[u8]> {
         let mut out =
             Vec::with_capacity(self.entries.iter().map(|(k, v)| k.len() + v.len() + 16).sum());
@@ -138,23 +142,40 @@ impl Signature {
         if !edits.is_empty() || !parts.extra.is_empty() {
             return None;
         }
-        let host = host_key(&parts.host);
         let (query, body) = (joined(&parts.query), parts.body_key());
-        write_request(&host, &parts.method, &query, &body, &parts.path, out);
-        let marked = may_hold_token(query.as_bytes())
-            || match &body {
-                BodyKey::None => false,
-                BodyKey::Json(body) | BodyKey::Hash(body) => may_hold_token(body),
-            };
-        (!marked).then_some(host)
+        write_unmarked([&*parts.method, &parts.host, &parts.path], &query, &body, out)
+    }
+
+    /// The same of a pair that is matched by what its request does, and the request. `None` where its parts have to be worked out: without
+    /// a request, for a call, or when the recorded signature says something else.
+    pub(crate) fn write_pair<'p>(
+        pair: &'p RrPair,
+        out: &mut Vec<u8>,
+    ) -> Option<(Cow<'p, [u8]>, &'p HttpRequest)> {
+        let request = pair.request.as_ref().filter(|_| !grpc::is_call(pair))?;
+        let content_type = header(&request.headers, "content-type").map_or(&[][..], |value| value);
+        let (query, body) = (combined(&request.query), body::key(content_type, &request.body));
+        let mut says = pair.signature.iter();
+        let same = says.all(|(key, value)| match key.as_str() {
+            keys::METHOD => *value == *request.method.as_bytes(),
+            keys::URL => *value == *request.path.as_bytes(),
+            keys::HOST => *value == *without_port(&request.host).as_bytes(),
+            keys::QUERY => *value == *query.as_bytes(),
+            keys::BODY_JSON => matches!(&body, BodyKey::Json(own) if same_json(own, value)),
+            keys::BODY_HASH => body != BodyKey::None,
+            other => keys::query_name(other).is_none(),
+        });
+        let line = [&*request.method, &request.host, &request.path];
+        let host = same.then(|| write_unmarked(line, &query, &body, out)).flatten()?;
+        Some((host, request))
     }
 
     /// Reads what [`Self::to_bytes`] wrote.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut parts = PartsOf(bytes);
         let mut entries = BTreeMap::new();
-        while let Some(key) = parts.next() {
-            entries.insert(String::from_utf8(key.to_vec()).ok()?, parts.next()?.to_vec());
+        while let Some(key) = parts.key() {
+            entries.insert(key.to_owned(), parts.part()?.to_vec());
         }
         Some(Self { entries })
     }
@@ -163,17 +184,17 @@ impl Signature {
 /// The keys and values in what [`Signature::to_bytes`] wrote, in key order.
 pub(crate) fn entries_of(bytes: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     let mut parts = PartsOf(bytes);
-    std::iter::from_fn(move || Some((std::str::from_utf8(parts.next()?).ok()?, parts.next()?)))
+    std::iter::from_fn(move || Some((parts.key()?, parts.part()?)))
 }
 
 /// What stands before and behind the host, and its length, in what [`Signature::to_bytes`] wrote.
 pub(crate) fn around_host(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = PartsOf(bytes);
     loop {
-        let key = parts.next()?;
+        let key = parts.key()?;
         let before = bytes.len() - parts.0.len();
-        parts.next()?;
-        if key == keys::HOST.as_bytes() {
+        parts.part()?;
+        if key == keys::HOST {
             return Some((bytes.get(..before)?, parts.0));
         }
     }
@@ -182,16 +203,60 @@ pub(crate) fn around_host(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Keys and values, each with its length before it.
 struct PartsOf<'b>(&'b [u8]);
 
-impl<'b> Iterator for PartsOf<'b> {
-    type Item = &'b [u8];
+impl<'b> PartsOf<'b> {
+    fn key(&mut self) -> Option<&'b str> {
+        let (code, rest) = self.0.split_first()?;
+        self.0 = rest;
+        match usize::from(*code).checked_sub(1) {
+            Some(code) => CODES.get(code).copied(),
+            None => std::str::from_utf8(self.part()?).ok(),
+        }
+    }
 
-    fn next(&mut self) -> Option<&'b [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<8>()?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    fn part(&mut self) -> Option<&'b [u8]> {
+        let (short, rest) = self.0.split_first()?;
+        let (length, rest) = if *short < LONG {
+            (usize::from(*short), rest)
+        } else {
+            let (length, rest) = rest.split_first_chunk::<8>()?;
+            (usize::try_from(u64::from_le_bytes(*length)).ok()?, rest)
+        };
         let (part, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
         Some(part)
     }
+}
+
+/// The keys that nearly all signatures consist of. They are written as their places here, from one on; a zero stands before any other.
+const CODES: [&str; 6] =
+    [keys::METHOD, keys::URL, keys::HOST, keys::QUERY, keys::BODY_JSON, keys::BODY_HASH];
+/// The codes themselves.
+mod code {
+    pub(super) const METHOD: u8 = 1;
+    pub(super) const URL: u8 = 2;
+    pub(super) const HOST: u8 = 3;
+    pub(super) const QUERY: u8 = 4;
+    pub(super) const BODY_JSON: u8 = 5;
+    pub(super) const BODY_HASH: u8 = 6;
+}
+/// What stands before a length of eight bytes. Shorter ones have one.
+const LONG: u8 = u8::MAX;
+
+/// Writes the signature of a method, host and path with these; returns its host. `None` when a token may be in it.
+fn write_unmarked<'p>(
+    [method, host, path]: [&'p str; 3],
+    query: &str,
+    body: &BodyKey,
+    out: &mut Vec<u8>,
+) -> Option<Cow<'p, [u8]>> {
+    let host = host_key(host);
+    write_request(&host, method, query, body, path, out);
+    let marked = may_hold_token(query.as_bytes())
+        || match body {
+            BodyKey::None => false,
+            BodyKey::Json(body) | BodyKey::Hash(body) => may_hold_token(body),
+        };
+    (!marked).then_some(host)
 }
 
 /// Writes what every request has, in key order.
@@ -204,26 +269,57 @@ fn write_request(
     path: &str,
     out: &mut Vec<u8>,
 ) {
-    write_entry(keys::HOST, host, out);
-    write_entry(keys::METHOD, method.as_bytes(), out);
-    write_entry(keys::QUERY, query.as_bytes(), out);
+    write_coded(code::HOST, host, out);
+    write_coded(code::METHOD, method.as_bytes(), out);
+    write_coded(code::QUERY, query.as_bytes(), out);
     match body {
         BodyKey::None => {}
-        BodyKey::Json(json) => write_entry(keys::BODY_JSON, json, out),
-        BodyKey::Hash(hash) => write_entry(keys::BODY_HASH, hash, out),
+        BodyKey::Json(json) => write_coded(code::BODY_JSON, json, out),
+        BodyKey::Hash(hash) => write_coded(code::BODY_HASH, hash, out),
     }
-    write_entry(keys::URL, normal_path(path).as_bytes(), out);
+    write_coded(code::URL, normal_path(path).as_bytes(), out);
 }
 
 fn write_entry(key: &str, value: &[u8], out: &mut Vec<u8>) {
-    write_part(key.as_bytes(), out);
+    match (1..).zip(CODES).find(|(_, known)| *known == key) {
+        Some((code, _)) => out.push(code),
+        None => {
+            out.push(0);
+            write_part(key.as_bytes(), out);
+        }
+    }
+    write_part(value, out);
+}
+
+#[inline]
+fn write_coded(code: u8, value: &[u8], out: &mut Vec<u8>) {
+    out.push(code);
     write_part(value, out);
 }
 
 /// Appends a key or a value with its length before it.
+#[inline]
 pub(crate) fn write_part(part: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+    match u8::try_from(part.len()) {
+        Ok(short) if short < LONG => out.push(short),
+        _ => {
+            out.push(LONG);
+            out.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        }
+    }
     out.extend_from_slice(part);
+}
+
+/// A number that a signature has wherever it is served, whatever its bytes look like here.
+pub(crate) fn number_of(bytes: &[u8], hash: impl Fn(&[u8]) -> u64) -> u64 {
+    let mut wide = Vec::with_capacity(bytes.len() * 2);
+    for (key, value) in entries_of(bytes) {
+        for part in [key.as_bytes(), value] {
+            wide.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            wide.extend_from_slice(part);
+        }
+    }
+    hash(&wide)
 }
 
 #[cfg(test)]

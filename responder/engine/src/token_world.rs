@@ -26,6 +26,7 @@ use crate::{
 };
 use discovery::Discovery;
 use document::Document;
+pub(crate) use document::may_be as may_be_document;
 use introspection::Introspection;
 pub(crate) use issuer::Issuers;
 pub(crate) use publish::{Published, publish};

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use super::{
     CompiledSnapshot, Fields, Known, Living, Way,
@@ -339,7 +338,7 @@ fn splice(
     };
     let body = holes(marked.response.body);
     let mut fields = |marked: &[Header]| {
-        let (mut spliced, mut plain) = (Vec::new(), HeaderMap::new());
+        let (mut spliced, mut plain) = (Vec::new(), http::HeaderMap::new());
         for field in marked {
             let Some((name, value)) = headers::servable(field, subject, found) else { continue };
             if contains(&field.value, mark.as_bytes()) {
@@ -348,7 +347,7 @@ fn splice(
                 plain.append(name, value);
             }
         }
-        Fields { spliced, plain: Arc::new(plain) }
+        Fields { spliced, plain: plain.into() }
     };
     let headers = fields(&marked.response.headers);
     let trailers = (!marked.trailers.is_empty()).then(|| Box::new(fields(&marked.trailers)));
@@ -362,7 +361,7 @@ fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
         return way;
     };
     let slots = compiled.slots.get(first_slot..).unwrap_or_default().to_vec();
-    let mut still_plain = HeaderMap::with_capacity(plain.len());
+    let mut still_plain = http::HeaderMap::with_capacity(plain.len());
     for (name, value) in &*plain {
         let ends = expiry::of(name.as_str(), value.as_bytes(), None, &slots, first_slot);
         if ends.is_empty() {
@@ -382,7 +381,7 @@ fn tie(way: Way, compiled: &mut CompiledSnapshot, first_slot: usize) -> Way {
         let ends = expiry::of(name.as_str(), value.base(), Some(own), &slots, first_slot);
         *value = tied(value.clone(), ends, compiled);
     }
-    let headers = Fields { spliced: headers, plain: Arc::new(still_plain) };
+    let headers = Fields { spliced: headers, plain: still_plain.into() };
     Way::Spliced { headers, body, trailers }
 }
 

@@ -5,44 +5,71 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{Aging, Keep, has_no_body, headers, name_of};
+use super::{Aging, Keep, has_no_body};
 use crate::{
     answer::{Hit, Spliced},
     body,
-    diagnostic::Diagnostics,
     identity::IdentityId,
     jwt::ResignConfig,
-    snapshot::{Header, HttpResponse, RrPair},
+    snapshot::{HttpResponse, RrPair},
     transform::{Captured, message::Reply},
     turns::Move,
 };
 
-/// One response.
+/// One response. There are as many as pairs, so it is kept small.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    pub(crate) status: u16,
     /// Served when there is no token in it, or when one of its tokens cannot be signed.
     pub(crate) headers: Arc<HeaderMap>,
     pub(crate) body: Bytes,
-    /// The fields behind the body.
-    pub(crate) trailers: Option<Box<HeaderMap>>,
-    /// The body is compressed with gzip.
-    pub(crate) folded: bool,
     /// How long the answer is held back.
     pub(crate) delay: Duration,
-    /// The header fields that are as old as the recording; `None` when there are none.
-    pub(crate) aging: Option<Box<Aging>>,
-    /// What chains that compare recorded with live values have seen in the recording.
-    pub(crate) captured: Box<[Captured]>,
     pub(crate) living: Option<Box<Living>>,
+    rare: Option<Box<Rare>>,
     /// The position of the pair in the recording.
     pub(crate) ordinal: u64,
     /// Whose pair it is.
     pub(crate) identity: IdentityId,
+    pub(crate) status: u16,
+    /// The body is compressed with gzip.
+    pub(crate) folded: bool,
+}
+
+/// What hardly any response has.
+#[derive(Debug)]
+pub(crate) struct Rare {
+    /// The fields behind the body.
+    pub(crate) trailers: Option<Box<HeaderMap>>,
+    /// The header fields that are as old as the recording; `None` when there are none.
+    pub(crate) aging: Option<Box<Aging>>,
+    /// What chains that compare recorded with live values have seen in the recording.
+    pub(crate) captured: Vec<Captured>,
     /// The WebSocket connection that it begins.
     pub(crate) conversation: Option<usize>,
     /// What becomes of an identity's progress.
     pub(crate) moves: Option<Move>,
+}
+
+/// What most responses have of it.
+static NOTHING: Rare = Rare::nothing();
+
+impl Rare {
+    const fn nothing() -> Self {
+        Self { trailers: None, aging: None, captured: Vec::new(), conversation: None, moves: None }
+    }
+}
+
+impl Instance {
+    /// What hardly any other has.
+    #[inline]
+    pub(crate) fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(|| Box::new(Rare::nothing()))
+    }
 }
 
 /// An instance with parts that are made anew.
@@ -56,36 +83,32 @@ pub(crate) struct Living {
 /// A response as it is served when nothing in it is made anew.
 pub(super) struct Served<'r> {
     pub(super) of: &'r HttpResponse,
-    pub(super) trailers: &'r [Header],
+    pub(super) trailers: Option<Box<HeaderMap>>,
     pub(super) delay: Duration,
 }
 
 impl Served<'_> {
     /// An instance of it, which nobody has asked for yet.
     pub(super) fn instance(
-        &self,
+        self,
         pair: &RrPair,
+        headers: Arc<HeaderMap>,
         keep: &mut Keep,
-        found: &mut Diagnostics,
     ) -> Instance {
         let body = if has_no_body(self.of) { &[][..] } else { &self.of.body };
-        let subject = || name_of(pair);
-        let headers = keep.headers(&self.of.headers, &subject, found);
+        let (aging, trailers) = (Aging::of(pair, &headers), self.trailers);
+        let rare = (aging.is_some() || trailers.is_some())
+            .then(|| Box::new(Rare { trailers, aging, ..Rare::nothing() }));
         Instance {
-            status: self.of.status,
-            aging: Aging::of(pair, &headers),
             headers,
             body: keep.bytes(body),
-            trailers: headers::trailers(self.trailers, &subject, found)
-                .map(|fields| Box::new(keep.map(&fields))),
-            folded: body::is_gzip(body),
             delay: self.delay,
-            captured: Box::default(),
             living: None,
+            rare,
             ordinal: pair.ordinal,
             identity: IdentityId::NOBODY,
-            conversation: None,
-            moves: None,
+            status: self.of.status,
+            folded: body::is_gzip(body),
         }
     }
 }
@@ -111,8 +134,9 @@ impl Instance {
 }
 
 impl Living {
-    /// The same with copies of what it holds of the recording.
-    pub(super) fn kept(mut self, keep: &mut Keep) -> Self {
+    /// The same with copies of what it holds of the recording. `plain` is the body without anything made anew, which is kept already: mostly
+    /// the same bytes stand around the holes.
+    pub(super) fn kept(mut self, plain: &Bytes, keep: &mut Keep) -> Self {
         match &mut self.way {
             Way::Spliced { headers, body, trailers } => {
                 for fields in [Some(headers), trailers.as_deref_mut()].into_iter().flatten() {
@@ -121,7 +145,10 @@ impl Living {
                         value.keep(|bytes| keep.bytes(bytes));
                     }
                 }
-                body.keep(|bytes| keep.bytes(bytes));
+                match body.within(plain) {
+                    Some(within) => *body = within,
+                    None => body.keep(|bytes| keep.bytes(bytes)),
+                }
             }
             Way::Dynamic { reply, .. } => {
                 reply.response.body = keep.bytes(&reply.response.body);

@@ -63,12 +63,7 @@ impl Keep {
         subject: &dyn Fn() -> String,
         found: &mut Diagnostics,
     ) -> Arc<HeaderMap> {
-        self.scratch.clear();
-        let mut fields = 0;
-        for field in recorded.iter().filter(|field| headers::is_served(field)) {
-            fields += 1;
-            self.note(field.name.as_bytes(), &field.value);
-        }
+        let fields = self.write(recorded);
         if let Some(known) = self.maps.get(&*self.scratch) {
             return Arc::clone(known);
         }
@@ -82,28 +77,57 @@ impl Keep {
         served
     }
 
+    /// The same when there is nothing to be said of them.
+    pub(super) fn sound_headers(&mut self, recorded: &[Header]) -> Option<Arc<HeaderMap>> {
+        let mut found = Diagnostics::default();
+        let served = self.headers(recorded, &String::new, &mut found);
+        found.as_slice().is_empty().then_some(served)
+    }
+
+    /// Writes the fields that are served, so that equal ones are found; tells how many they are.
+    fn write(&mut self, recorded: &[Header]) -> usize {
+        self.scratch.clear();
+        let mut fields = 0;
+        for field in recorded.iter().filter(|field| headers::is_served(field)) {
+            fields += 1;
+            for part in [field.name.as_bytes(), &field.value] {
+                self.scratch.extend_from_slice(&part.len().to_le_bytes());
+                self.scratch.extend_from_slice(part);
+            }
+        }
+        fields
+    }
+
     /// The same fields, shared with equal ones.
     pub(super) fn shared(&mut self, fields: &HeaderMap) -> Arc<HeaderMap> {
         self.scratch.clear();
+        // No name of a field begins so.
+        self.scratch.push(0);
         for (name, value) in fields {
-            self.note(name.as_str().as_bytes(), value.as_bytes());
+            for part in [name.as_str().as_bytes(), value.as_bytes()] {
+                self.scratch.extend_from_slice(&part.len().to_le_bytes());
+                self.scratch.extend_from_slice(part);
+            }
         }
         if let Some(known) = self.maps.get(&*self.scratch) {
             return Arc::clone(known);
         }
-        let copy = Arc::new(self.map(fields));
+        let kept = Arc::new(self.map(fields));
         if self.maps.len() < MAX_MAPS {
-            self.maps.insert(self.scratch.as_slice().into(), Arc::clone(&copy));
+            self.maps.insert(self.scratch.as_slice().into(), Arc::clone(&kept));
         }
-        copy
+        kept
     }
 
-    /// Writes a field into what fields are recognised by.
-    fn note(&mut self, name: &[u8], value: &[u8]) {
-        for part in [name, value] {
-            self.scratch.extend_from_slice(&part.len().to_le_bytes());
-            self.scratch.extend_from_slice(part);
-        }
+    /// The trailers that are served.
+    pub(super) fn trailers(
+        &mut self,
+        recorded: &[Header],
+        subject: &dyn Fn() -> String,
+        found: &mut Diagnostics,
+    ) -> Option<Box<HeaderMap>> {
+        let served = headers::trailers(recorded, subject, found)?;
+        Some(Box::new(self.map(&served)))
     }
 
     /// The same fields with copies of their values.

@@ -9,34 +9,31 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     extra, grpc,
-    request::Parts,
-    snapshot::{RrPair, header},
-    transform::{Captured, Nature, Scope, Side, message::Reply},
+    snapshot::{Header, HttpResponse, RrPair, header},
+    transform::{Captured, Nature, Scope, Side, filter, message::Reply},
 };
 
 impl CompiledSnapshot {
     /// The instance of a pair, and its findings.
     pub(super) fn prepare(
         &mut self,
-        pair: &RrPair,
-        parts: &Parts,
+        recorded: &filter::Recorded<'_>,
         ways: &mut Ways,
         keep: &mut Keep,
         found: &mut Diagnostics,
     ) -> Instance {
-        let chains = &self.response_chains;
+        let (pair, chains) = (recorded.pair, &self.response_chains);
         let admitted: Vec<usize> = (0..chains.len())
-            .filter(|nth| chains.get(*nth).is_some_and(|chain| chain.filters.admits(pair, parts)))
+            .filter(|nth| chains.get(*nth).is_some_and(|chain| chain.filters.selects(recorded)))
             .collect();
         if admitted.is_empty() && !self.learns && is_plain(pair) {
             ways.count(&admitted, 0, None);
-            let trailers = extra::trailers(pair, "res");
             let delay = self.timing.of(Duration::from_nanos(pair.duration));
-            let response = Served { of: &pair.response, trailers: &trailers, delay };
-            return response.instance(pair, keep, found);
+            return served(pair, &pair.response, &extra::trailers(pair, "res"), delay, keep, found);
         }
         let mut reply = recorded_reply(pair, !admitted.is_empty() || self.learns);
-        reply.listed = self.methods.get(&parts.path).is_some_and(|method| method.responses > 1);
+        let method = (!self.methods.is_empty()).then(|| self.methods.get(&recorded.parts().path));
+        reply.listed = method.flatten().is_some_and(|method| method.responses > 1);
         let scope = || Scope::recorded(&self.world, Side::Response, pair.ts);
         let captured = self.captures(&admitted, &reply, scope());
         // What depends on nothing but the recording is done here and now, up to the first chain that does.
@@ -70,13 +67,12 @@ impl CompiledSnapshot {
         ways.count(&admitted, first.len(), living.as_ref());
         let unsigned = unsigned.unwrap_or(reply);
         let delay = unsigned.delay(self.timing);
-        let response = Served { of: &unsigned.response, trailers: &unsigned.trailers, delay };
-        let instance = response.instance(pair, keep, found);
-        Instance {
-            captured: captured.into(),
-            living: living.map(|living| Box::new(living.kept(keep))),
-            ..instance
+        let mut instance = served(pair, &unsigned.response, &unsigned.trailers, delay, keep, found);
+        if !captured.is_empty() {
+            instance.rare_mut().captured = captured;
         }
+        instance.living = living.map(|living| Box::new(living.kept(&instance.body, keep)));
+        instance
     }
 
     /// What chains that learn from the difference between recording and answer see in the recording.
@@ -99,7 +95,22 @@ impl CompiledSnapshot {
     }
 }
 
+/// An instance of what becomes of a pair's response when nothing is made anew.
+fn served(
+    pair: &RrPair,
+    of: &HttpResponse,
+    trailers: &[Header],
+    delay: Duration,
+    keep: &mut Keep,
+    found: &mut Diagnostics,
+) -> Instance {
+    let subject = || name_of(pair);
+    let headers = keep.headers(&of.headers, &subject, found);
+    let trailers = keep.trailers(trailers, &subject, found);
+    Served { of, trailers, delay }.instance(pair, headers, keep)
+}
+
 /// Whether a pair's response is served as it was recorded where no chain works on it.
-fn is_plain(pair: &RrPair) -> bool {
+pub(super) fn is_plain(pair: &RrPair) -> bool {
     header(&pair.response.headers, "content-encoding").is_none() && !grpc::is_call(pair)
 }

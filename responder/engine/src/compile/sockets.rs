@@ -10,9 +10,10 @@ use crate::{
     body::{self, BodyKey},
     diagnostic::Diagnostics,
     identity::Identities,
-    request::{Parts, normal_path},
+    request::normal_path,
     snapshot::{Header, RrPair, encoded::Pairs, header, wire::Part},
     timing::Timing,
+    transform::filter,
     turns::Recorded,
 };
 
@@ -76,8 +77,9 @@ impl Sockets {
     pub(super) fn find(pairs: &Pairs) -> Self {
         let mut sockets = Self::default();
         let mut open: HashMap<String, usize> = HashMap::new();
+        let mut room = RrPair::default();
         for at in 0..pairs.len() {
-            let pair = &*pairs.get(at, Part::Whole);
+            let pair = pairs.get(at, Part::Whole, &mut room);
             let ties = Ties::of(pair);
             if is_handshake(pair) {
                 let connection = sockets.paths.len();
@@ -155,9 +157,9 @@ impl CompiledSnapshot {
         // They are in recorded order still.
         let nth = sockets.messages.binary_search_by_key(&at, |message| message.at).ok()?;
         let exchange = sockets.messages.get_mut(nth)?;
-        let recorded = Parts::of_recorded(pair);
-        if !recorded.body.is_empty() {
-            let mut parts = recorded.clone();
+        let recorded = filter::Recorded::new(pair);
+        if !recorded.parts().body.is_empty() {
+            let mut parts = recorded.parts().clone();
             let _scope = self.plan.run_on_recorded(pair, &mut parts, &self.world, found);
             exchange.key = Some(key(&parts.body, &self.identities));
         }
@@ -165,7 +167,7 @@ impl CompiledSnapshot {
             return None;
         }
         exchange.answer = Some((self.instances.len(), is_text(pair)));
-        let instance = self.prepare(pair, &recorded, ways, keep, found);
+        let instance = self.prepare(&recorded, ways, keep, found);
         self.instances.push(instance);
         Some(Recorded::default())
     }
@@ -227,7 +229,7 @@ pub(crate) fn key(message: &[u8], identities: &Identities) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::HttpRequest;
+    use crate::snapshot::{HttpRequest, Serve};
 
     fn pair(status: u16, upgrade: bool, extra: &str) -> RrPair {
         let mut pair = RrPair { extra_json: extra.to_owned(), ..RrPair::default() };
@@ -259,13 +261,13 @@ mod tests {
             of_first(1),
             pair(200, false, ""),
         ];
-        let sockets = Sockets::find(&Pairs::Read(pairs.into()));
+        let sockets = Sockets::find(&Pairs::of(pairs.into(), Serve::All));
         assert_eq!((sockets.begins(1), sockets.begins(2)), (Some(0), Some(1)));
         assert_eq!((sockets.begins(0), sockets.has_message(0)), (None, false));
         assert_eq!((sockets.begins(6), sockets.has_message(6)), (None, false));
         let said: Vec<_> = sockets.messages.iter().map(|m| (m.connection, m.nth, m.at)).collect();
         assert_eq!(said, [(0, 2, 3), (1, 0, 4), (0, 1, 5)]);
-        let alone = Pairs::Read(vec![pair(101, false, wire)]);
+        let alone = Pairs::of(vec![pair(101, false, wire)], Serve::All);
         assert_eq!(Sockets::find(&alone).roles.len(), 0);
     }
 }

@@ -37,10 +37,14 @@ impl Methods {
         method.responses = method.responses.max(count(&pair.response.body));
     }
 
+    /// Whether there is none, as in most recordings.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The method of a path.
     pub(crate) fn get(&self, path: &str) -> Option<Method> {
-        // Most recordings have none.
-        if self.0.is_empty() { None } else { self.0.get(&*normal_path(path)).copied() }
+        if self.is_empty() { None } else { self.0.get(&*normal_path(path)).copied() }
     }
 }
 

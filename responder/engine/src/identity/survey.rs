@@ -5,19 +5,24 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 
 use super::{
     Heard, Identities, IdentityId,
     claims::Table,
     credential::{Credential, Key, claims_of, opaque_key, user_key},
+    fields::Telling,
+    issue::Looks,
+    lists::Lists,
+    login,
     mark::{may_hold_token, runs},
     place::{self, Place},
+    walk::{First, Walk, in_order},
 };
 use crate::{
     body, grpc, json,
     request::Request,
-    snapshot::{Header, RrPair, encoded::Pairs, wire::Part},
+    snapshot::{Header, HttpRequest, RrPair, encoded::Pairs, wire::Part},
 };
 
 /// So many places are told apart.
@@ -30,19 +35,6 @@ const MIN_TOKEN: usize = 8;
 const MAX_RUNS: usize = 64;
 /// Through so many tokens an opaque token is followed to who logged in.
 const MAX_STEPS: usize = 16;
-/// How a login names its user.
-const USER_FIELDS: [&str; 9] = [
-    "username",
-    "user",
-    "email",
-    "login",
-    "user_name",
-    "userid",
-    "account",
-    "client_id",
-    "clientid",
-];
-
 /// Who is behind a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Seen {
@@ -52,30 +44,28 @@ pub(crate) struct Seen {
     pub(crate) issued: Option<IdentityId>,
 }
 
-/// Looks at all pairs; what is seen of each comes back in their order. `also` looks at what tells who asks of each. `configured` are an operator's candidate claims, `set` the claims
-/// that a template sets.
+/// Looks at all pairs; what is seen of each comes back in their order. `also` looks at what tells who asks of each, in any order.
+/// `configured` are an operator's candidate claims, `set` the claims that a template sets.
 pub(crate) fn survey(
     pairs: &Pairs,
     configured: Option<&[String]>,
     set: &HashSet<String>,
     mut also: impl FnMut(&RrPair),
 ) -> (Identities, Vec<Seen>) {
-    let mut survey = Survey::default();
-    for nth in 0..pairs.len() {
-        let pair = pairs.get(nth, Part::Request);
-        survey.requests(&pair);
-        also(&pair);
-    }
+    let mut walk = Walk { pairs, as_they_lie: true };
+    // More places than can be told apart are counted from the first that was recorded.
+    let mut survey = Survey::of(walk, &mut also).unwrap_or_else(|| {
+        walk.as_they_lie = false;
+        Survey::of(walk, &mut also).unwrap_or_default()
+    });
     if survey.places.is_empty() && survey.tokens.is_empty() {
         return (Identities::default(), vec![Seen::default(); pairs.len()]);
     }
-    survey.issued = vec![Vec::new(); pairs.len()];
+    survey.settle();
     if !survey.tokens.is_empty() {
-        for nth in 0..pairs.len() {
-            survey.response(nth, &pairs.get(nth, Part::Response));
-        }
+        survey.responses(walk);
     }
-    survey.finish(pairs, configured, set)
+    survey.finish(walk, configured, set)
 }
 
 /// A credential that was seen.
@@ -90,86 +80,157 @@ enum Shown {
 struct Token {
     text: Box<[u8]>,
     jwt: bool,
-    /// The first pair whose response holds it.
+    first: First,
+    /// The first pair whose response holds it, by its step.
     issuer: Option<usize>,
 }
 
+/// What is seen step by step.
 #[derive(Debug, Default)]
 struct Survey {
-    /// Places, and whether JWTs are presented there.
-    places: Vec<(Place, bool)>,
+    /// Places, whether JWTs are presented there, and the first time that somebody presents anything.
+    places: Vec<(Place, bool, First)>,
     tokens: Vec<Token>,
     by_text: HashMap<Box<[u8]>, usize, rapidhash::fast::RandomState>,
     /// What each pair's request presents, and where.
-    shown: Vec<Vec<(usize, Shown)>>,
+    shown: Lists<(usize, Shown)>,
+    /// So many places are told apart.
+    room: usize,
+    /// Somebody names himself.
+    users: bool,
+    /// Whether each pair's response may hold a JWT, or is not what it looks like.
+    suspects: Vec<bool>,
     /// The tokens that each pair's response holds.
-    issued: Vec<Vec<usize>>,
+    issued: Lists<usize>,
 }
 
 impl Survey {
-    fn requests(&mut self, pair: &RrPair) {
-        let mut shown = Vec::new();
-        with_request(pair, |request| {
-            place::all(request, &mut |place, credential| {
+    /// Looks at all requests; `None` when there are too many places, unless they are come to in recorded order.
+    fn of(walk: Walk<'_>, also: &mut dyn FnMut(&RrPair)) -> Option<Self> {
+        // One more shows that there are too many.
+        let room = MAX_PLACES + usize::from(walk.as_they_lie);
+        let (mut survey, mut telling) = (Self { room, ..Self::default() }, Telling::default());
+        let mut room = RrPair::default();
+        for step in 0..walk.len() {
+            let pair = walk.get(step, Part::Messages, &mut room);
+            survey.request(pair, walk.number(step), &mut telling);
+            survey.suspects.push(may_issue(pair));
+            also(pair);
+            if survey.places.len() > MAX_PLACES && walk.as_they_lie {
+                return None;
+            }
+        }
+        Some(survey)
+    }
+
+    fn request(&mut self, pair: &RrPair, number: usize, telling: &mut Telling) {
+        let mut first = (number, 0);
+        if let Some(recorded) = &pair.request {
+            let request = as_live(recorded, telling.of(&recorded.headers));
+            place::all(&request, &mut |place, credential| {
                 let jwt = matches!(credential, Credential::Jwt(_));
-                if let Some(place) = self.place(place, jwt) {
-                    shown.push((place, self.credential(credential)));
+                if let Some(place) = self.place(place, jwt, first) {
+                    let shown = self.credential(credential, first);
+                    self.shown.push((place, shown));
+                    first.1 += 1;
                 }
             });
             // Tokens inside longer text present nobody, but take part in signatures: their claims count, too.
-            let body = grpc::text_of(request);
+            let body = grpc::text_of(&request);
             for text in [request.query.as_bytes(), &body] {
                 if may_hold_token(text) {
                     for span in runs(text).take(MAX_RUNS) {
-                        self.credential(Credential::Jwt(text.get(span).unwrap_or_default().into()));
+                        let token = text.get(span).unwrap_or_default();
+                        self.credential(Credential::Jwt(token.into()), first);
+                        first.1 += 1;
                     }
                 }
             }
-        });
-        self.shown.push(shown);
+        }
+        self.shown.end();
     }
 
-    fn place(&mut self, place: Place, jwt: bool) -> Option<usize> {
+    fn place(&mut self, place: Place, jwt: bool, first: First) -> Option<usize> {
         let known = self.places.iter().position(|known| known.0 == place);
         let nth = known.unwrap_or(self.places.len());
         match self.places.get_mut(nth) {
-            Some(known) => known.1 |= jwt,
-            None if nth < MAX_PLACES => self.places.push((place, jwt)),
+            Some(known) => {
+                known.1 |= jwt;
+                known.2 = known.2.min(first);
+            }
+            None if nth < self.room => self.places.push((place, jwt, first)),
             None => return None,
         }
         Some(nth)
     }
 
-    fn credential(&mut self, credential: Credential<'_>) -> Shown {
+    fn credential(&mut self, credential: Credential<'_>, first: First) -> Shown {
         let (text, jwt) = match credential {
-            Credential::User(name) => return Shown::User(name),
+            Credential::User(name) => {
+                self.users = true;
+                return Shown::User(name);
+            }
             Credential::Jwt(text) => (text, true),
             Credential::Opaque(text) => (text, false),
         };
         if let Some(known) = self.by_text.get(&*text) {
+            if let Some(token) = self.tokens.get_mut(*known) {
+                token.first = token.first.min(first);
+            }
             return Shown::Token(*known);
         }
         let text: Box<[u8]> = text.into();
         self.by_text.insert(text.clone(), self.tokens.len());
-        self.tokens.push(Token { text, jwt, issuer: None });
+        self.tokens.push(Token { text, jwt, first, issuer: None });
         Shown::Token(self.tokens.len() - 1)
     }
 
-    /// Finds presented tokens in a response: strings of a JSON body, cookies, header fields.
-    fn response(&mut self, nth: usize, pair: &RrPair) {
-        let (by_text, tokens, issued) = (&self.by_text, &mut self.tokens, &mut self.issued);
-        let mut look = |text: &[u8]| {
-            if text.len() < MIN_TOKEN {
-                return;
+    /// Numbers places and tokens in recorded order.
+    fn settle(&mut self) {
+        let places = in_order(&mut self.places, |place| place.2);
+        let tokens = in_order(&mut self.tokens, |token| token.first);
+        let new = |numbers: &[usize], old: usize| numbers.get(old).copied().unwrap_or(old);
+        for nth in self.by_text.values_mut() {
+            *nth = new(&tokens, *nth);
+        }
+        for (place, shown) in self.shown.items_mut() {
+            *place = new(&places, *place);
+            if let Shown::Token(nth) = shown {
+                *nth = new(&tokens, *nth);
             }
+        }
+    }
+
+    /// Finds presented tokens in all responses that may hold one.
+    fn responses(&mut self, walk: Walk<'_>) {
+        let looks = Looks::of(self.tokens.iter().map(|token| (&*token.text, token.jwt)));
+        let mut room = RrPair::default();
+        for step in 0..walk.len() {
+            if !looks.are_jwts() || self.suspects.get(step).is_none_or(|suspect| *suspect) {
+                self.response(step, walk, walk.get(step, Part::Response, &mut room), &looks);
+            }
+            self.issued.end();
+        }
+    }
+
+    /// Finds presented tokens in a response: strings of a JSON body, cookies, header fields.
+    fn response(&mut self, step: usize, walk: Walk<'_>, pair: &RrPair, looks: &Looks) {
+        let (by_text, tokens, issued) = (&self.by_text, &mut self.tokens, &mut self.issued);
+        let known = |text: &[u8]| {
             let bare = text.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-            if let Some(token) = by_text.get(bare) {
-                if let Some(token) = tokens.get_mut(*token) {
-                    token.issuer.get_or_insert(nth);
+            if text.len() < MIN_TOKEN || !looks.fit(bare) {
+                return None;
+            }
+            by_text.get(bare).copied()
+        };
+        let mut look = |text: &[u8]| {
+            if let Some(token) = known(text) {
+                if let Some(token) = tokens.get_mut(token)
+                    && token.issuer.is_none_or(|first| walk.number(step) < walk.number(first))
+                {
+                    token.issuer = Some(step);
                 }
-                if let Some(issued) = issued.get_mut(nth) {
-                    issued.push(*token);
-                }
+                issued.push(token);
             }
         };
         for Header { name, value } in &pair.response.headers {
@@ -188,7 +249,10 @@ impl Survey {
             Some(form) => Cow::Owned(form.unwrap_or_default()),
             None => body::unfolded(&pair.response.body),
         };
-        if doc.len() > MAX_BODY || !matches!(doc.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        if doc.len() > MAX_BODY
+            || !matches!(doc.trim_ascii_start().first(), Some(b'{' | b'['))
+            || !looks.may_be_in(&doc, |text| known(text).is_some())
+        {
             return;
         }
         let visited = json::visit(&doc, &mut |event| {
@@ -202,7 +266,7 @@ impl Survey {
 
     fn finish(
         self,
-        pairs: &Pairs,
+        walk: Walk<'_>,
         configured: Option<&[String]>,
         set: &HashSet<String>,
     ) -> (Identities, Vec<Seen>) {
@@ -211,46 +275,50 @@ impl Survey {
         for token in self.tokens.iter().filter(|token| token.jwt) {
             heard.token(&token.text);
             if let Some(claims) = claims_of(&token.text) {
-                table.add(&claims, token.issuer.and_then(|nth| self.login(pairs, nth)));
+                table.add(&claims, token.issuer.and_then(|nth| self.login(walk, nth)));
             }
         }
         let mut identities =
             Identities { choice: table.choose(configured, set), heard, ..Identities::default() };
         let mut ids: Vec<Option<IdentityId>> = vec![None; self.tokens.len()];
         for nth in 0..self.tokens.len() {
-            let id = self.identify(nth, pairs, &mut identities, 0);
+            let id = self.identify(nth, walk, &mut identities, 0);
             if let Some(place) = ids.get_mut(nth) {
                 *place = id;
             }
         }
         let token = |nth: usize| ids.get(nth).copied().flatten().unwrap_or_default();
-        let shown: Vec<Vec<(usize, IdentityId)>> = self
-            .shown
-            .iter()
-            .map(|shown| {
-                let identity = |shown: &Shown| match shown {
-                    Shown::Token(nth) => token(*nth),
-                    Shown::User(name) => {
-                        identities.intern(user_key(name), || format!("user {name}"))
-                    }
-                };
-                let mut identity = identity;
-                shown.iter().map(|(place, shown)| (*place, identity(shown))).collect()
-            })
-            .collect();
+        if self.users {
+            // Who is named first has the lower number.
+            let mut steps: Vec<usize> = (0..walk.len()).collect();
+            steps.sort_unstable_by_key(|step| walk.number(*step));
+            for (_, shown) in steps.iter().flat_map(|step| self.shown.get(*step)) {
+                if let Shown::User(name) = shown {
+                    identities.intern(user_key(name), || format!("user {name}"));
+                }
+            }
+        }
+        let shown = self.shown.map(|(place, shown)| {
+            let identity = match shown {
+                Shown::Token(nth) => token(*nth),
+                Shown::User(name) => identities.intern(user_key(name), || format!("user {name}")),
+            };
+            (*place, identity)
+        });
         let order = self.order(&shown);
         let rank = |place: usize| order.iter().position(|known| *known == place);
-        let seen = shown
-            .iter()
-            .zip(&self.issued)
-            .map(|(shown, issued)| Seen {
-                identity: shown
-                    .iter()
-                    .min_by_key(|shown| rank(shown.0))
-                    .map_or(IdentityId::NOBODY, |shown| shown.1),
-                issued: issued.first().map(|nth| token(*nth)),
-            })
-            .collect();
+        let mut seen = vec![Seen::default(); walk.len()];
+        for (step, shown) in shown.iter().enumerate() {
+            if let Some(seen) = seen.get_mut(walk.number(step)) {
+                *seen = Seen {
+                    identity: shown
+                        .iter()
+                        .min_by_key(|shown| rank(shown.0))
+                        .map_or(IdentityId::NOBODY, |shown| shown.1),
+                    issued: self.issued.get(step).first().map(|nth| token(*nth)),
+                };
+            }
+        }
         let mut places: Vec<Place> =
             order.iter().filter_map(|nth| Some(self.places.get(*nth)?.0.clone())).collect();
         // A client may present in the usual place what the recorded one presented elsewhere.
@@ -261,23 +329,38 @@ impl Survey {
         (identities, seen)
     }
 
+    /// Stands for a request that tokens were issued to, if it alone says who logs in.
+    fn login(&self, walk: Walk<'_>, step: usize) -> Option<u64> {
+        let shown = self.shown.get(step);
+        if shown.iter().any(|(_, shown)| matches!(shown, Shown::Token(_))) {
+            return None;
+        }
+        let mut room = RrPair::default();
+        let request = walk.get(step, Part::Messages, &mut room).request.as_ref()?;
+        let user = shown.iter().find_map(|(_, shown)| match shown {
+            Shown::User(name) => Some(name.as_str()),
+            Shown::Token(_) => None,
+        });
+        login::key(request, user.unwrap_or_default())
+    }
+
     /// The places in the order in which they are asked: those where everybody presents the same tell nobody apart and come last.
-    fn order(&self, shown: &[Vec<(usize, IdentityId)>]) -> Vec<usize> {
+    fn order(&self, shown: &Lists<(usize, IdentityId)>) -> Vec<usize> {
         let mut first: Vec<Option<IdentityId>> = vec![None; self.places.len()];
         let mut telling = vec![false; self.places.len()];
-        for (place, identity) in shown.iter().flatten() {
+        for (place, identity) in shown.items() {
             if let (Some(first), Some(telling)) = (first.get_mut(*place), telling.get_mut(*place)) {
                 *telling |= *first.get_or_insert(*identity) != *identity;
             }
         }
         let class = |nth: usize| match self.places.get(nth) {
-            Some((place, _)) if *place == Place::authorization() => 0,
-            Some((Place::Header(_), true)) => 1,
-            Some((Place::Cookie(_), true)) => 2,
-            Some((Place::Header(_), false)) => 3,
-            Some((Place::Cookie(_), false)) => 4,
-            Some((Place::Query(_), _)) => 5,
-            Some((Place::Form(_) | Place::Json(_), _)) | None => 6,
+            Some((place, ..)) if *place == Place::authorization() => 0,
+            Some((Place::Header(_), true, _)) => 1,
+            Some((Place::Cookie(_), true, _)) => 2,
+            Some((Place::Header(_), false, _)) => 3,
+            Some((Place::Cookie(_), false, _)) => 4,
+            Some((Place::Query(_), ..)) => 5,
+            Some((Place::Form(_) | Place::Json(_), ..)) | None => 6,
         };
         let mut order: Vec<usize> = (0..self.places.len()).collect();
         order.sort_by_key(|nth| (!telling.get(*nth).copied().unwrap_or_default(), class(*nth)));
@@ -288,7 +371,7 @@ impl Survey {
     fn identify(
         &self,
         nth: usize,
-        pairs: &Pairs,
+        walk: Walk<'_>,
         identities: &mut Identities,
         steps: usize,
     ) -> Option<IdentityId> {
@@ -308,7 +391,7 @@ impl Survey {
         }
         let issuer = token.issuer.filter(|_| steps < MAX_STEPS);
         let identity =
-            issuer.and_then(|issuer| self.issued_to(issuer, nth, pairs, identities, steps));
+            issuer.and_then(|issuer| self.issued_to(issuer, nth, walk, identities, steps));
         match identity {
             Some(identity) => {
                 identities.by_key.insert(own, identity);
@@ -322,56 +405,37 @@ impl Survey {
         &self,
         issuer: usize,
         token: usize,
-        pairs: &Pairs,
+        walk: Walk<'_>,
         identities: &mut Identities,
         steps: usize,
     ) -> Option<IdentityId> {
         let jwt = self
             .issued
-            .get(issuer)?
+            .get(issuer)
             .iter()
             .find(|nth| self.tokens.get(**nth).is_some_and(|other| other.jwt));
         if let Some(jwt) = jwt {
-            return self.identify(*jwt, pairs, identities, steps + 1);
+            return self.identify(*jwt, walk, identities, steps + 1);
         }
-        let shown = self.shown.get(issuer)?;
+        let shown = self.shown.get(issuer);
         let before = shown.iter().find_map(|(_, shown)| match shown {
             Shown::Token(nth) if *nth != token => Some(*nth),
             _ => None,
         });
         if let Some(before) = before {
-            return self.identify(before, pairs, identities, steps + 1);
+            return self.identify(before, walk, identities, steps + 1);
         }
         let named = shown.iter().find_map(|(_, shown)| match shown {
             Shown::User(name) => Some(name.clone()),
             Shown::Token(_) => None,
         });
-        let name =
-            named.or_else(|| with_request(&pairs.get(issuer, Part::Request), user_in_body)?)?;
+        let mut room = RrPair::default();
+        let in_body = || {
+            let recorded = walk.get(issuer, Part::Messages, &mut room).request.as_ref()?;
+            login::user_in_body(&recorded.body)
+        };
+        let name = named.or_else(in_body)?;
         Some(identities.intern(user_key(&name), || format!("user {name}")))
-    }
-
-    /// Stands for a request that tokens were issued to, if it alone says who logs in.
-    fn login(&self, pairs: &Pairs, nth: usize) -> Option<u64> {
-        let shown = self.shown.get(nth)?;
-        if shown.iter().any(|(_, shown)| matches!(shown, Shown::Token(_))) {
-            return None;
-        }
-        let pair = pairs.get(nth, Part::Request);
-        let request = pair.request.as_ref()?;
-        let user = shown.iter().find_map(|(_, shown)| match shown {
-            Shown::User(name) => Some(name.as_str()),
-            Shown::Token(_) => None,
-        });
-        let parts: [&[u8]; 5] = [
-            request.method.as_bytes(),
-            request.path.as_bytes(),
-            request.query.as_bytes(),
-            &request.body,
-            user.unwrap_or_default().as_bytes(),
-        ];
-        let key = super::credential::key(b'l', &parts);
-        key.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
     }
 }
 
@@ -383,60 +447,24 @@ fn digest(key: &Key) -> String {
     key.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The user that a login names in its body.
-fn user_in_body(request: &Request<'_>) -> Option<String> {
-    let wanted = |name: &str| USER_FIELDS.iter().position(|field| name.eq_ignore_ascii_case(field));
-    let mut best: Option<(usize, String)> = None;
-    let mut offer = |name: &str, value: &str| {
-        if let Some(rank) = wanted(name)
-            && !value.is_empty()
-            && best.as_ref().is_none_or(|best| rank < best.0)
-        {
-            best = Some((rank, value.chars().take(256).collect()));
-        }
-    };
-    let body = body::unfolded(request.body);
-    if body.len() > MAX_BODY {
-        return None;
-    }
-    if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        let mut last = String::new();
-        let visited = json::visit(&body, &mut |event| match event {
-            json::Event::Name { name, .. } => name.clone_into(&mut last),
-            json::Event::Scalar { kind: json::Kind::String | json::Kind::Number, span } => {
-                let raw = body.get(span).unwrap_or_default();
-                let text = String::from_utf8_lossy(raw);
-                offer(&last, text.trim_matches('"'));
-            }
-            _ => {}
-        });
-        visited.ok()?;
-    } else {
-        for (name, value) in body::pairs(std::str::from_utf8(&body).ok()?.trim_ascii()) {
-            offer(&name, &value);
-        }
-    }
-    best.map(|best| best.1)
+/// Whether a response may hold a JWT, or has a body that does not show.
+fn may_issue(pair: &RrPair) -> bool {
+    let response = &pair.response;
+    may_hold_token(&response.body)
+        || body::is_gzip(&response.body)
+        || grpc::is_call(pair)
+        || response.headers.iter().any(|field| may_hold_token(&field.value))
 }
 
-/// A recorded request as a live one would come in; `None` when the recording has none.
-fn with_request<T>(pair: &RrPair, look: impl FnOnce(&Request<'_>) -> T) -> Option<T> {
-    let recorded = pair.request.as_ref()?;
-    let headers: HeaderMap = recorded
-        .headers
-        .iter()
-        .filter_map(|Header { name, value }| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            Some((name, HeaderValue::from_maybe_shared(value.clone()).ok()?))
-        })
-        .collect();
-    Some(look(&Request {
+/// A recorded request as a live one would come in.
+fn as_live<'r>(recorded: &'r HttpRequest, headers: &'r HeaderMap) -> Request<'r> {
+    Request {
         method: &recorded.method,
         host: &recorded.host,
         path: &recorded.path,
         query: &recorded.query,
-        headers: &headers,
+        headers,
         body: &recorded.body,
         ..Request::default()
-    }))
+    }
 }

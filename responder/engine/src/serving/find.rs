@@ -56,7 +56,7 @@ impl Serving {
         let (nth, borrowed) = entry.next(snapshot.end, who, &snapshot.progress)?;
         let chosen = self.chosen(nth, entry.instances().first().copied()?, borrowed)?;
         // Somebody else who gets this answer for want of an own one does not move its owner on.
-        if let Some(moves) = chosen.instance.moves
+        if let Some(moves) = chosen.instance.rare().moves
             && (moves.issues || who() == Who::Known(moves.identity))
         {
             snapshot.progress.make(moves);
@@ -100,7 +100,7 @@ impl Serving {
         let find = || {
             scratch::with(|bytes| {
                 Signature::write_live(request, bytes);
-                index.find(bytes)
+                index.number(bytes)
             })
         };
         let found = if request.body.is_empty() {

@@ -40,7 +40,7 @@ impl Serving {
     #[must_use]
     pub fn talk(&self, hit: &Hit) -> Option<Talk> {
         let instance = self.snapshot.instances.get(hit.origin?.instance)?;
-        instance.conversation.map(|conversation| Talk { conversation, at: 0 })
+        instance.rare().conversation.map(|conversation| Talk { conversation, at: 0 })
     }
 
     /// What the server says before the client said anything.

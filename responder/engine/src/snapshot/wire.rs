@@ -1,11 +1,12 @@
 //! Between the domain's types and the wire's: the only place in the engine that knows protobuf.
 
 mod explanation;
+mod field;
 mod pair;
 mod stub;
 
 pub use self::explanation::encode_explanation;
-pub(crate) use self::pair::{Part, read};
+pub(crate) use self::pair::{Part, read_into, spans};
 use bytes::Bytes;
 use countersign_proto::{snapshot::v1 as proto, r#type::v1 as common};
 use prost::Message as _;
@@ -179,22 +180,25 @@ pub fn decode_chunk_bytes(bytes: Bytes) -> Result<Vec<RrPair>, WireError> {
     chunk.pairs.into_iter().map(decode_pair).collect()
 }
 
-/// The encoded pairs of a chunk, as slices of it.
-pub(crate) fn split_chunk(chunk: &Bytes) -> Result<Vec<Bytes>, WireError> {
-    if let Some(pairs) = pair::of_chunk(chunk) {
-        return Ok(pairs.into_iter().map(|pair| chunk.slice_ref(pair)).collect());
+/// A chunk in the form that [`spans`] reads, or its pairs as a chunk each.
+pub(crate) fn plain_chunks(chunk: Bytes) -> Result<Vec<Bytes>, WireError> {
+    if pair::is_plain(&chunk) {
+        return Ok(vec![chunk]);
     }
-    let chunk = proto::Chunk::decode(chunk.clone())
+    let chunk = proto::Chunk::decode(chunk)
         .map_err(|source| WireError::Decode { what: "chunk", source })?;
-    Ok(chunk.pairs.into_iter().map(|pair| pair.encode_to_vec().into()).collect())
+    let alone = |pair| proto::Chunk { pairs: vec![pair] }.encode_to_vec().into();
+    Ok(chunk.pairs.into_iter().map(alone).collect())
 }
 
-/// Where an encoded pair belongs: its ordinal, and which way it went.
-pub(crate) fn place(bytes: &Bytes) -> Result<(u64, Direction), WireError> {
-    if let Some(place) = pair::place(bytes) {
+/// Where an encoded pair of a chunk belongs: its ordinal, and which way it went.
+pub(crate) fn place(chunk: &Bytes, pair: &[u8]) -> Result<(u64, Direction), WireError> {
+    if let Some(place) = pair::place(pair) {
         return Ok(place);
     }
-    read(bytes, Part::Whole).map(|pair| (pair.ordinal, pair.direction))
+    let mut read = RrPair::default();
+    read_into(chunk, pair, Part::Whole, &mut read)?;
+    Ok((read.ordinal, read.direction))
 }
 
 /// Encodes a digest.

@@ -1,9 +1,16 @@
 //! Recognising documents about tokens by what they say; where they lie does not matter.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
 /// No sound document is larger.
 const MAX_SIZE: usize = 1024 * 1024;
+
+/// What every such document has a member of.
+static NAMES: LazyLock<[Finder<'static>; 3]> =
+    LazyLock::new(|| ["\"kty\"", "\"jwks_uri\"", "\"active\""].map(Finder::new));
 
 /// What a response is.
 #[derive(Debug)]
@@ -23,14 +30,17 @@ pub(super) enum Document {
     Other,
 }
 
+/// Whether a plain body may be such a document. Cheap, and wrong at times.
+pub(crate) fn may_be(body: &[u8]) -> bool {
+    body.len() <= MAX_SIZE
+        && body.trim_ascii_start().starts_with(b"{")
+        && NAMES.iter().any(|name| name.find(body).is_some())
+}
+
 /// Reads a plain body.
 pub(super) fn read(body: &[u8]) -> Document {
-    let holds = |name: &[u8]| memchr::memmem::find(body, name).is_some();
-    if body.len() > MAX_SIZE
-        || !body.trim_ascii_start().starts_with(b"{")
-        // Hardly any response is one of them, so hardly any is parsed.
-        || !(holds(b"\"kty\"") || holds(b"\"jwks_uri\"") || holds(b"\"active\""))
-    {
+    // Hardly any response is one of them, so hardly any is parsed.
+    if !may_be(body) {
         return Document::Other;
     }
     let Ok(Value::Object(document)) = serde_json::from_slice(body) else { return Document::Other };

@@ -21,7 +21,8 @@ use crate::{
     snapshot::RrPair,
 };
 use criterion::Criterion;
-use subject::{Recorded, Subject};
+pub(crate) use subject::Recorded;
+use subject::Subject;
 use value::Sample;
 
 pub use pair::PairFilter;
@@ -125,7 +126,8 @@ impl Filters {
         self.verdict(&Subject::Live(live))
     }
 
-    fn selects(&self, recorded: &Recorded<'_>) -> bool {
+    /// The same for one whose parts are worked out only where they matter.
+    pub(crate) fn selects(&self, recorded: &Recorded<'_>) -> bool {
         self.verdict(&Subject::Recorded(recorded)) != Verdict::No
     }
 

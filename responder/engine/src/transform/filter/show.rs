@@ -93,8 +93,10 @@ impl Filter {
         let (operator, value) = match test {
             Test::Equal(value) if self.include => ("IS", value.as_str()),
             Test::Equal(value) => ("NOT", value.as_str()),
-            Test::Contains(value) if self.include => ("CONTAINS", value.as_str()),
-            Test::Contains(value) => ("NOT CONTAINS", value.as_str()),
+            Test::Contains(part) => {
+                let value = std::str::from_utf8(part.needle()).unwrap_or_default();
+                (if self.include { "CONTAINS" } else { "NOT CONTAINS" }, value)
+            }
             Test::Matches(regex) if self.include => ("REGEX", regex.as_str()),
             Test::Matches(regex) => ("NOT REGEX", regex.as_str()),
         };

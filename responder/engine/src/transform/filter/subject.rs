@@ -4,10 +4,10 @@ use std::cell::OnceCell;
 
 use crate::{request::Parts, snapshot::RrPair};
 
-/// A recorded pair. What a request is matched by is only worked out when a criterion asks for it.
+/// A recorded pair. What a request is matched by is only worked out when somebody asks for it.
 #[derive(Debug)]
-pub(super) struct Recorded<'a> {
-    pub(super) pair: &'a RrPair,
+pub(crate) struct Recorded<'a> {
+    pub(crate) pair: &'a RrPair,
     given: Option<&'a Parts>,
     made: OnceCell<Parts>,
 }
@@ -20,15 +20,21 @@ pub(super) enum Subject<'a> {
 }
 
 impl<'a> Recorded<'a> {
-    pub(super) fn new(pair: &'a RrPair) -> Self {
+    pub(crate) fn new(pair: &'a RrPair) -> Self {
         Self { pair, given: None, made: OnceCell::new() }
+    }
+
+    /// One whose parts were worked out already.
+    pub(crate) fn of(pair: &'a RrPair, parts: Parts) -> Self {
+        Self { pair, given: None, made: parts.into() }
     }
 
     pub(super) fn with(pair: &'a RrPair, parts: &'a Parts) -> Self {
         Self { pair, given: Some(parts), made: OnceCell::new() }
     }
 
-    pub(super) fn parts(&self) -> &Parts {
+    /// What a request is matched by.
+    pub(crate) fn parts(&self) -> &Parts {
         match self.given {
             Some(parts) => parts,
             None => self.made.get_or_init(|| Parts::of_recorded(self.pair)),

@@ -1,5 +1,6 @@
 //! Tests on a value: equal, contains, matches.
 
+use memchr::memmem::Finder;
 use regex::bytes::Regex;
 
 use super::{Diagnostic, Diagnostics, Part, Wrong};
@@ -21,7 +22,7 @@ pub(super) enum Operator {
 #[derive(Debug, Clone)]
 pub(super) enum Test {
     Equal(String),
-    Contains(String),
+    Contains(Box<Finder<'static>>),
     Matches(Regex),
 }
 
@@ -46,21 +47,25 @@ impl Test {
     pub(super) fn new(operator: Operator, value: &str) -> Result<Self, Wrong> {
         Ok(match operator {
             Operator::Equal => Self::Equal(value.to_owned()),
-            Operator::Contains => Self::Contains(value.to_owned()),
+            Operator::Contains => Self::contains(value),
             Operator::Matches => Self::Matches(regex(value)?),
         })
     }
 
     /// Any value will do.
     pub(super) fn present() -> Self {
-        Self::Contains(String::new())
+        Self::contains("")
+    }
+
+    fn contains(part: &str) -> Self {
+        Self::Contains(Box::new(Finder::new(part).into_owned()))
     }
 
     pub(super) fn holds(&self, value: impl AsRef<[u8]>) -> bool {
         let value = value.as_ref();
         match self {
             Self::Equal(expected) => expected.as_bytes() == value,
-            Self::Contains(part) => memchr::memmem::find(value, part.as_bytes()).is_some(),
+            Self::Contains(part) => part.find(value).is_some(),
             Self::Matches(regex) => regex.is_match(value),
         }
     }
