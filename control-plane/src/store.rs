@@ -84,7 +84,7 @@ pub trait MetaStore: fmt::Debug + Send + Sync {
 pub struct Dump {
     /// The revision that they were read at.
     pub revision: u64,
-    /// The records, each with its kind.
+    /// The records, each with its kind, in the order of both names.
     pub records: Vec<(Kind, Record)>,
 }
 

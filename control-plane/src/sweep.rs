@@ -78,8 +78,11 @@ pub async fn shared(
         let live = live(meta, stored).await.map_err(SweepError::Unreadable)?;
         let removed = stored.retain(live, grace).await?;
         if let Some(parts) = stored.parts() {
-            let snapshots = all(meta, Kind::Snapshot).await?;
-            let names: Vec<String> = snapshots.into_iter().map(|record| record.name).collect();
+            let snapshots = all(meta, Kind::Snapshot).await?.into_iter();
+            // A committed one needs its upload no more.
+            let open = snapshots.map(|record| (record.name.clone(), root(Kind::Snapshot, record)));
+            let open = open.filter(|(_, root)| !matches!(root, Ok(Some(_))));
+            let names: Vec<String> = open.map(|(name, _)| name).collect();
             parts.retain_parts(&names, grace).await?;
         }
         Ok(removed)

@@ -290,6 +290,9 @@ mod tests {
                 "{error}"
             );
         }
+        let found = blobs.scrub(true).await.unwrap();
+        assert_eq!((found.damaged.len(), found.put_aside), (1, 1));
+        assert_eq!(blobs.missing(&[digest]).await.unwrap(), [digest]);
         blobs.put("abc".into()).await.unwrap();
         assert_eq!(blobs.get(&digest).await.unwrap(), Some("abc".into()));
     }
@@ -305,6 +308,7 @@ mod tests {
         bytes[1] ^= 1;
         fs::write(&pack, bytes).unwrap();
         assert!(blobs.get(&Digest::of(b"abc")).await.unwrap_err().is_damage());
+        assert_eq!(blobs.scrub(true).await.unwrap().damaged.len(), 1);
         blobs.put_all(both()).await.unwrap();
         for blobs in [blobs, FileBlobs::open(dir.path()).unwrap()] {
             for bytes in both() {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 
 use super::{
-    BlobStore, CommitError, Expect, Guard, Kind, Lease, ListQuery, MetaStore, Record, Txn,
+    BlobStore, CommitError, Expect, Guard, Kind, Lease, ListQuery, MetaStore, Record, Scrubbed,
+    StoreError, Txn,
 };
 
 /// Checks a blob store, which must be empty.
@@ -36,6 +37,24 @@ pub(crate) async fn blobs(store: &dyn BlobStore) {
     assert_eq!(store.missing(&digests).await.unwrap().len(), digests.len());
     assert_eq!(store.get(&Digest::of(b"")).await.unwrap(), None);
     assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));
+    assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));
+    let sound = Scrubbed { blobs: 1, bytes: 5, ..Scrubbed::default() };
+    assert_eq!(store.scrub(true).await.unwrap(), sound);
+}
+
+/// Checks that what one store dumps another one, which must be empty, takes in once.
+pub(crate) async fn copies(from: &dyn MetaStore, into: &dyn MetaStore) {
+    let own = into.identity().to_owned();
+    let dump = from.dump().await.unwrap();
+    assert!(dump.records.len() > 20 && dump.revision == *from.revision().borrow());
+    into.load(dump.clone()).await.unwrap();
+    let loaded = into.dump().await.unwrap();
+    assert_eq!(loaded.records, dump.records, "etags and times too");
+    assert!(loaded.revision > dump.revision && loaded.revision == *into.revision().borrow());
+    assert_eq!((into.identity(), own != from.identity()), (&*own, true));
+    assert!(matches!(into.load(dump).await, Err(StoreError::NotEmpty(_))));
+    let next = into.commit(Txn::put(Kind::Replay, "next", Expect::Any, "x")).await.unwrap();
+    assert!(next.revision > loaded.revision);
 }
 
 /// Checks a metadata store, which must be empty.

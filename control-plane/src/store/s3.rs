@@ -297,11 +297,18 @@ mod tests {
         for damage in ["abx", "ab"] {
             let path = blobs.path(&digest);
             blobs.store.put(&path, damage.into()).await.unwrap();
+            assert_eq!(blobs.scrub(false).await.unwrap().damaged.len(), 1);
             let error = blobs.get(&digest).await.unwrap_err();
             assert!(error.is_damage() && error.to_string().contains(path.as_ref()), "{error}");
         }
         blobs.put("abc".into()).await.unwrap();
         assert_eq!(blobs.get(&digest).await.unwrap(), Some("abc".into()));
+        // One of the right size is mended when it was put aside.
+        blobs.store.put(&blobs.path(&digest), "abx".into()).await.unwrap();
+        assert_eq!(blobs.scrub(true).await.unwrap().put_aside, 1);
+        assert_eq!(blobs.missing(&[digest]).await.unwrap(), [digest]);
+        blobs.put("abc".into()).await.unwrap();
+        assert!(blobs.scrub(true).await.unwrap().damaged.is_empty());
     }
 
     #[tokio::test]

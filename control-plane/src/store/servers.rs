@@ -89,6 +89,45 @@ impl Postgres {
         self.running = Some(child);
     }
 
+    /// Has it speak TLS as `localhost`, and returns the file of the certificate to trust; `None` where there is no openssl.
+    pub fn speak_tls(&mut self) -> Option<PathBuf> {
+        let data = self.dir.path().join("data");
+        let (key, certificate) = (data.join("server.key"), data.join("server.crt"));
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ]);
+        openssl.args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-days",
+            "2",
+        ]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+        if Command::new("openssl").arg("version").output().is_err() {
+            absent("openssl");
+            return None;
+        }
+        run(&mut openssl);
+        run(Command::new("chmod").arg("600").arg(&key));
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&key).arg(&certificate));
+        }
+        self.sql("ALTER SYSTEM SET ssl = on");
+        self.crash();
+        self.resume();
+        Some(certificate)
+    }
+
     /// Ends all connections to it but those that this asks with, as a network that breaks does.
     pub fn cut_connections(&self) {
         self.sql(

@@ -58,16 +58,7 @@ async fn serve(
         .into());
     }
     let turn = plane.uploads.take_over(&name.full).await;
-    let snapshot = read(plane.get(Kind::Snapshot, &name.full).await?)?;
-    if snapshot.state() != SnapshotState::Importing {
-        let message = format!(
-            "snapshot {} is committed, and its content does not change any more; create another one",
-            name.full
-        );
-        return Err(
-            Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.full, message }.into()
-        );
-    }
+    check_open(plane, &name.full).await?;
     let _here = plane.appending.enter(&name.full);
     let upload_id = first.upload_id.clone();
     let mirror = Mirror::of(plane, &name.full, &upload_id);
@@ -83,12 +74,24 @@ async fn serve(
         }
     };
     turn.grown();
-    Upload { name: &name.full, upload_id: &upload_id, turn, mirror }
+    Upload { plane, name: &name.full, upload_id: &upload_id, turn, mirror }
         .receive(first, log, requests, answers)
         .await
 }
 
+async fn check_open(plane: &Plane, name: &str) -> Result<(), Problem> {
+    let snapshot = read(plane.get(Kind::Snapshot, name).await?)?;
+    if snapshot.state() == SnapshotState::Importing {
+        return Ok(());
+    }
+    let message = format!(
+        "snapshot {name} is committed, and its content does not change any more; create another one"
+    );
+    Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.to_owned(), message })
+}
+
 struct Upload<'p> {
+    plane: &'p Plane,
     name: &'p str,
     upload_id: &'p str,
     turn: Turn,
@@ -122,6 +125,8 @@ impl Upload<'_> {
             let committed = synced.map_err(Problem::from)?;
             if let Some(mirror) = self.mirror {
                 mirror.share(pieces).await.map_err(Problem::from)?;
+                // What another control plane has thrown away must not be acknowledged.
+                self.plane.get(Kind::Snapshot, self.name).await?;
             }
             if !acknowledge(answers, committed).await {
                 return Ok(());

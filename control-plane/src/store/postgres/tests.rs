@@ -10,12 +10,42 @@ use super::PgMeta;
 use crate::store::{
     CommitError, Entry, Expect, Kind, MetaStore as _, Roster as _, StoreError, Txn, conformance,
     servers::{PASSWORD, Postgres},
+    sqlite::SqliteMeta,
 };
 
 #[tokio::test]
 async fn conforms() {
     let Some(cluster) = Postgres::start() else { return };
-    conformance::meta(&PgMeta::open(&cluster.url()).await.unwrap()).await;
+    let postgres = PgMeta::open(&cluster.url()).await.unwrap();
+    conformance::meta(&postgres).await;
+    // From servers to a file, and back to a database of its own.
+    let dir = tempfile::tempdir().unwrap();
+    let file = SqliteMeta::open(&dir.path().join("meta.db")).unwrap();
+    conformance::copies(&postgres, &file).await;
+    cluster.sql("CREATE DATABASE another");
+    let another = PgMeta::open(&cluster.url().replace("/postgres", "/another")).await.unwrap();
+    conformance::copies(&file, &another).await;
+}
+
+#[tokio::test]
+async fn tls_is_used_and_verified_when_it_is_asked_for() {
+    let Some(mut cluster) = Postgres::start() else { return };
+    let Some(root) = cluster.speak_tls() else { return };
+    let ask = |host: &str, more: &str| {
+        let url = cluster.url().replace("127.0.0.1", host);
+        format!("{url}?sslmode=require{more}")
+    };
+    let trusted = format!("&sslrootcert={}", root.display());
+    let store = PgMeta::open(&ask("localhost", &trusted)).await.unwrap();
+    store.commit(put("r")).await.unwrap();
+    let connections = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name = 'countersign-control-plane' AND NOT ssl";
+    assert_eq!(cluster.sql(connections), "0", "none is in the clear");
+    for (host, more) in [("localhost", ""), ("127.0.0.1", &*trusted)] {
+        let error = PgMeta::open(&ask(host, more)).await.unwrap_err();
+        let text = crate::service::chain(&error);
+        assert!(text.contains("certificate"), "{host} {more}: {text}");
+    }
 }
 
 fn put(name: &str) -> Txn {

@@ -9,12 +9,13 @@ pub(super) fn read(reader: &mut Connection) -> rusqlite::Result<Dump> {
     let tx = reader.transaction()?;
     let revision: i64 = tx.query_row("SELECT rev FROM meta", [], |row| row.get(0))?;
     let mut records = Vec::new();
-    for kind in Kind::ALL {
-        let sql = "SELECT name, etag, rev, created, updated, body FROM resources WHERE kind = ?1 ORDER BY name";
-        let mut statement = tx.prepare(sql)?;
-        for found in statement.query_map([kind.as_str()], record)? {
-            records.push((kind, found?));
-        }
+    let mut statement = tx.prepare(
+        "SELECT name, etag, rev, created, updated, body, kind FROM resources ORDER BY kind, name",
+    )?;
+    let found = statement.query_map([], |row| Ok((row.get::<_, String>(6)?, record(row)?)))?;
+    for found in found {
+        let (kind, record) = found?;
+        records.extend(Kind::parse(&kind).map(|kind| (kind, record)));
     }
     Ok(Dump { revision: u64::try_from(revision).unwrap_or_default(), records })
 }
