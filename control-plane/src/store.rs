@@ -7,6 +7,8 @@ pub mod blob;
 #[cfg(test)]
 mod conformance;
 mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod pack;
 pub mod place;
 pub mod postgres;

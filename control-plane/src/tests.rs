@@ -1,6 +1,7 @@
 //! The services through a real server on a free port.
 
 mod documents;
+mod faults;
 mod inspect;
 mod lineage;
 mod replays;

@@ -22,12 +22,16 @@ pub struct Places {
 enum MetaPlace {
     Sqlite(PathBuf),
     Postgres(Url),
+    #[cfg(test)]
+    Given(Arc<dyn MetaStore>),
 }
 
 #[derive(Debug, Clone)]
 enum BlobPlace {
     Files(PathBuf),
     S3(String, Variables),
+    #[cfg(test)]
+    Given(Arc<dyn BlobStore>),
 }
 
 /// Variables of which some are secret.
@@ -58,6 +62,12 @@ impl Places {
             meta: MetaPlace::Sqlite(data_dir.join("meta.db")),
             blobs: BlobPlace::Files(data_dir.join("blobs")),
         }
+    }
+
+    /// Stores that are open, for tests.
+    #[cfg(test)]
+    pub(crate) fn given(meta: Arc<dyn MetaStore>, blobs: Arc<dyn BlobStore>) -> Self {
+        Self { meta: MetaPlace::Given(meta), blobs: BlobPlace::Given(blobs) }
     }
 
     /// What the settings say; what they do not say is below the data directory. An object store is reached by the variables `AWS_…`.
@@ -118,6 +128,8 @@ impl Places {
                 Arc::new(blocking(move || SqliteMeta::open(&path)).await??)
             }
             MetaPlace::Postgres(url) => Arc::new(PgMeta::open(&url.0).await?),
+            #[cfg(test)]
+            MetaPlace::Given(meta) => Arc::clone(meta),
         };
         let blobs: Arc<dyn BlobStore> = match &self.blobs {
             BlobPlace::Files(path) => {
@@ -127,6 +139,8 @@ impl Places {
             BlobPlace::S3(url, variables) => {
                 Arc::new(S3Blobs::open(url, variables.0.iter().cloned()).await?)
             }
+            #[cfg(test)]
+            BlobPlace::Given(blobs) => Arc::clone(blobs),
         };
         Ok((meta, blobs))
     }
