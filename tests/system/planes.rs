@@ -1,16 +1,26 @@
 //! Several control planes on one PostgreSQL and one S3 server: any of them serves any responder, and any of them may die.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use harness::{
     balancer::Balancer,
     client::Client,
+    notice,
     process::{self, Process},
     recording,
     servers::{PASSWORD, Postgres, S3Server, SECRET_KEY},
     wait_until,
 };
 use serde_json::{Value, json};
+use tokio::task;
 
 struct World {
     dir: tempfile::TempDir,
@@ -150,6 +160,72 @@ async fn any_control_plane_serves_any_responder_and_any_may_die() {
     for process in planes.iter().chain(&responders) {
         assert!(!process.text().contains(PASSWORD) && !process.text().contains(SECRET_KEY));
     }
+}
+
+/// Imports through a door until told to stop, and returns what was acknowledged.
+fn import_until(door: SocketAddr, file: &str, writer: usize, ended: &AtomicBool) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let mut count = 0;
+    while !ended.load(Ordering::Relaxed) {
+        count += 1;
+        let id = format!("w{writer}-{count}");
+        if cli(door, &["snapshot", "import", file, "--id", &id]).code() == 0 {
+            acknowledged.push(id);
+        }
+    }
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_acknowledged_is_lost_whatever_dies() {
+    let Some(mut world) = World::new() else { return };
+    let mut planes = ["a", "b"].map(|name| world.plane(name, "127.0.0.1:0"));
+    let [a, b] = &mut planes;
+    let at = [a.address("grpc").await, b.address("grpc").await];
+    let door = Balancer::start(&at).await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..3)
+        .map(|writer| {
+            let (door, file) = (door.addr(), world.path("one.jsonl"));
+            let ended = Arc::clone(&ended);
+            task::spawn_blocking(move || import_until(door, &file, writer, &ended))
+        })
+        .collect();
+    let mut seen = 0;
+    for round in 0..6 {
+        // Each fault comes while imports are under way.
+        seen = wait_until("imports go on", || {
+            let now: usize = world.cluster.sql("SELECT rev FROM meta").parse().unwrap();
+            async move { (now > seen + 12).then_some(now) }
+        })
+        .await;
+        if round % 3 == 2 {
+            world.cluster.crash();
+            world.cluster.resume();
+        } else {
+            let dies = round % 3;
+            planes[dies].kill();
+            planes[dies] = world.plane(["a", "b"][dies], &at[dies].to_string());
+            planes[dies].address("grpc").await;
+        }
+    }
+    ended.store(true, Ordering::Relaxed);
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.extend(writer.await.unwrap());
+    }
+    notice(&format!("{} imports were acknowledged while 6 processes died", acknowledged.len()));
+    assert!(acknowledged.len() > 10);
+    for server in at {
+        for id in &acknowledged {
+            let shown = cli(server, &["snapshot", "show", id]).ok().stdout();
+            assert!(shown.contains("READY"), "{id} was acknowledged: {shown}");
+        }
+    }
+    drop(world.store(&["gc", "--grace", "0"]).ok());
+    let report: Value =
+        serde_json::from_str(&world.store(&["scrub", "--output", "json"]).ok().stdout()).unwrap();
+    assert_eq!((&report["damaged"], &report["missing"]), (&json!([]), &json!([])));
 }
 
 #[tokio::test]
