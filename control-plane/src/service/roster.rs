@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use countersign_engine::snapshot::wire::encode_digest;
 use countersign_proto::{control::v1::ResponderStatus, discovery::v1::Outcome};
 use prost::Message;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Plane, chain, wire};
 use crate::{
@@ -18,18 +18,26 @@ use crate::{
 /// How often something is told and asked.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// A report at least so often, even of nothing.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
 /// Goes on until the control plane stops.
 pub(crate) async fn run(plane: Arc<Plane>) {
     let Some(roster) = plane.meta.roster() else { return };
     let mut hints = roster.hints();
+    let mut changes = plane.fleet.subscribe();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut works, mut count) = (true, 0_u64);
+    let mut works = true;
+    let mut told = Told::default();
     loop {
+        let quiet = told.news.is_none_or(|at| at.elapsed() >= EVERY);
         let done = tokio::select! {
-            _ = ticks.tick() => {
-                count = count.wrapping_add(1);
-                exchange(&plane, roster, count).await
+            _ = ticks.tick() => exchange(&plane, roster, &mut told).await,
+            // What comes after a quiet while is told at once.
+            _ = changes.changed(), if quiet => {
+                ticks.reset();
+                exchange(&plane, roster, &mut told).await
             }
             // The store outlives this task.
             _ = hints.changed() => hear(&plane, roster).await,
@@ -52,14 +60,24 @@ pub(crate) async fn run(plane: Arc<Plane>) {
     }
 }
 
-async fn exchange(plane: &Plane, roster: &dyn Roster, count: u64) -> Result<(), StoreError> {
+/// When it was told last.
+#[derive(Debug, Default)]
+struct Told {
+    anything: Option<Instant>,
+    news: Option<Instant>,
+}
+
+async fn exchange(plane: &Plane, roster: &dyn Roster, told: &mut Told) -> Result<(), StoreError> {
     let untold = plane.fleet.untold();
-    // A sign of life each second.
-    if !untold.is_empty() || count.is_multiple_of(2) {
+    if !untold.is_empty() || told.anything.is_none_or(|at| at.elapsed() >= SIGN_OF_LIFE) {
         let entries = untold.iter().map(encode).collect();
         if let Err(error) = roster.report(&plane.replica, entries).await {
             plane.fleet.tell_again(&untold);
             return Err(error);
+        }
+        told.anything = Some(Instant::now());
+        if !untold.is_empty() {
+            told.news = told.anything;
         }
     }
     hear(plane, roster).await

@@ -234,8 +234,10 @@ impl Shared {
         let row = server.bounded("write", raise).await?;
         let (uid, rev, now): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let new = revision(rev);
-        if uid != self.uid {
-            return Err(self.replaced(&uid, *self.revision.borrow(), new).into());
+        // Nobody commits a later one while this transaction has the row, so that only a server that has forgotten some is behind.
+        let known = *self.revision.borrow();
+        if uid != self.uid || new <= known {
+            return Err(self.replaced(&uid, known, new).into());
         }
         for guard in &txn.guards {
             guard.check(server.bounded("read a lease", lease::read(&tx, &guard.lease)).await?)?;
