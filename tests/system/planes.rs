@@ -117,9 +117,12 @@ async fn any_control_plane_serves_any_responder_and_any_may_die() {
     import(a_at, &world, "one");
     serve(b_at, "one");
     answers(&clients, 1).await;
-    let listed: Value =
-        serde_json::from_str(&cli(c_at, &["responder", "list"]).ok().stdout()).unwrap();
-    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    wait_until("a third hears of both responders", || async {
+        let listed = cli(c_at, &["responder", "list"]).ok().stdout();
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        (listed.as_array().map(Vec::len) == Some(2)).then_some(())
+    })
+    .await;
 
     // One dies; edits go on at another and reach all.
     planes[0].kill();
