@@ -20,13 +20,8 @@ use crate::{
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
-    service::{Plane, routes},
-    store::{
-        MetaStore, StoreError,
-        blob::{FileBlobs, io_error},
-        blocking,
-        sqlite::SqliteMeta,
-    },
+    service::{Appending, Plane, roster, routes},
+    store::{StoreError, blob::io_error, blocking},
     sweep,
 };
 
@@ -44,6 +39,7 @@ pub struct Running {
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    roster: JoinHandle<()>,
     grace: Duration,
     // Held open as long as the directory is used.
     _lock: fs::File,
@@ -76,6 +72,10 @@ impl Running {
             self.server.abort();
             // An aborted task only says that it was.
             drop((&mut self.server).await);
+        }
+        // Its last words.
+        if timeout(self.grace, &mut self.roster).await.is_err() {
+            self.roster.abort();
         }
     }
 }
@@ -118,6 +118,13 @@ pub enum StartError {
         #[source]
         source: Box<StoreError>,
     },
+    /// The stores cannot be used.
+    #[error("cannot open the stores")]
+    Store {
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// The descriptors for reflection cannot be read.
     #[error("cannot describe the services")]
     Describe {
@@ -138,10 +145,20 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// The settings of the stores are of no use.
+    #[must_use]
+    pub fn settings(error: StoreError) -> Self {
+        Self::Store { source: Box::new(error) }
+    }
+
     /// Whether other settings would mend it.
     #[must_use]
     pub fn is_config(&self) -> bool {
-        matches!(self, Self::Insecure { .. })
+        match self {
+            Self::Insecure { .. } => true,
+            Self::Store { source } => matches!(**source, StoreError::Settings(_)),
+            _ => false,
+        }
     }
 }
 
@@ -157,17 +174,35 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .local_addr()
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let stopping = CancellationToken::new();
-    let unusable =
-        |error| StartError::Data { path: config.data_dir.clone(), source: Box::new(error) };
+    let unusable = |error| match error {
+        StoreError::Unavailable { .. }
+        | StoreError::Refused { .. }
+        | StoreError::Full { .. }
+        | StoreError::Settings(_) => StartError::settings(error),
+        error => StartError::Data { path: config.data_dir.clone(), source: Box::new(error) },
+    };
     let (plane, lock) = open(&config, stopping.clone()).await.map_err(unusable)?;
 
     let health = HealthReporter::new();
-    let router = routes::all(&Arc::new(plane), &health).await;
+    let plane = Arc::new(plane);
+    let roster = tokio::spawn(roster::run(Arc::clone(&plane)));
+    if config.places.is_shared() {
+        tokio::spawn(sweep::run(Arc::clone(&plane)));
+    }
+    let router = routes::all(&plane, &health).await;
     let router = router.map_err(|source| StartError::Describe { source })?;
     let serve = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
     let server = tokio::spawn(serve);
     tracing::info!(%addr, data_dir = %config.data_dir.display(), "control plane listens");
-    Ok(Running { addr, stopping, health, server, grace: config.shutdown_grace, _lock: lock })
+    Ok(Running {
+        addr,
+        stopping,
+        health,
+        server,
+        roster,
+        grace: config.shutdown_grace,
+        _lock: lock,
+    })
 }
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
@@ -204,27 +239,26 @@ async fn open(
     let (dir, limit) = (config.data_dir.clone(), config.max_upload);
     let scratch = Scratch::new(dir.join("scratch"), Scratch::BUDGET);
     let to_clear = scratch.clone();
-    let (lock, meta, blobs, staging) = blocking(move || {
+    let (lock, staging) = blocking(move || {
         let lock = lock(&dir)?;
         to_clear.clear()?;
-        let meta = SqliteMeta::open(&dir.join("meta.db"))?;
-        Ok::<_, StoreError>((
-            lock,
-            meta,
-            FileBlobs::open(&dir.join("blobs"))?,
-            Staging::new(dir.join("staging"), limit),
-        ))
+        Ok::<_, StoreError>((lock, Staging::new(dir.join("staging"), limit)))
     })
     .await??;
-    let meta: Arc<dyn MetaStore> = Arc::new(meta);
-    sweep::run(&*meta, &blobs, staging.clone()).await?;
+    let (meta, blobs) = config.places.open().await?;
+    sweep::uploads(&*meta, staging.clone()).await?;
+    if !config.places.is_shared() {
+        sweep::blobs(&*meta, &*blobs).await?;
+    }
     let plane = Plane {
+        replica: uuid::Uuid::new_v4().to_string(),
         publisher: Publisher::start(Arc::clone(&meta), stopping.clone()).await?,
         meta,
-        blobs: Arc::new(blobs),
+        blobs,
         staging,
         scratch,
         uploads: Uploads::default(),
+        appending: Appending::default(),
         fleet: Fleet::default(),
         timing: config.timing,
         heavy: Semaphore::new(HEAVY),
@@ -235,7 +269,7 @@ async fn open(
 }
 
 /// Takes the directory for this process.
-fn lock(dir: &Path) -> Result<fs::File, StoreError> {
+pub(crate) fn lock(dir: &Path) -> Result<fs::File, StoreError> {
     fs::create_dir_all(dir).map_err(io_error("make", dir))?;
     let path = dir.join("lock");
     let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);

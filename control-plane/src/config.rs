@@ -1,8 +1,13 @@
 //! What the control plane is told at its start: one table of flags and variables, read once and passed on as a value.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
+
+use crate::store::{
+    StoreError,
+    place::{self, Places},
+};
 
 /// The address that the control plane listens on by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4180";
@@ -12,8 +17,10 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:4180";
 pub struct Config {
     /// Where the gRPC services listen; port 0 takes any free port.
     pub listen: SocketAddr,
-    /// The directory of everything that is stored; made when it is absent.
+    /// The directory of uploads and of whatever is stored nowhere else; made when it is absent.
     pub data_dir: PathBuf,
+    /// Where records and blobs are kept.
+    pub places: Places,
     /// Listens off loopback although callers are not authenticated.
     pub allow_insecure: bool,
     /// The largest upload, in bytes.
@@ -30,6 +37,7 @@ impl Config {
     pub fn new(listen: SocketAddr, data_dir: PathBuf) -> Self {
         Self {
             listen,
+            places: Places::embedded(&data_dir),
             data_dir,
             allow_insecure: false,
             max_upload: 16 * 1024 * 1024 * 1024,
@@ -77,6 +85,10 @@ Examples:
   On a server, with the data on its own volume:
     countersign-control-plane --data-dir /var/lib/countersign
 
+  Several control planes that share what they store; each has a data directory of its own:
+    AWS_ENDPOINT_URL=https://s3.example PGPASSWORD=… countersign-control-plane \\
+        --meta postgres://countersign@db.example/countersign --blobs s3://countersign/blobs
+
   Import a recording and serve it (a responder has to be connected):
     countersign snapshot import ./recording --id login
     countersign replay start login
@@ -87,14 +99,14 @@ RUST_LOG selects what is logged, for example RUST_LOG=countersign_control_plane=
 /// Stores recordings, transforms and test configs, and tells responders what to serve.
 ///
 /// The control plane answers no mocked traffic itself: responders subscribe to it, fetch what they lack, and go on serving when it is down.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "countersign-control-plane", version, after_help = AFTER_HELP)]
 pub struct Args {
     /// The address of the gRPC services; port 0 takes any free port
     #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
 
-    /// The directory of everything that is stored; made when it is absent, used by one process at a time
+    /// The directory of everything that is stored nowhere else; made when it is absent, used by one process at a time
     #[arg(
         long,
         env = "COUNTERSIGN_DATA_DIR",
@@ -102,6 +114,20 @@ pub struct Args {
         default_value = "countersign-data"
     )]
     data_dir: PathBuf,
+
+    /// Where records are kept: a file below the data directory by default, or a `PostgreSQL` database that several control planes share
+    ///
+    /// sqlite:PATH or postgres://USER@HOST:PORT/DATABASE. The password may be in the URL, or in PGPASSWORD, which is better than on a command
+    /// line. `?sslmode=require` asks for TLS, always verified, with the certificates of `sslrootcert=PATH` or of the system
+    #[arg(long, env = "COUNTERSIGN_META", value_name = "URL", hide_env_values = true)]
+    meta: Option<String>,
+
+    /// Where blobs are kept: below the data directory by default, or in a bucket of an S3-compatible store
+    ///
+    /// A directory or s3://BUCKET/PREFIX. Endpoint, region and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY, or from what AWS gives its machines
+    #[arg(long, env = "COUNTERSIGN_BLOBS", value_name = "PLACE", hide_env_values = true)]
+    blobs: Option<String>,
 
     /// Listen off loopback although callers are not authenticated: whoever reaches the port can read and change everything
     #[arg(long, env = "COUNTERSIGN_ALLOW_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -120,14 +146,29 @@ pub struct Args {
     pub log_format: LogFormat,
 }
 
-impl From<Args> for Config {
-    fn from(args: Args) -> Self {
-        Self {
+impl fmt::Debug for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL of the database may hold a password.
+        f.debug_struct("Args").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl TryFrom<Args> for Config {
+    type Error = StoreError;
+
+    fn try_from(args: Args) -> Result<Self, StoreError> {
+        Ok(Self {
+            places: Places::parse(
+                args.meta.as_deref(),
+                args.blobs.as_deref(),
+                &args.data_dir,
+                place::variables(),
+            )?,
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),
             ..Self::new(args.listen, args.data_dir)
-        }
+        })
     }
 }
 
@@ -151,7 +192,7 @@ mod tests {
             "--shutdown-grace",
             "7",
         ];
-        let config = Config::from(Args::try_parse_from(args).unwrap());
+        let config = Config::try_from(Args::try_parse_from(args).unwrap()).unwrap();
         assert_eq!(
             (config.listen.port(), config.data_dir, config.allow_insecure),
             (0, PathBuf::from("d"), false)

@@ -134,6 +134,36 @@ pub(crate) async fn pairs(
     Ok(pairs)
 }
 
+/// A blob that names others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Root {
+    /// The manifest of a snapshot.
+    Manifest(Digest),
+    /// A bundle.
+    Bundle(Digest),
+}
+
+/// The root and everything that it names.
+pub(crate) async fn named(
+    blobs: &dyn BlobStore,
+    root: Root,
+) -> Result<HashSet<Digest>, ContentError> {
+    match root {
+        Root::Manifest(digest) => {
+            let chunks = manifest(blobs, digest).await?.chunks;
+            Ok(chunks.into_iter().map(|(digest, _)| digest).chain([digest]).collect())
+        }
+        Root::Bundle(digest) => {
+            let parts = wire::decode_bundle(blob(blobs, digest).await?)
+                .map_err(|source| ContentError::Malformed { digest, source })?;
+            let mut named = Box::pin(named(blobs, Root::Manifest(parts.manifest))).await?;
+            named.extend([digest, parts.test_config]);
+            named.extend(parts.transform);
+            Ok(named)
+        }
+    }
+}
+
 /// Which blobs belong to a bundle. Bundles never change, so that the answer is kept for the newest few.
 #[derive(Debug, Default)]
 pub(crate) struct Closures {
@@ -158,13 +188,7 @@ impl Closures {
         if let Some(closure) = self.lock().closures.get(&bundle) {
             return Ok(Arc::clone(closure));
         }
-        let parts = wire::decode_bundle(blob(blobs, bundle).await?)
-            .map_err(|source| ContentError::Malformed { digest: bundle, source })?;
-        let mut closure: HashSet<Digest> = [bundle, parts.manifest, parts.test_config].into();
-        closure.extend(parts.transform);
-        closure.extend(
-            manifest(blobs, parts.manifest).await?.chunks.into_iter().map(|(digest, _)| digest),
-        );
+        let closure = named(blobs, Root::Bundle(bundle)).await?;
         let closure = Arc::new(closure);
         let mut kept = self.lock();
         if kept.closures.insert(bundle, Arc::clone(&closure)).is_none() {

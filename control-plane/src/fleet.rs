@@ -1,15 +1,24 @@
 //! The responders that are or were connected, and what they made of each replay.
 //!
-//! Only a responder's newest session may write its entry. Entries of the departed are kept up to a bound, the oldest going first.
+//! Only a responder's newest session may write its entry. Entries of the departed are kept up to a bound, the oldest going first. Responders
+//! that are connected to other control planes are known by what those report.
+
+mod peers;
 
 use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 use dashmap::DashMap;
+pub(crate) use peers::Peer;
+use peers::Peers;
 use tokio::sync::watch;
 
 /// Entries of responders that are gone are kept up to this number of entries in all.
@@ -85,6 +94,9 @@ pub struct Fleet {
     entries: DashMap<(String, String), Entry>,
     sessions: AtomicU64,
     changes: watch::Sender<u64>,
+    peers: Peers,
+    /// The entries that other control planes have not been told of, where there are any.
+    untold: Mutex<BTreeSet<(String, String)>>,
 }
 
 #[derive(Debug)]
@@ -106,6 +118,8 @@ impl Default for Fleet {
             entries: DashMap::new(),
             sessions: AtomicU64::new(0),
             changes: watch::Sender::new(0),
+            peers: Peers::default(),
+            untold: Mutex::default(),
         }
     }
 }
@@ -117,7 +131,7 @@ impl Fleet {
         let key = (responder.project.clone(), responder.name.clone());
         let replaced = self.entries.insert(key.clone(), Entry { session: number, responder });
         self.forget_the_oldest();
-        self.changed();
+        self.changed(&key);
         (Session { key, number }, replaced.is_some_and(|entry| entry.responder.connected))
     }
 
@@ -143,14 +157,41 @@ impl Fleet {
     /// The responders of a project, by name.
     #[must_use]
     pub fn list(&self, project: &str) -> Vec<Responder> {
-        let mut found: Vec<Responder> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.key().0 == project)
-            .map(|entry| entry.responder.clone())
-            .collect();
-        found.sort_by(|a, b| a.name.cmp(&b.name));
+        let own = self.entries.iter().filter(|entry| entry.key().0 == project);
+        let mut found: Vec<Responder> = own.map(|entry| entry.responder.clone()).collect();
+        self.peers.add(project, &mut found);
+        // One that moved is entered more than once: where it is connected it is, or else was last.
+        found.sort_by(|a, b| {
+            let newest = |r: &Responder| (!r.connected, std::cmp::Reverse(r.connect_time));
+            a.name.cmp(&b.name).then_with(|| newest(a).cmp(&newest(b)))
+        });
+        found.dedup_by(|a, b| a.name == b.name);
         found
+    }
+
+    /// Takes in what other control planes report.
+    pub(crate) fn hear(&self, peers: Vec<Peer>) {
+        if self.peers.hear(peers) {
+            self.changes.send_modify(|change| *change = change.wrapping_add(1));
+        }
+    }
+
+    /// How far each other control plane was heard.
+    pub(crate) fn heard(&self) -> BTreeMap<String, u64> {
+        self.peers.heard()
+    }
+
+    /// The entries that have changed since this was asked last.
+    pub(crate) fn untold(&self) -> Vec<Responder> {
+        let untold = mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner));
+        let entry = |key| self.entries.get(&key).map(|entry| entry.responder.clone());
+        untold.into_iter().filter_map(entry).collect()
+    }
+
+    /// Has these told again, because telling them failed.
+    pub(crate) fn tell_again(&self, responders: &[Responder]) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        untold.extend(responders.iter().map(|r| (r.project.clone(), r.name.clone())));
     }
 
     /// Changes whenever an entry does.
@@ -164,10 +205,11 @@ impl Fleet {
             Some(mut entry) if entry.session == session.number => change(&mut entry.responder),
             _ => return,
         }
-        self.changed();
+        self.changed(&session.key);
     }
 
-    fn changed(&self) {
+    fn changed(&self, key: &(String, String)) {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
         self.changes.send_modify(|change| *change = change.wrapping_add(1));
     }
 

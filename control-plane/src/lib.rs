@@ -7,17 +7,19 @@
 //! 2. `service`: the gRPC services, and errors as they meet the outside;
 //! 3. [`import`]: uploads become chunks; `validate` judges users' documents with the engine;
 //! 4. [`publish`] and [`fleet`]: what is announced, and what responders made of it;
-//! 5. [`store`] and [`content`]: records, blobs, and what the blobs hold.
+//! 5. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
 
 pub mod app;
 pub mod config;
 pub mod content;
 pub mod fleet;
 pub mod import;
+pub mod operate;
 pub mod publish;
 mod service;
 pub mod store;
-mod sweep;
+mod storing;
+pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod validate;

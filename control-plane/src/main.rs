@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut running = app::start(args.into()).await?;
+    let mut running = app::start(args.try_into().map_err(StartError::settings)?).await?;
     // For scripts that asked for port 0. Nobody may be reading any more.
     drop(writeln!(io::stdout(), "grpc listening on http://{}", running.addr()));
     let ended = tokio::select! {

@@ -10,13 +10,18 @@ pub(crate) mod lineage;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;
+pub(crate) mod roster;
 pub(crate) mod routes;
 pub(crate) mod snapshot;
 pub(crate) mod test_config;
 pub(crate) mod transform;
 pub(crate) mod wire;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use countersign_engine::diagnostic::{Diagnostic, Severity};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -41,11 +46,15 @@ use crate::{
 /// What the services share.
 #[derive(Debug)]
 pub(crate) struct Plane {
+    /// Names this process among those that share the store.
+    pub(crate) replica: String,
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) staging: Staging,
     pub(crate) scratch: Scratch,
     pub(crate) uploads: Uploads,
+    /// The snapshots that are uploaded to this process.
+    pub(crate) appending: Appending,
     pub(crate) publisher: Publisher,
     pub(crate) fleet: Fleet,
     pub(crate) timing: Timing,
@@ -81,6 +90,46 @@ impl Plane {
     /// Waits for a turn at reading along with an upload.
     pub(crate) async fn follow(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.following.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
+    }
+}
+
+/// Which snapshots are uploaded to this process now.
+#[derive(Debug, Default)]
+pub(crate) struct Appending {
+    open: Mutex<HashMap<String, usize>>,
+}
+
+/// An upload that goes on until it is dropped.
+pub(crate) struct Here<'a> {
+    appending: &'a Appending,
+    snapshot: String,
+}
+
+impl Appending {
+    pub(crate) fn enter(&self, snapshot: &str) -> Here<'_> {
+        *self.lock().entry(snapshot.to_owned()).or_default() += 1;
+        Here { appending: self, snapshot: snapshot.to_owned() }
+    }
+
+    pub(crate) fn contains(&self, snapshot: &str) -> bool {
+        self.lock().contains_key(snapshot)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        let mut open = self.appending.lock();
+        let left = open.get_mut(&self.snapshot).map_or(0, |count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == 0 {
+            open.remove(&self.snapshot);
+        }
     }
 }
 
@@ -249,6 +298,8 @@ fn commit(error: CommitError, message: String) -> Status {
             message,
             info("ETAG_MISMATCH", [("name", name), ("etag", current)]),
         ),
+        // Whoever asks for a lease deals with its loss.
+        CommitError::Fenced { .. } => retry("LEASE_LOST", message),
         CommitError::Store(error) => store(&error),
     }
 }
@@ -258,6 +309,10 @@ fn store(error: &StoreError) -> Status {
         (Code::ResourceExhausted, "STORE_FULL")
     } else if error.is_damage() {
         (Code::DataLoss, "STORE_DAMAGED")
+    } else if error.is_unavailable() {
+        let message = chain(error);
+        tracing::warn!(error = message, "a store is not available");
+        return retry("STORE_UNAVAILABLE", message);
     } else if matches!(error, StoreError::Stopped) {
         return retry("STOPPING", error.to_string());
     } else {

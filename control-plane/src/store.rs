@@ -6,15 +6,33 @@
 pub mod blob;
 #[cfg(test)]
 mod conformance;
+mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod pack;
+pub mod place;
+pub mod postgres;
+pub mod s3;
+#[cfg(test)]
+pub mod servers;
 pub mod sqlite;
+mod txn;
 
-use std::{collections::HashSet, fmt, io, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 use tokio::sync::watch;
+
+pub use self::{
+    error::StoreError,
+    txn::{CommitError, Committed, Expect, Guard, Op, Txn},
+};
 
 /// Mutable records with preconditions and one revision counter.
 #[async_trait]
@@ -22,7 +40,7 @@ pub trait MetaStore: fmt::Debug + Send + Sync {
     /// The store's random identity, made when the store was.
     fn identity(&self) -> &str;
 
-    /// Applies all operations or none.
+    /// Applies all operations or none. An error that is [unavailable](StoreError::is_unavailable) leaves open which of both; no other does.
     async fn commit(&self, txn: Txn) -> Result<Committed, CommitError>;
 
     /// One record.
@@ -31,8 +49,101 @@ pub trait MetaStore: fmt::Debug + Send + Sync {
     /// A page of records in order of their names.
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError>;
 
-    /// The revision of the last commit. Lossy: a reader sees the newest value, not each one.
+    /// The revision of the last commit that this process knows of. Lossy: a reader sees the newest value, not each one.
     fn revision(&self) -> watch::Receiver<u64>;
+
+    /// Asks the store for its revision, so that what others have committed until now is known.
+    async fn refresh(&self) -> Result<u64, StoreError>;
+
+    /// Takes or prolongs a lease; `None` while somebody else has it. A holder who let it run out gets another epoch. Time is the store's.
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Option<Epoch>, StoreError>;
+
+    /// Gives up a lease, if this holder has it.
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError>;
+
+    /// How a lease stands.
+    async fn leased(&self, name: &str) -> Result<Lease, StoreError>;
+
+    /// Everything at one revision.
+    async fn dump(&self) -> Result<Dump, StoreError>;
+
+    /// Fills a store that never held anything. What it holds keeps its etags and times; the store keeps its own identity.
+    async fn load(&self, dump: Dump) -> Result<(), StoreError>;
+
+    /// Where control planes that share the store hear of each other; `None` when it is not shared.
+    fn roster(&self) -> Option<&dyn Roster> {
+        None
+    }
+}
+
+/// All records of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump {
+    /// The revision that they were read at.
+    pub revision: u64,
+    /// The records, each with its kind, in the order of both names.
+    pub records: Vec<(Kind, Record)>,
+}
+
+/// What control planes tell each other of their responders. It is no part of what revisions count.
+#[async_trait]
+pub trait Roster: fmt::Debug + Send + Sync {
+    /// Says that a replica lives, and writes what has changed at it.
+    async fn report(&self, replica: &str, changed: Vec<Entry>) -> Result<(), StoreError>;
+
+    /// Takes a replica off that ends.
+    async fn leave(&self, replica: &str) -> Result<(), StoreError>;
+
+    /// All other replicas, each with what has changed at it since the report that is known of it.
+    async fn others(
+        &self,
+        replica: &str,
+        known: &BTreeMap<String, u64>,
+    ) -> Result<Vec<Reported>, StoreError>;
+
+    /// Changes when somebody may have reported something new. Lossy.
+    fn hints(&self) -> watch::Receiver<u64>;
+}
+
+/// A replica in the roster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// Its name.
+    pub replica: String,
+    /// Whether it has said so just now.
+    pub alive: bool,
+    /// The number of its last report.
+    pub reports: u64,
+    /// What has changed.
+    pub changed: Vec<Entry>,
+}
+
+/// A responder in the roster, by whatever the service makes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its project.
+    pub project: String,
+    /// Its name.
+    pub name: String,
+    /// What the service stored.
+    pub body: Bytes,
+}
+
+/// Counts who had a lease: it grows whenever the lease passes from one holder to the next, and when one let it run out.
+pub type Epoch = u64;
+
+/// A lease as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The epoch of the last holder; 0 when there never was one.
+    pub epoch: Epoch,
+    /// Whether the last holder has it still.
+    pub held: bool,
 }
 
 /// Immutable bytes by digest.
@@ -47,8 +158,64 @@ pub trait BlobStore: fmt::Debug + Send + Sync {
     /// The bytes, verified against their digest; `None` when they are not stored.
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError>;
 
-    /// Removes all blobs but these, and returns how many. Nobody may be writing meanwhile.
-    async fn retain(&self, live: HashSet<Digest>) -> Result<u64, StoreError>;
+    /// Those of the digests whose bytes are not stored. It does not read them.
+    async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError>;
+
+    /// Removes all blobs but these and those that were stored within the grace, and returns how many. Whoever names a blob in a commit
+    /// meanwhile has to look afterwards whether it is still there.
+    async fn retain(&self, live: HashSet<Digest>, grace: Duration) -> Result<u64, StoreError>;
+
+    /// Reads everything that is stored, and tells what is not as it was. What is damaged is put aside if that is wanted and possible, so that
+    /// it is missing, and whoever stores it again mends it.
+    async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError>;
+
+    /// Where parts of uploads are kept that other processes may go on with; `None` when there is no such place.
+    fn parts(&self) -> Option<&dyn Parts> {
+        None
+    }
+}
+
+/// What reading everything has shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Blobs that were read.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is damaged, each by its place.
+    pub damaged: Vec<String>,
+    /// How many of these were put aside.
+    pub put_aside: u64,
+}
+
+/// Parts of uploads in progress, each named by the first piece in it.
+#[async_trait]
+pub trait Parts: fmt::Debug + Send + Sync {
+    /// Stores a part durably.
+    async fn put_part(
+        &self,
+        snapshot: &str,
+        upload_id: &str,
+        first: u64,
+        bytes: Bytes,
+    ) -> Result<(), StoreError>;
+
+    /// The first pieces of all parts of an upload, in order.
+    async fn list_parts(&self, snapshot: &str, upload_id: &str) -> Result<Vec<u64>, StoreError>;
+
+    /// A part; `None` when it is not there.
+    async fn get_part(
+        &self,
+        snapshot: &str,
+        upload_id: &str,
+        first: u64,
+    ) -> Result<Option<Bytes>, StoreError>;
+
+    /// Removes the parts of all uploads to a snapshot.
+    async fn remove_parts(&self, snapshot: &str) -> Result<(), StoreError>;
+
+    /// Removes what was stored before the grace and belongs to none of these snapshots.
+    async fn retain_parts(&self, snapshots: &[String], grace: Duration) -> Result<(), StoreError>;
 }
 
 /// What a record is.
@@ -67,6 +234,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::Snapshot, Self::Transform, Self::TestConfig, Self::Replay, Self::Assignment];
+
+    /// The kind with this name in the store.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// Its name in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -103,87 +280,6 @@ pub struct Record {
     pub body: Bytes,
 }
 
-/// Operations that happen together.
-#[derive(Debug, Clone, Default)]
-pub struct Txn {
-    /// The operations, in order.
-    pub ops: Vec<Op>,
-}
-
-impl Txn {
-    /// One write.
-    #[must_use]
-    pub fn put(
-        kind: Kind,
-        name: impl Into<String>,
-        expect: Expect,
-        body: impl Into<Bytes>,
-    ) -> Self {
-        Self::default().and_put(kind, name, expect, body)
-    }
-
-    /// One deletion.
-    #[must_use]
-    pub fn delete(kind: Kind, name: impl Into<String>, expect: Expect) -> Self {
-        Self::default().and_delete(kind, name, expect)
-    }
-
-    /// Adds a write.
-    #[must_use]
-    pub fn and_put(
-        mut self,
-        kind: Kind,
-        name: impl Into<String>,
-        expect: Expect,
-        body: impl Into<Bytes>,
-    ) -> Self {
-        self.ops.push(Op { kind, name: name.into(), expect, write: Some(body.into()) });
-        self
-    }
-
-    /// Adds a deletion.
-    #[must_use]
-    pub fn and_delete(mut self, kind: Kind, name: impl Into<String>, expect: Expect) -> Self {
-        self.ops.push(Op { kind, name: name.into(), expect, write: None });
-        self
-    }
-}
-
-/// One operation.
-#[derive(Debug, Clone)]
-pub struct Op {
-    /// The kind of the record.
-    pub kind: Kind,
-    /// Its full resource name.
-    pub name: String,
-    /// What must hold for the whole transaction to happen.
-    pub expect: Expect,
-    /// The new body; `None` deletes.
-    pub write: Option<Bytes>,
-}
-
-/// A precondition of an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expect {
-    /// None.
-    Any,
-    /// There is no such record.
-    Absent,
-    /// There is such a record.
-    Present,
-    /// There is such a record in this version.
-    Etag(String),
-}
-
-/// What a commit did.
-#[derive(Debug, Clone)]
-pub struct Committed {
-    /// Its revision.
-    pub revision: u64,
-    /// The records as written, in the order of the writes.
-    pub records: Vec<Record>,
-}
-
 /// Asks for a page of records.
 #[derive(Debug, Clone)]
 pub struct ListQuery {
@@ -208,134 +304,6 @@ pub struct Page {
     pub revision: u64,
 }
 
-/// Why a commit did not happen.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// The record exists already.
-    #[error("{kind} {name} exists already")]
-    Exists {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-    },
-    /// The record does not exist.
-    #[error("there is no {kind} {name}")]
-    Missing {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-    },
-    /// The record was changed by somebody else.
-    #[error("{kind} {name} was changed since it was read: it is at etag {current}, not {expected}")]
-    Changed {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// The etag that the caller knew.
-        expected: String,
-        /// The etag that it has.
-        current: String,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why a store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The directory or a file in it cannot be used.
-    #[error("cannot {doing} {}", path.display())]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process uses the directory.
-    #[error("the data directory {} is in use by another process{}", path.display(), holder.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-        /// The other process, where it said so.
-        holder: Option<String>,
-    },
-    /// The database cannot be used.
-    #[error("cannot {doing} the database {}", path.display())]
-    Database {
-        /// What was tried.
-        doing: &'static str,
-        /// The database's file.
-        path: PathBuf,
-        /// What SQLite said.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// The database was written by a newer version.
-    #[error("the database {} has layout {found}, this version knows layouts up to {known}", path.display())]
-    Layout {
-        /// The database's file.
-        path: PathBuf,
-        /// The layout found.
-        found: i64,
-        /// The newest layout known.
-        known: i64,
-    },
-    /// Stored bytes are not what was stored.
-    #[error("{} is damaged: {what}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The work was cut off by a shutdown.
-    #[error("the store is shutting down")]
-    Stopped,
-}
-
-impl StoreError {
-    /// Whether the disk or a quota is full, so that a retry after making room can succeed.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        match self {
-            Self::Io { source, .. } => {
-                matches!(
-                    source.kind(),
-                    io::ErrorKind::StorageFull
-                        | io::ErrorKind::QuotaExceeded
-                        | io::ErrorKind::FileTooLarge
-                )
-            }
-            Self::Database { source, .. } => {
-                source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether stored bytes were found damaged.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Damaged { .. } => true,
-            Self::Database { source, .. } => {
-                matches!(
-                    source.sqlite_error_code(),
-                    Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-                )
-            }
-            _ => false,
-        }
-    }
-}
-
 /// Runs blocking work on the blocking pool.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
@@ -346,4 +314,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// The time now in nanoseconds since the epoch.
 pub(crate) fn now() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// A random time up to this one.
+pub(crate) fn jitter(ceiling: Duration) -> Duration {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(high.checked_rem(nanos.saturating_add(1)).unwrap_or_default())
 }

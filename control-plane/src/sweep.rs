@@ -1,31 +1,32 @@
-//! At the start, before anybody writes: removes uploads and blobs that nothing names any more.
+//! Removes uploads and blobs that nothing names any more: at the start, before anybody writes, or with a lease, while others write.
 //!
 //! What is live is read in full first. If any of it cannot be read, no blob is removed: better a full disk than a lost snapshot.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use countersign_engine::snapshot::digest::Digest;
+use tokio::time::{Instant, interval, sleep};
 
 use crate::{
-    content::{self, Closures, ContentError},
+    content::{self, ContentError, Root},
     import::staging::Staging,
-    service::{chain, wire},
-    store::{BlobStore, Kind, ListQuery, MetaStore, Record, StoreError, blocking},
+    service::{Plane, chain, wire},
+    store::{BlobStore, Epoch, Kind, ListQuery, MetaStore, Record, StoreError, blocking, jitter},
+    storing::SWEEP,
 };
 
-/// Sweeps the uploads and blobs of a store that nobody writes to.
-pub(crate) async fn run(
-    meta: &dyn MetaStore,
-    blobs: &dyn BlobStore,
-    staging: Staging,
-) -> Result<(), StoreError> {
+/// Removes the uploads of this process's own that belong to no snapshot.
+pub(crate) async fn uploads(meta: &dyn MetaStore, staging: Staging) -> Result<(), StoreError> {
     let snapshots = all(meta, Kind::Snapshot).await?;
-    let names: Vec<String> = snapshots.iter().map(|record| record.name.clone()).collect();
-    blocking(move || staging.retain(&names)).await??;
-    let assignments = all(meta, Kind::Assignment).await?;
-    match live(blobs, snapshots, assignments).await {
+    let names: Vec<String> = snapshots.into_iter().map(|record| record.name).collect();
+    blocking(move || staging.retain(&names)).await?
+}
+
+/// Removes the blobs of a store that nobody else writes to.
+pub(crate) async fn blobs(meta: &dyn MetaStore, blobs: &dyn BlobStore) -> Result<(), StoreError> {
+    match live(meta, blobs).await {
         Ok(live) => {
-            let removed = blobs.retain(live).await?;
+            let removed = blobs.retain(live, Duration::ZERO).await?;
             if removed > 0 {
                 tracing::info!(removed, "removed blobs that nothing names any more");
             }
@@ -38,36 +39,134 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Every blob that a snapshot or an announced bundle is made of.
-async fn live(
-    blobs: &dyn BlobStore,
-    snapshots: Vec<Record>,
-    assignments: Vec<Record>,
-) -> Result<HashSet<Digest>, ContentError> {
-    let mut live = HashSet::new();
-    for record in snapshots {
-        let manifest = wire::decode_stored_manifest(record.body);
-        if let Some(manifest) =
-            manifest.map_err(|source| ContentError::Record { name: record.name, source })?
-        {
-            live.insert(manifest);
-            live.extend(
-                content::manifest(blobs, manifest)
-                    .await?
-                    .chunks
-                    .into_iter()
-                    .map(|(digest, _)| digest),
-            );
+/// What nothing names is left alone for so long by default.
+pub const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// How often one of the control planes that share a store removes what nothing names.
+const EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Whoever removes has to say so anew in this time.
+const TTL: Duration = Duration::from_secs(60);
+
+/// Why nothing, or not everything, was removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// Somebody else is at it.
+    #[error("another control plane, or another command, is removing blobs now")]
+    Busy,
+    /// The lease ran out.
+    #[error("the removal of blobs took a pause for so long that it had to be given up")]
+    Lost,
+    /// Something live cannot be read.
+    #[error("not everything stored can be read, so that nothing is removed")]
+    Unreadable(#[source] ContentError),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Removes, while others write, what nothing names and is older than the grace. Returns how many blobs went.
+///
+/// # Errors
+/// When somebody else is at it, something live cannot be read, or a store fails.
+pub async fn shared(
+    meta: &dyn MetaStore,
+    stored: &dyn BlobStore,
+    holder: &str,
+    grace: Duration,
+) -> Result<u64, SweepError> {
+    let removal = async {
+        // Only now: whoever commits from here on looks whether what it names is still there.
+        let live = live(meta, stored).await.map_err(SweepError::Unreadable)?;
+        let removed = stored.retain(live, grace).await?;
+        if let Some(parts) = stored.parts() {
+            let snapshots = all(meta, Kind::Snapshot).await?.into_iter();
+            // A committed one needs its upload no more.
+            let open = snapshots.map(|record| (record.name.clone(), root(Kind::Snapshot, record)));
+            let open = open.filter(|(_, root)| !matches!(root, Ok(Some(_))));
+            let names: Vec<String> = open.map(|(name, _)| name).collect();
+            parts.retain_parts(&names, grace).await?;
+        }
+        Ok(removed)
+    };
+    alone(meta, holder, removal).await
+}
+
+/// Does work during which nobody else may remove blobs.
+pub(crate) async fn alone<T>(
+    meta: &dyn MetaStore,
+    holder: &str,
+    work: impl Future<Output = Result<T, SweepError>>,
+) -> Result<T, SweepError> {
+    let Some(epoch) = meta.lease(SWEEP, holder, TTL).await? else { return Err(SweepError::Busy) };
+    let done = tokio::select! {
+        done = work => done,
+        () = lost(meta, holder, epoch) => Err(SweepError::Lost),
+    };
+    meta.release(SWEEP, holder).await?;
+    done
+}
+
+/// Prolongs the lease; ends when that does not succeed well before it runs out.
+async fn lost(meta: &dyn MetaStore, holder: &str, epoch: Epoch) {
+    let mut had = Instant::now();
+    let mut beats = interval(TTL / 6);
+    beats.tick().await;
+    loop {
+        beats.tick().await;
+        let asked = Instant::now();
+        match meta.lease(SWEEP, holder, TTL).await {
+            Ok(Some(now)) if now == epoch => had = asked,
+            Ok(_) => return,
+            Err(_) if had.elapsed() > TTL / 2 => return,
+            Err(_) => {}
         }
     }
-    let closures = Closures::default();
-    for record in assignments {
-        let assignment = wire::decode_assignment(record.body);
-        let assignment =
-            assignment.map_err(|source| ContentError::Record { name: record.name, source })?;
-        live.extend(closures.of(blobs, assignment.bundle).await?.iter().copied());
+}
+
+/// Removes now and then, until the control plane stops.
+pub(crate) async fn run(plane: Arc<Plane>) {
+    loop {
+        let pause = EVERY.mul_f64(0.8) + jitter(EVERY.mul_f64(0.4));
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = plane.stopping.cancelled() => return,
+        }
+        match shared(&*plane.meta, &*plane.blobs, &plane.replica, GRACE).await {
+            Ok(removed) => tracing::info!(removed, "removed blobs that nothing names any more"),
+            Err(SweepError::Busy) => {}
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "could not remove what nothing names");
+            }
+        }
+    }
+}
+
+/// Every blob that a snapshot or an announced bundle is made of.
+async fn live(
+    meta: &dyn MetaStore,
+    blobs: &dyn BlobStore,
+) -> Result<HashSet<Digest>, ContentError> {
+    let mut live = HashSet::new();
+    for kind in [Kind::Snapshot, Kind::Assignment] {
+        for record in all(meta, kind).await? {
+            if let Some(root) = root(kind, record)? {
+                live.extend(content::named(blobs, root).await?);
+            }
+        }
     }
     Ok(live)
+}
+
+/// The blob that a record names.
+pub(crate) fn root(kind: Kind, record: Record) -> Result<Option<Root>, ContentError> {
+    let root = match kind {
+        Kind::Snapshot => {
+            wire::decode_stored_manifest(record.body).map(|manifest| manifest.map(Root::Manifest))
+        }
+        Kind::Assignment => wire::decode_assignment(record.body)
+            .map(|assignment| Some(Root::Bundle(assignment.bundle))),
+        Kind::Transform | Kind::TestConfig | Kind::Replay => Ok(None),
+    };
+    root.map_err(|source| ContentError::Record { name: record.name, source })
 }
 
 async fn all(meta: &dyn MetaStore, kind: Kind) -> Result<Vec<Record>, StoreError> {

@@ -1,9 +1,11 @@
 //! The services through a real server on a free port.
 
 mod documents;
+mod faults;
 mod inspect;
 mod lineage;
 mod replays;
+mod replicas;
 mod snapshots;
 mod start;
 mod subscriptions;
@@ -60,7 +62,12 @@ pub(crate) async fn server() -> Server {
 }
 
 pub(crate) async fn in_dir(dir: TempDir) -> Server {
-    let running = app::start(config(&dir)).await.unwrap();
+    let config = config(&dir);
+    with_config(dir, config).await
+}
+
+pub(crate) async fn with_config(dir: TempDir, config: Config) -> Server {
+    let running = app::start(config).await.unwrap();
     let channel = Channel::from_shared(format!("http://{}", running.addr()))
         .unwrap()
         .connect()

@@ -21,6 +21,8 @@ pub mod real;
 pub mod recording;
 pub mod rotation;
 pub mod scripts;
+#[path = "../../control-plane/src/store/servers.rs"]
+pub mod servers;
 
 use std::{
     future::Future,

@@ -30,8 +30,18 @@ struct Seen {
 impl Process {
     /// Starts a binary. What it prints is kept for failures.
     pub fn start<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(binary: &str, arguments: I) -> Self {
+        Self::start_in(binary, arguments, &[])
+    }
+
+    /// The same with more variables.
+    pub fn start_in<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        binary: &str,
+        arguments: I,
+        variables: &[(String, String)],
+    ) -> Self {
         let mut command = command(binary);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the binary starts");
         let seen = Arc::new(Mutex::new(Seen::default()));
         follow(child.stdout.take().expect("piped"), Arc::clone(&seen));
@@ -112,13 +122,28 @@ pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(binary: &str, arguments: 
     Finished(command(binary).args(arguments).output().expect("the binary starts"))
 }
 
+/// The same with more variables.
+pub fn run_in<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+    binary: &str,
+    arguments: I,
+    variables: &[(String, String)],
+) -> Finished {
+    let mut command = command(binary);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    Finished(command.args(arguments).output().expect("the binary starts"))
+}
+
 /// A binary that hears nothing of the settings of whoever runs the tests.
 fn command(binary: &str) -> Command {
     let mut command = Command::new(binaries::path(binary));
     command.stdin(Stdio::null()).env("NO_COLOR", "1");
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("COUNTERSIGN_") || ["COLUMNS", "LINES", "RUST_LOG"].contains(&&*name) {
+        if name.starts_with("COUNTERSIGN_")
+            || name.starts_with("AWS_")
+            || name.starts_with("PG")
+            || ["COLUMNS", "LINES", "RUST_LOG"].contains(&&*name)
+        {
             command.env_remove(&*name);
         }
     }

@@ -28,16 +28,24 @@ const DOOR: [&str; 3] =
     ["responder/engine/src/jwt", "control-plane/cli/src/command/demo", "tests/"];
 
 /// Crates that are in the tree in several versions, because others need them so. None of ours asks for two.
-const TWICE: [&str; 9] = [
+const TWICE: [&str; 17] = [
+    "base64",
+    "const-oid",
+    "crypto-common",
+    "digest",
+    "fallible-iterator",
     "foldhash",
     "getrandom",
     "hashbrown",
     "nom",
     "prettyplease",
+    "quick-xml",
     "rand_core",
     "syn",
+    "synstructure",
     "unicode-width",
     "untrusted",
+    "wasi",
 ];
 
 fn cargo(arguments: &[&str]) -> String {

@@ -16,6 +16,7 @@ mod h2spec;
 mod layering;
 mod lineage;
 mod operations;
+mod planes;
 mod proxy;
 mod record;
 mod recordings;

@@ -4,12 +4,16 @@ use std::{fs, path::Path};
 
 use harness::process;
 
-const TABLE: [(&str, &[&str]); 5] = [
+const TABLE: [(&str, &[&str]); 9] = [
     ("countersign-control-plane", &["--help"]),
     ("countersign-responder", &["--help"]),
     ("countersign", &["dev", "--help"]),
     ("countersign", &["record", "--help"]),
     ("countersign", &["snapshot", "export", "--help"]),
+    ("countersign", &["store", "gc", "--help"]),
+    ("countersign", &["store", "scrub", "--help"]),
+    ("countersign", &["store", "backup", "--help"]),
+    ("countersign", &["store", "restore", "--help"]),
 ];
 
 #[test]

@@ -7,7 +7,8 @@ use crate::{
     command::{
         certs::CertsArgs, completion::CompletionArgs, demo::DemoArgs, dev::DevArgs,
         record::RecordArgs, replay::ReplayCommand, responder::ResponderCommand,
-        snapshot::SnapshotCommand, test_config::TestConfigCommand, transform::TransformCommand,
+        snapshot::SnapshotCommand, store::StoreCommand, test_config::TestConfigCommand,
+        transform::TransformCommand,
     },
     output::Format,
 };
@@ -117,6 +118,9 @@ pub(crate) enum Command {
     /// Show the fleet
     #[command(subcommand, visible_alias = "responders")]
     Responder(ResponderCommand),
+    /// Clean up, check, back up and restore what a control plane stores
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Make the certificate authority for TLS, and tell how to trust it
     Certs(CertsArgs),
     /// Print a completion script for a shell

@@ -8,6 +8,7 @@ pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod responder;
 pub(crate) mod snapshot;
+pub(crate) mod store;
 pub(crate) mod test_config;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Dev(args) => dev::run(*args, &global, out).await,
         Command::Demo(args) => demo::run(args, &global, out).await,
         Command::Record(args) => record::run(args, out).await,
+        Command::Store(command) => store::run(command, out).await,
         Command::Certs(args) => certs::run(&args, out),
         Command::Completion(args) => {
             completion::run(&args, out);

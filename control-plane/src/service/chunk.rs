@@ -43,15 +43,20 @@ impl Chunks {
                 format!("at most {ASKED} digests may be asked for at once"),
             ));
         }
-        let table = self.plane.publisher.table();
-        let announced = table
-            .assignments
-            .get(&name.full)
-            .ok_or(Problem::NotFound { kind: Kind::Replay, name: name.full.clone() })?;
-        let mut closure = HashSet::new();
-        for bundle in [Some(announced.now.bundle), announced.before].into_iter().flatten() {
-            closure.extend(self.closures.of(&*self.plane.blobs, bundle).await?.iter().copied());
+        let mut closure = self.closure(&name).await?;
+        let known = |closure: &HashSet<Digest>| {
+            let mut digests =
+                request.digests.iter().filter_map(|digest| decode_digest(digest).ok());
+            digests.all(|digest| closure.contains(&digest))
+        };
+        if !closure.as_ref().is_some_and(known) {
+            // Another control plane may have announced it a moment ago.
+            let revision = self.plane.meta.refresh().await?;
+            self.plane.publisher.caught_up(revision).await;
+            closure = self.closure(&name).await?;
         }
+        let closure = closure
+            .ok_or_else(|| Problem::NotFound { kind: Kind::Replay, name: name.full.clone() })?;
         let parse = |(index, digest)| {
             let field = format!("digests[{index}]");
             let digest = decode_digest(digest)
@@ -64,6 +69,17 @@ impl Chunks {
             Err(Problem::Denied { reason: "NOT_IN_BUNDLE", message })
         };
         request.digests.iter().enumerate().map(parse).collect()
+    }
+
+    /// What a replay's bundle is made of, and the one before it; `None` when the replay is not announced.
+    async fn closure(&self, name: &Name) -> Result<Option<HashSet<Digest>>, Problem> {
+        let table = self.plane.publisher.table();
+        let Some(announced) = table.assignments.get(&name.full) else { return Ok(None) };
+        let mut closure = HashSet::new();
+        for bundle in [Some(announced.now.bundle), announced.before].into_iter().flatten() {
+            closure.extend(self.closures.of(&*self.plane.blobs, bundle).await?.iter().copied());
+        }
+        Ok(Some(closure))
     }
 }
 

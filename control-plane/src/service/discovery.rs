@@ -78,7 +78,13 @@ async fn subscribe(
     check(&hello)?;
     let mut table = plane.publisher.subscribe();
     if hello.store_uid == plane.meta.identity() {
-        let fresh = table.wait_for(|table| table.revision >= hello.last_revision);
+        let fresh = async {
+            if table.borrow_and_update().revision < hello.last_revision {
+                // Another control plane told it more than this one has heard of. If the store does not answer, this one may yet hear of it.
+                drop(plane.meta.refresh().await);
+            }
+            drop(table.wait_for(|table| table.revision >= hello.last_revision).await);
+        };
         if timeout(plane.timing.floor, fresh).await.is_err() {
             let message = format!(
                 "this control plane has not yet seen revision {}; ask again",

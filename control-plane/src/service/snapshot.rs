@@ -2,6 +2,7 @@
 
 mod append;
 mod commit;
+mod mirror;
 mod read;
 
 use std::sync::Arc;
@@ -195,6 +196,9 @@ impl Snapshots {
             .meta
             .commit(Txn::delete(Kind::Snapshot, name.full.clone(), expect(request.etag)))
             .await?;
+        if let Some(parts) = self.plane.blobs.parts() {
+            parts.remove_parts(&name.full).await?;
+        }
         let staging = self.plane.staging.clone();
         Ok(store::blocking(move || staging.remove(&name.full)).await??)
     }

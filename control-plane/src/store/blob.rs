@@ -12,16 +12,19 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 
-use super::{BlobStore, StoreError, blocking, pack::Packs};
+use super::{BlobStore, Scrubbed, StoreError, blocking, pack::Packs};
 
 /// Where packs lie.
 const PACKS: &str = "packs";
+/// Where damaged blobs are put.
+const ASIDE: &str = "damaged";
 
 /// A directory of blobs.
 #[derive(Debug, Clone)]
@@ -102,20 +105,55 @@ impl FileBlobs {
         }
     }
 
-    fn retain_blocking(&self, live: &HashSet<Digest>) -> Result<u64, StoreError> {
-        let packed = self.packs.retain(live, || self.temporary())?;
+    fn missing_blocking(&self, digests: &[Digest]) -> Vec<Digest> {
+        let absent = |digest: &&Digest| !self.packs.holds(digest) && !self.path(digest).is_file();
+        digests.iter().filter(absent).copied().collect()
+    }
+
+    fn retain_blocking(&self, live: &HashSet<Digest>, grace: Duration) -> Result<u64, StoreError> {
+        let packed = self.packs.retain(live, grace, || self.temporary())?;
         let names: HashSet<OsString> = live.iter().map(|digest| digest.to_hex().into()).collect();
         let mut removed = packed;
-        let is_shelf = |path: &PathBuf| path.is_dir() && !path.ends_with(PACKS);
-        for shelf in read_dir(&self.root)?.into_iter().filter(is_shelf) {
+        for shelf in self.shelves()? {
             for blob in read_dir(&shelf)? {
-                if !blob.file_name().is_some_and(|name| names.contains(name)) {
+                let named = blob.file_name().is_some_and(|name| names.contains(name));
+                if !named && is_older(&blob, grace) {
                     fs::remove_file(&blob).map_err(io_error("remove", &blob))?;
                     removed += 1;
                 }
             }
         }
         Ok(removed)
+    }
+
+    fn scrub_blocking(&self, put_aside: bool) -> Result<Scrubbed, StoreError> {
+        let mut found = self.packs.scrub()?;
+        for shelf in self.shelves()? {
+            for blob in read_dir(&shelf)? {
+                let bytes = fs::read(&blob).map_err(io_error("read", &blob))?;
+                found.blobs += 1;
+                found.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                let name = blob.file_name().unwrap_or_default();
+                if *name == *Digest::of(&bytes).to_hex() {
+                    continue;
+                }
+                found.damaged.push(blob.display().to_string());
+                if put_aside {
+                    let aside = self.root.join(ASIDE);
+                    fs::create_dir_all(&aside).map_err(io_error("make", &aside))?;
+                    fs::rename(&blob, aside.join(name)).map_err(io_error("put aside", &blob))?;
+                    found.put_aside += 1;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The directories of blobs that are files of their own.
+    fn shelves(&self) -> Result<impl Iterator<Item = PathBuf>, StoreError> {
+        let is_shelf =
+            |path: &PathBuf| path.is_dir() && !path.ends_with(PACKS) && !path.ends_with(ASIDE);
+        Ok(read_dir(&self.root)?.into_iter().filter(is_shelf))
     }
 
     /// A name for a file that is not whole yet.
@@ -161,9 +199,19 @@ impl BlobStore for FileBlobs {
         blocking(move || blobs.get_blocking(&digest)).await?
     }
 
-    async fn retain(&self, live: HashSet<Digest>) -> Result<u64, StoreError> {
+    async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let (blobs, digests) = (self.clone(), digests.to_vec());
+        blocking(move || blobs.missing_blocking(&digests)).await
+    }
+
+    async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError> {
         let blobs = self.clone();
-        blocking(move || blobs.retain_blocking(&live)).await?
+        blocking(move || blobs.scrub_blocking(put_aside)).await?
+    }
+
+    async fn retain(&self, live: HashSet<Digest>, grace: Duration) -> Result<u64, StoreError> {
+        let blobs = self.clone();
+        blocking(move || blobs.retain_blocking(&live, grace)).await?
     }
 }
 
@@ -175,6 +223,12 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
 /// Adds what was tried, and where, to the system's error.
 pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { doing, path: path.to_owned(), source }
+}
+
+/// Whether a file was written so long ago; not when nobody can tell.
+pub(super) fn is_older(path: &Path, age: Duration) -> bool {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    age.is_zero() || written.is_ok_and(|at| at.elapsed().is_ok_and(|passed| passed >= age))
 }
 
 pub(super) fn read_dir(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
@@ -236,6 +290,9 @@ mod tests {
                 "{error}"
             );
         }
+        let found = blobs.scrub(true).await.unwrap();
+        assert_eq!((found.damaged.len(), found.put_aside), (1, 1));
+        assert_eq!(blobs.missing(&[digest]).await.unwrap(), [digest]);
         blobs.put("abc".into()).await.unwrap();
         assert_eq!(blobs.get(&digest).await.unwrap(), Some("abc".into()));
     }
@@ -251,6 +308,7 @@ mod tests {
         bytes[1] ^= 1;
         fs::write(&pack, bytes).unwrap();
         assert!(blobs.get(&Digest::of(b"abc")).await.unwrap_err().is_damage());
+        assert_eq!(blobs.scrub(true).await.unwrap().damaged.len(), 1);
         blobs.put_all(both()).await.unwrap();
         for blobs in [blobs, FileBlobs::open(dir.path()).unwrap()] {
             for bytes in both() {

@@ -1,9 +1,14 @@
 //! What every store must do, whatever it is built on.
 
-use bytes::Bytes;
+use std::time::Duration;
 
-use super::{BlobStore, CommitError, Expect, Kind, ListQuery, MetaStore, Txn};
+use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
+
+use super::{
+    BlobStore, CommitError, Expect, Guard, Kind, Lease, ListQuery, MetaStore, Record, Scrubbed,
+    StoreError, Txn,
+};
 
 /// Checks a blob store, which must be empty.
 pub(crate) async fn blobs(store: &dyn BlobStore) {
@@ -22,10 +27,34 @@ pub(crate) async fn blobs(store: &dyn BlobStore) {
         assert_eq!(*digest, Digest::of(&bytes));
         assert_eq!(store.get(digest).await.unwrap(), Some(bytes));
     }
-    assert_eq!(store.retain([digest, Digest::of(b"")].into()).await.unwrap(), 30);
-    assert_eq!(store.retain([digest].into()).await.unwrap(), 1);
+    let asked = [Digest::of(b"absent"), digest, digests[0], Digest::of(b"absent too")];
+    assert_eq!(store.missing(&asked).await.unwrap(), [asked[0], asked[3]]);
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(store.retain([digest].into(), day).await.unwrap(), 0, "the young are spared");
+    let now = Duration::ZERO;
+    assert_eq!(store.retain([digest, Digest::of(b"")].into(), now).await.unwrap(), 30);
+    assert_eq!(store.retain([digest].into(), now).await.unwrap(), 1);
+    assert_eq!(store.missing(&digests).await.unwrap().len(), digests.len());
     assert_eq!(store.get(&Digest::of(b"")).await.unwrap(), None);
     assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));
+    assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));
+    let sound = Scrubbed { blobs: 1, bytes: 5, ..Scrubbed::default() };
+    assert_eq!(store.scrub(true).await.unwrap(), sound);
+}
+
+/// Checks that what one store dumps another one, which must be empty, takes in once.
+pub(crate) async fn copies(from: &dyn MetaStore, into: &dyn MetaStore) {
+    let own = into.identity().to_owned();
+    let dump = from.dump().await.unwrap();
+    assert!(dump.records.len() > 20 && dump.revision == *from.revision().borrow());
+    into.load(dump.clone()).await.unwrap();
+    let loaded = into.dump().await.unwrap();
+    assert_eq!(loaded.records, dump.records, "etags and times too");
+    assert!(loaded.revision > dump.revision && loaded.revision == *into.revision().borrow());
+    assert_eq!((into.identity(), own != from.identity()), (&*own, true));
+    assert!(matches!(into.load(dump).await, Err(StoreError::NotEmpty(_))));
+    let next = into.commit(Txn::put(Kind::Replay, "next", Expect::Any, "x")).await.unwrap();
+    assert!(next.revision > loaded.revision);
 }
 
 /// Checks a metadata store, which must be empty.
@@ -34,6 +63,8 @@ pub(crate) async fn meta(store: &dyn MetaStore) {
     transactions(store).await;
     pages(store).await;
     concurrent_commits(store).await;
+    leases(store).await;
+    leases_that_run_out(store).await;
 }
 
 async fn preconditions(store: &dyn MetaStore) {
@@ -129,4 +160,71 @@ async fn concurrent_commits(store: &dyn MetaStore) {
     revisions.sort_unstable();
     assert!(revisions.windows(2).all(|pair| pair[0] < pair[1]), "{revisions:?}");
     assert_eq!(revisions.last().copied(), Some(*store.revision().borrow()));
+}
+
+async fn leases(store: &dyn MetaStore) {
+    let minute = Duration::from_secs(60);
+    assert_eq!(store.leased("l").await.unwrap(), Lease { epoch: 0, held: false });
+    for _ in 0..2 {
+        assert_eq!(store.lease("l", "a", minute).await.unwrap(), Some(1));
+    }
+    assert_eq!(store.lease("l", "b", minute).await.unwrap(), None);
+    assert_eq!(store.lease("other", "b", minute).await.unwrap(), Some(1));
+    assert_eq!(store.leased("l").await.unwrap(), Lease { epoch: 1, held: true });
+
+    let guarded = async |epoch, held| {
+        let guard = Guard { lease: "l".into(), epoch, held };
+        store.commit(Txn::put(Kind::Replay, "fenced", Expect::Any, "x").guarded(guard)).await
+    };
+    guarded(1, true).await.unwrap();
+    let before = *store.revision().borrow();
+    for (epoch, held) in [(2, true), (1, false), (0, false)] {
+        assert!(matches!(guarded(epoch, held).await, Err(CommitError::Fenced { .. })));
+    }
+    assert_eq!(*store.revision().borrow(), before);
+
+    store.release("l", "b").await.unwrap();
+    assert!(store.leased("l").await.unwrap().held, "only its holder gives it up");
+    store.release("l", "a").await.unwrap();
+    guarded(1, false).await.unwrap();
+    assert_eq!(store.lease("l", "b", minute).await.unwrap(), Some(2));
+    assert!(matches!(guarded(1, true).await, Err(CommitError::Fenced { .. })));
+}
+
+async fn leases_that_run_out(store: &dyn MetaStore) {
+    let blink = Duration::from_millis(1);
+    let mut pause = tokio::time::interval(Duration::from_millis(5));
+    for (name, next, epoch) in [("passes", "b", 2), ("lapses", "a", 2)] {
+        assert_eq!(store.lease(name, "a", blink).await.unwrap(), Some(1));
+        while store.leased(name).await.unwrap().held {
+            pause.tick().await;
+        }
+        let taken = store.lease(name, next, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(taken, Some(epoch), "who did not prolong it has lost it");
+    }
+}
+
+/// Commits from several tasks until they are stopped, each record once, and returns what was acknowledged.
+pub(crate) async fn write_until(
+    store: &dyn MetaStore,
+    ended: &std::sync::atomic::AtomicBool,
+) -> Vec<Record> {
+    let writer = async |number: usize| {
+        let mut acknowledged = Vec::new();
+        let mut count = 0;
+        while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+            count += 1;
+            let txn = Txn::put(Kind::Replay, format!("w{number}/{count}"), Expect::Absent, "x");
+            match store.commit(txn).await {
+                Ok(committed) => acknowledged.extend(committed.records),
+                Err(CommitError::Store(error)) if error.is_unavailable() => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        acknowledged
+    };
+    let all = futures_util::future::join_all((0..4).map(writer)).await;
+    all.into_iter().flatten().collect()
 }

@@ -11,14 +11,15 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 
 use super::{
-    StoreError,
-    blob::{io_error, read_dir, sync_dir},
+    Scrubbed, StoreError,
+    blob::{io_error, is_older, read_dir, sync_dir},
 };
 
 /// The last bytes of every pack.
@@ -115,14 +116,43 @@ impl Packs {
         Ok(())
     }
 
-    /// Removes all blobs but these, and returns how many. A pack that keeps some is written anew; one that cannot be read stays.
+    /// Whether a pack lists the blob.
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        self.places.read().unwrap_or_else(PoisonError::into_inner).contains_key(digest)
+    }
+
+    /// Reads every pack. What is damaged stays where it is: whoever stores it again stores it beside.
+    pub(super) fn scrub(&self) -> Result<Scrubbed, StoreError> {
+        let mut found = Scrubbed::default();
+        for path in read_dir(&self.dir)? {
+            let Ok(list) = read_list(&path) else {
+                found.damaged.push(path.display().to_string());
+                continue;
+            };
+            for digest in self.held(&path, list) {
+                found.blobs += 1;
+                found.bytes += digest.size();
+                match self.get(&digest) {
+                    Ok(_) => {}
+                    Err(error) if error.is_damage() => {
+                        found.damaged.push(format!("{digest} in {}", path.display()));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes all blobs but these, and returns how many. A pack that keeps some is written anew; one that is young or cannot be read stays.
     pub(super) fn retain(
         &self,
         live: &HashSet<Digest>,
+        grace: Duration,
         mut temporary: impl FnMut() -> PathBuf,
     ) -> Result<u64, StoreError> {
         let mut removed = 0;
-        for path in read_dir(&self.dir)? {
+        for path in read_dir(&self.dir)?.into_iter().filter(|path| is_older(path, grace)) {
             let Ok(list) = read_list(&path) else { continue };
             let held = self.held(&path, list);
             let all = held.len();
@@ -246,13 +276,13 @@ mod tests {
         }
         let untouched: HashSet<PathBuf> = files(&dir).into_iter().collect();
         let live: HashSet<Digest> = blobs(3, 10).into_iter().map(|(digest, _)| digest).collect();
-        assert_eq!(packs.retain(&live, tmp).unwrap(), 8);
+        assert_eq!(packs.retain(&live, Duration::ZERO, tmp).unwrap(), 8);
         for packs in [&packs, &open(&dir)] {
             assert!(all_there(packs, &blobs(3, 10)));
             assert_eq!(packs.get(&blobs(0, 1)[0].0).unwrap(), None);
         }
         assert_eq!(files(&dir).iter().filter(|path| untouched.contains(*path)).count(), 1);
-        assert_eq!((files(&dir).len(), packs.retain(&live, tmp).unwrap()), (2, 0));
+        assert_eq!((files(&dir).len(), packs.retain(&live, Duration::ZERO, tmp).unwrap()), (2, 0));
     }
 
     #[test]
@@ -264,7 +294,7 @@ mod tests {
         let live = blobs(1, 5).into_iter().map(|(digest, _)| digest).collect();
         let packs = open(&dir);
         packs.put(&blobs(1, 4), &tmp()).unwrap();
-        assert_eq!(packs.retain(&live, tmp).unwrap(), 0);
+        assert_eq!(packs.retain(&live, Duration::ZERO, tmp).unwrap(), 0);
         assert!(files(&dir).len() < 3 && all_there(&packs, &blobs(1, 5)));
         assert!(all_there(&open(&dir), &blobs(1, 5)));
     }
@@ -283,12 +313,15 @@ mod tests {
         assert!(error.is_damage() && error.to_string().contains(&path.display().to_string()));
         assert!(all_there(&packs, &blobs(2, 5)));
         let live = blobs(1, 3).into_iter().map(|(digest, _)| digest).collect();
-        assert_eq!(packs.retain(&live, || dir.path().join("tmp")).unwrap(), 0);
+        assert_eq!(packs.retain(&live, Duration::ZERO, || dir.path().join("tmp")).unwrap(), 0);
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
             let packs = open(&dir);
             assert!(packs.get(&blobs(1, 2)[0].0).unwrap().is_none(), "cut at {cut}");
-            assert_eq!(packs.retain(&HashSet::new(), || dir.path().join("tmp")).unwrap(), 0);
+            assert_eq!(
+                packs.retain(&HashSet::new(), Duration::ZERO, || dir.path().join("tmp")).unwrap(),
+                0
+            );
         }
         assert_eq!(files(&dir).len(), 1);
     }

@@ -3,6 +3,9 @@
 //! One connection writes, so that revisions are given in commit order; the row `meta.rev` is read and raised inside each write. All work
 //! runs on the blocking pool.
 
+mod dump;
+mod lease;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -10,18 +13,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use countersign_engine::snapshot::digest::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 
 use super::{
-    CommitError, Committed, Expect, Kind, ListQuery, MetaStore, Op, Page, Record, StoreError, Txn,
-    blocking, now,
+    CommitError, Committed, Dump, Epoch, Kind, Lease, ListQuery, MetaStore, Op, Page, Record,
+    StoreError, Txn, blocking, now,
 };
 
-const LAYOUT: i64 = 1;
-const SCHEMA: &str = "
-    CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), store_uid TEXT NOT NULL, rev INTEGER NOT NULL) STRICT;
+/// Each brings the database from one layout to the next; the first makes it.
+const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), store_uid TEXT NOT NULL, rev INTEGER NOT NULL) STRICT;
     CREATE TABLE resources (
         kind TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -31,8 +33,9 @@ const SCHEMA: &str = "
         updated INTEGER NOT NULL,
         body BLOB NOT NULL,
         PRIMARY KEY (kind, name)
-    ) STRICT, WITHOUT ROWID;
-";
+    ) STRICT, WITHOUT ROWID;",
+    lease::TABLE,
+];
 
 /// A SQLite database of records.
 #[derive(Debug)]
@@ -68,12 +71,17 @@ impl SqliteMeta {
         let layout: i64 = writer
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(failed("read"))?;
-        if layout > LAYOUT {
-            return Err(StoreError::Layout { path: path.to_owned(), found: layout, known: LAYOUT });
+        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        let Ok(done) = usize::try_from(layout) else {
+            return Err(StoreError::Damaged {
+                path: path.to_owned(),
+                what: format!("its layout is {layout}"),
+            });
+        };
+        if layout > known {
+            return Err(StoreError::Layout { path: path.to_owned(), found: layout, known });
         }
-        if layout == 0 {
-            create(&mut writer).map_err(failed("create"))?;
-        }
+        migrate(&mut writer, done).map_err(failed("migrate"))?;
         let (uid, revision): (String, i64) = writer
             .query_row("SELECT store_uid, rev FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(failed("read"))?;
@@ -124,6 +132,68 @@ impl MetaStore for SqliteMeta {
     fn revision(&self) -> watch::Receiver<u64> {
         self.inner.revision.subscribe()
     }
+
+    async fn refresh(&self) -> Result<u64, StoreError> {
+        // Only this process writes.
+        Ok(*self.inner.revision.borrow())
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Option<Epoch>, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |writer| lease::take(writer, &name, &holder, ttl)).await
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |writer| lease::release(writer, &name, &holder)).await
+    }
+
+    async fn dump(&self) -> Result<Dump, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut reader = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            dump::read(&mut reader).map_err(inner.failed("read"))
+        })
+        .await?
+    }
+
+    async fn load(&self, dump: Dump) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let loaded = dump::load(&mut writer, &dump).map_err(inner.failed("write"))?;
+            let Some(revision) = loaded else {
+                return Err(StoreError::NotEmpty(inner.path.display().to_string()));
+            };
+            inner.revision.send_replace(revision);
+            Ok(())
+        })
+        .await?
+    }
+
+    async fn leased(&self, name: &str) -> Result<Lease, StoreError> {
+        let name = name.to_owned();
+        self.write(move |writer| lease::read(writer, &name)).await
+    }
+}
+
+impl SqliteMeta {
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&writer).map_err(inner.failed("write"))
+        })
+        .await?
+    }
 }
 
 impl Inner {
@@ -136,14 +206,19 @@ impl Inner {
         let revision: i64 = tx
             .query_row("UPDATE meta SET rev = rev + 1 RETURNING rev", [], |row| row.get(0))
             .map_err(failed)?;
-        let mut records = Vec::new();
+        let revision = u64::try_from(revision).unwrap_or_default();
+        for guard in &txn.guards {
+            guard.check(lease::read(&tx, &guard.lease).map_err(failed)?)?;
+        }
+        let (mut records, now) = (Vec::new(), now());
         for op in &txn.ops {
             let current = read(&tx, op.kind, &op.name).map_err(failed)?;
-            check(op, current.as_ref())?;
-            records.extend(apply(&tx, op, current, revision).map_err(failed)?);
+            op.check(current.as_ref())?;
+            let written = op.written(current.as_ref(), revision, now);
+            apply(&tx, op, written.as_ref()).map_err(failed)?;
+            records.extend(written);
         }
         tx.commit().map_err(failed)?;
-        let revision = u64::try_from(revision).unwrap_or_default();
         // Still under the lock, so that the hint never goes backwards.
         self.revision.send_replace(revision);
         Ok(Committed { revision, records })
@@ -163,14 +238,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn create(writer: &mut Connection) -> rusqlite::Result<()> {
+fn migrate(writer: &mut Connection, done: usize) -> rusqlite::Result<()> {
     let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(SCHEMA)?;
-    tx.execute(
-        "INSERT INTO meta (one, store_uid, rev) VALUES (1, ?1, 1)",
-        [uuid::Uuid::new_v4().to_string()],
-    )?;
-    tx.pragma_update(None, "user_version", LAYOUT)?;
+    for migration in MIGRATIONS.iter().skip(done) {
+        tx.execute_batch(migration)?;
+    }
+    if done == 0 {
+        tx.execute(
+            "INSERT INTO meta (one, store_uid, rev) VALUES (1, ?1, 1)",
+            [uuid::Uuid::new_v4().to_string()],
+        )?;
+    }
+    tx.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))?;
     tx.commit()
 }
 
@@ -212,98 +291,25 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-fn check(op: &Op, current: Option<&Record>) -> Result<(), CommitError> {
-    let (kind, name) = (op.kind, op.name.clone());
-    match (&op.expect, current) {
-        (Expect::Any, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => Ok(()),
-        (Expect::Etag(expected), Some(current)) if *expected == current.etag => Ok(()),
-        (Expect::Absent, Some(_)) => Err(CommitError::Exists { kind, name }),
-        (Expect::Present | Expect::Etag(_), None) => Err(CommitError::Missing { kind, name }),
-        (Expect::Etag(expected), Some(current)) => Err(CommitError::Changed {
-            kind,
-            name,
-            expected: expected.clone(),
-            current: current.etag.clone(),
-        }),
+fn apply(tx: &Transaction<'_>, op: &Op, written: Option<&Record>) -> rusqlite::Result<()> {
+    if let Some(written) = written {
+        return write(tx, op.kind, written);
     }
+    tx.prepare_cached("DELETE FROM resources WHERE kind = ?1 AND name = ?2")?
+        .execute(params![op.kind.as_str(), op.name])?;
+    Ok(())
 }
 
-fn apply(
-    tx: &Transaction<'_>,
-    op: &Op,
-    current: Option<Record>,
-    revision: i64,
-) -> rusqlite::Result<Option<Record>> {
-    let Some(body) = &op.write else {
-        tx.prepare_cached("DELETE FROM resources WHERE kind = ?1 AND name = ?2")?
-            .execute(params![op.kind.as_str(), op.name])?;
-        return Ok(None);
-    };
-    let updated = now();
-    let created = current.map_or(updated, |c| c.created);
-    // The content is in the etag too, so that a store restored from a backup does not give an old etag to new content.
-    let content: String = Digest::of(body).to_hex().chars().take(12).collect();
-    let etag = format!("{revision:x}-{content}");
+fn write(tx: &Transaction<'_>, kind: Kind, record: &Record) -> rusqlite::Result<()> {
+    let Record { name, etag, revision, created, updated, body } = record;
+    let revision = i64::try_from(*revision).unwrap_or(i64::MAX);
     tx.prepare_cached(
         "INSERT INTO resources (kind, name, etag, rev, created, updated, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT (kind, name) DO UPDATE SET etag = ?3, rev = ?4, updated = ?6, body = ?7",
     )?
-    .execute(params![op.kind.as_str(), op.name, etag, revision, created, updated, &body[..]])?;
-    let revision = u64::try_from(revision).unwrap_or_default();
-    Ok(Some(Record { name: op.name.clone(), etag, revision, created, updated, body: body.clone() }))
+    .execute(params![kind.as_str(), name, etag, revision, created, updated, &body[..]])?;
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::store::conformance;
-
-    #[tokio::test]
-    async fn conforms() {
-        let dir = tempfile::tempdir().unwrap();
-        conformance::meta(&SqliteMeta::open(&dir.path().join("meta.db")).unwrap()).await;
-    }
-
-    #[tokio::test]
-    async fn identity_revision_and_records_survive_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("meta.db");
-        let first = SqliteMeta::open(&path).unwrap();
-        let committed =
-            first.commit(Txn::put(Kind::Replay, "r", Expect::Absent, "body")).await.unwrap();
-        let uid = first.identity().to_owned();
-        drop(first);
-        let second = SqliteMeta::open(&path).unwrap();
-        assert_eq!(second.identity(), uid);
-        assert_eq!(*second.revision().borrow(), committed.revision);
-        assert_eq!(
-            second.get(Kind::Replay, "r").await.unwrap().as_ref(),
-            committed.records.first()
-        );
-    }
-
-    #[test]
-    fn damage_and_wrong_files_are_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("meta.db");
-        fs::write(&path, "this is no database, but it is long enough to look at: ".repeat(40))
-            .unwrap();
-        let error = SqliteMeta::open(&path).unwrap_err();
-        assert!(error.is_damage() && error.to_string().contains("meta.db"), "{error:?}");
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        assert!(SqliteMeta::open(&path).unwrap_err().to_string().contains("meta.db"));
-    }
-
-    #[test]
-    fn a_newer_layout_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("meta.db");
-        drop(SqliteMeta::open(&path).unwrap());
-        connect(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
-        let error = SqliteMeta::open(&path).unwrap_err();
-        assert!(error.to_string().contains("layout 7"), "{error}");
-    }
-}
+mod tests;

@@ -18,12 +18,12 @@ use tonic::{Code, Status, Streaming};
 
 use super::{PROJECT, Server, assert_refused, server};
 
-struct Responder {
+pub(super) struct Responder {
     say: mpsc::Sender<SubscribeRequest>,
     heard: Streaming<SubscribeResponse>,
 }
 
-fn hello(name: &str) -> Hello {
+pub(super) fn hello(name: &str) -> Hello {
     Hello {
         responder: name.into(),
         session_id: "1".into(),
@@ -34,14 +34,14 @@ fn hello(name: &str) -> Hello {
 }
 
 impl Responder {
-    async fn connect(server: &Server) -> Self {
+    pub(super) async fn connect(server: &Server) -> Self {
         let (say, receiver) = mpsc::channel(16);
         let heard =
             server.discovery().subscribe(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         Self { say, heard }
     }
 
-    async fn greet(server: &Server, hello: Hello) -> (Self, Welcome) {
+    pub(super) async fn greet(server: &Server, hello: Hello) -> (Self, Welcome) {
         let mut responder = Self::connect(server).await;
         responder.say(Say::Hello(hello)).await;
         match responder.hear().await.unwrap() {
@@ -50,27 +50,27 @@ impl Responder {
         }
     }
 
-    async fn say(&self, message: Say) {
+    pub(super) async fn say(&self, message: Say) {
         self.say.send(SubscribeRequest { message: Some(message) }).await.unwrap();
     }
 
-    async fn hear(&mut self) -> Result<Heard, Status> {
+    pub(super) async fn hear(&mut self) -> Result<Heard, Status> {
         Ok(self.heard.message().await?.expect("the stream is open").message.unwrap())
     }
 
-    async fn delta(&mut self) -> Delta {
+    pub(super) async fn delta(&mut self) -> Delta {
         match self.hear().await.unwrap() {
             Heard::Delta(delta) => delta,
             other => panic!("no delta: {other:?}"),
         }
     }
 
-    async fn ack(&self, nonce: u64, outcomes: Vec<Outcome>) {
+    pub(super) async fn ack(&self, nonce: u64, outcomes: Vec<Outcome>) {
         self.say(Say::Ack(Ack { nonce, outcomes })).await;
     }
 }
 
-fn outcome(replay: &str, bundle: &Digest, phase: ResponderPhase) -> Outcome {
+pub(super) fn outcome(replay: &str, bundle: &Digest, phase: ResponderPhase) -> Outcome {
     let status = ResponderStatus {
         phase: phase.into(),
         active_bundle: Some(bundle.clone()),
@@ -79,7 +79,7 @@ fn outcome(replay: &str, bundle: &Digest, phase: ResponderPhase) -> Outcome {
     Outcome { name: replay.into(), bundle: Some(bundle.clone()), status: Some(status) }
 }
 
-fn names(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
+pub(super) fn names(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
     (
         delta.upserted.iter().filter_map(|a| a.name.rsplit('/').next()).collect(),
         delta.removed.iter().filter_map(|t| t.name.rsplit('/').next()).collect(),
@@ -87,7 +87,11 @@ fn names(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
 }
 
 /// Watches a replay until a predicate holds.
-async fn until(server: &Server, replay: &str, holds: impl Fn(&Replay) -> bool) -> Replay {
+pub(super) async fn until(
+    server: &Server,
+    replay: &str,
+    holds: impl Fn(&Replay) -> bool,
+) -> Replay {
     let watch = WatchReplayRequest { name: replay.into() };
     let mut states = server.replays().watch_replay(watch).await.unwrap().into_inner();
     loop {

@@ -20,7 +20,7 @@ use prost::Message as _;
 
 use super::Parts;
 use crate::{
-    content::Bundle,
+    content::{Bundle, Root},
     publish::Assignment,
     service::{Plane, Problem, name::Name, snapshot, stored, test_config, wire},
     store::{Expect, Kind, Record, Txn, now},
@@ -60,6 +60,7 @@ pub(super) async fn start(
         });
     }
 
+    let storing = plane.storing().await?;
     // Everything that the announcement names is durable before the commit that makes it visible.
     let bundle = Bundle {
         manifest,
@@ -94,7 +95,9 @@ pub(super) async fn start(
         Expect::Any,
         wire::encode_stored_assignment(&assignment),
     );
-    Ok(plane.announce(txn).await?.records.into_iter().next().unwrap_or(record))
+    let committed = plane.commit_stored(storing, txn, Root::Bundle(bundle)).await?;
+    plane.publisher.caught_up(committed.revision).await;
+    Ok(committed.records.into_iter().next().unwrap_or(record))
 }
 
 /// Compiles as a responder will; the template is empty when the replay has none.

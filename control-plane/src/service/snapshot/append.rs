@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::read;
+use super::{mirror::Mirror, read};
 use crate::{
     import::{
         staging::{Log, Piece, StagingError},
@@ -58,34 +58,47 @@ async fn serve(
         .into());
     }
     let turn = plane.uploads.take_over(&name.full).await;
-    let snapshot = read(plane.get(Kind::Snapshot, &name.full).await?)?;
-    if snapshot.state() != SnapshotState::Importing {
-        let message = format!(
-            "snapshot {} is committed, and its content does not change any more; create another one",
-            name.full
-        );
-        return Err(
-            Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.full, message }.into()
-        );
-    }
-    let (staging, upload_id) = (plane.staging.clone(), first.upload_id.clone());
-    let full = name.full.clone();
-    let log = store::blocking(move || staging.open(&full, &upload_id))
-        .await
-        .map_err(Problem::from)?
-        .map_err(Problem::from)?;
-    Upload { name: name.full, upload_id: first.upload_id.clone(), turn }
+    check_open(plane, &name.full).await?;
+    let _here = plane.appending.enter(&name.full);
+    let upload_id = first.upload_id.clone();
+    let mirror = Mirror::of(plane, &name.full, &upload_id);
+    let log = match mirror {
+        Some(mirror) => mirror.open().await?,
+        None => {
+            let (staging, upload_id) = (plane.staging.clone(), upload_id.clone());
+            let full = name.full.clone();
+            store::blocking(move || staging.open(&full, &upload_id))
+                .await
+                .map_err(Problem::from)?
+                .map_err(Problem::from)?
+        }
+    };
+    turn.grown();
+    Upload { plane, name: &name.full, upload_id: &upload_id, turn, mirror }
         .receive(first, log, requests, answers)
         .await
 }
 
-struct Upload {
-    name: String,
-    upload_id: String,
-    turn: Turn,
+async fn check_open(plane: &Plane, name: &str) -> Result<(), Problem> {
+    let snapshot = read(plane.get(Kind::Snapshot, name).await?)?;
+    if snapshot.state() == SnapshotState::Importing {
+        return Ok(());
+    }
+    let message = format!(
+        "snapshot {name} is committed, and its content does not change any more; create another one"
+    );
+    Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.to_owned(), message })
 }
 
-impl Upload {
+struct Upload<'p> {
+    plane: &'p Plane,
+    name: &'p str,
+    upload_id: &'p str,
+    turn: Turn,
+    mirror: Option<Mirror<'p>>,
+}
+
+impl Upload<'_> {
     async fn receive(
         &self,
         first: AppendRecordsRequest,
@@ -98,7 +111,8 @@ impl Upload {
         }
         let mut next = Some(first);
         while let Some(request) = next.take() {
-            let taken = self.batch(request, &mut log, requests);
+            let mut pieces = Vec::new();
+            let taken = self.batch(request, &mut log, &mut pieces, requests);
             // What came before a bad piece is kept and acknowledged.
             let synced;
             (log, synced) = store::blocking(move || {
@@ -108,7 +122,13 @@ impl Upload {
             .await
             .map_err(Problem::from)?;
             self.turn.grown();
-            if !acknowledge(answers, synced.map_err(Problem::from)?).await {
+            let committed = synced.map_err(Problem::from)?;
+            if let Some(mirror) = self.mirror {
+                mirror.share(pieces).await.map_err(Problem::from)?;
+                // What another control plane has thrown away must not be acknowledged.
+                self.plane.get(Kind::Snapshot, self.name).await?;
+            }
+            if !acknowledge(answers, committed).await {
                 return Ok(());
             }
             taken?;
@@ -128,13 +148,14 @@ impl Upload {
         &self,
         first: AppendRecordsRequest,
         log: &mut Log,
+        pieces: &mut Vec<Piece>,
         requests: &mut Streaming<AppendRecordsRequest>,
     ) -> Result<(), Status> {
         let mut size = 0_usize;
         let mut next = Some(first);
         while let Some(request) = next.take() {
             size = size.saturating_add(request.data.len());
-            self.take(request, log)?;
+            pieces.extend(self.take(request, log)?);
             if size < BATCH {
                 next = requests.message().now_or_never().transpose()?.flatten();
             }
@@ -142,15 +163,16 @@ impl Upload {
         Ok(())
     }
 
-    fn take(&self, request: AppendRecordsRequest, log: &mut Log) -> Result<(), Problem> {
+    /// Takes a piece, and returns it where it has to be shared.
+    fn take(&self, request: AppendRecordsRequest, log: &mut Log) -> Result<Option<Piece>, Problem> {
         let differs = |given: &str, known: &str| !given.is_empty() && given != known;
-        if differs(&request.name, &self.name) || differs(&request.upload_id, &self.upload_id) {
+        if differs(&request.name, self.name) || differs(&request.upload_id, self.upload_id) {
             let message = "one stream carries one upload to one snapshot; open another stream for another upload";
             return Err(Problem::field("upload_id", "UPLOAD_CHANGED", message));
         }
         // Only opens the stream, to ask how far the upload has come.
         if request.sequence == 0 && request.path.is_empty() && request.data.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if request.sequence == 0 {
             return Err(Problem::field(
@@ -167,7 +189,8 @@ impl Upload {
             ));
         }
         let piece = Piece { sequence: request.sequence, path: request.path, data: request.data };
-        log.append(&piece).map_err(|error: StagingError| error.into())
+        log.append(&piece).map_err(|error: StagingError| Problem::from(error))?;
+        Ok(self.mirror.map(|_| piece))
     }
 }
 

@@ -21,17 +21,18 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::with_record;
+use super::{mirror, with_record};
 use crate::{
-    content::Manifest,
+    content::{Manifest, Root},
     import::{self, ImportError, Pairs, Progress, Report, Wanted, staging::Following},
     service::{
-        Plane, Problem,
+        Plane, Problem, chain,
         name::Name,
         stored,
         wire::{self, StoredSnapshot},
     },
     store::{self, Expect, Kind, Record, StoreError, Txn},
+    storing::Storing,
 };
 
 /// How long an upload that is read as it comes may pause.
@@ -69,6 +70,9 @@ async fn commit(
         }
     };
     let wanted = Wanted { treating: treating::of(plane, &name, &request).await?, ..wanted };
+    if !along {
+        mirror::fetch(plane, &name.full, &request.upload_id).await?;
+    }
     let _permit = if along { plane.follow().await? } else { plane.heavy().await? };
     let told = Told::new(events.clone());
     let (pairs, mut report, told) = read(plane, &name, &request, wanted, told).await?;
@@ -83,6 +87,7 @@ async fn commit(
     };
     report.findings.splice(..0, remarks);
     judge(&request, &report)?;
+    let storing = plane.storing().await?;
     let manifest = if request.validate_only {
         None
     } else {
@@ -106,8 +111,8 @@ async fn commit(
         manifest: Some(encode_digest(&manifest)),
         ..snapshot
     };
-    finish(plane, record, StoredSnapshot { snapshot: Some(snapshot), upload_id: request.upload_id })
-        .await
+    let stored = StoredSnapshot { snapshot: Some(snapshot), upload_id: request.upload_id };
+    finish(plane, record, stored, (storing, manifest)).await
 }
 
 /// What is known of a snapshot that is to be committed.
@@ -176,7 +181,12 @@ async fn read(
         let (pairs, report) = import::read(pieces, scratch, &wanted, |at| told.reading(at))?;
         Ok::<_, ImportError>(Some((pairs, report, told)))
     });
-    read.await??.ok_or_else(|| Problem::State {
+    // Pieces of an upload that is read as it comes may come to another control plane.
+    let read = tokio::select! {
+        read = read => read,
+        Err(problem) = mirror::follow(plane, &name.full, &request.upload_id), if request.upload_pieces > 0 => return Err(problem),
+    };
+    read??.ok_or_else(|| Problem::State {
         reason: "UPLOAD_NOT_FOUND",
         subject: name.full.clone(),
         message: format!("nothing was uploaded to {} under this upload id", name.full),
@@ -299,6 +309,7 @@ async fn finish(
     plane: &Plane,
     record: Record,
     snapshot: StoredSnapshot,
+    (storing, manifest): (Storing, Digest),
 ) -> Result<Snapshot, Problem> {
     let txn = Txn::put(
         Kind::Snapshot,
@@ -306,11 +317,16 @@ async fn finish(
         Expect::Etag(record.etag.clone()),
         snapshot.encode_to_vec(),
     );
-    let committed = plane.meta.commit(txn).await?;
+    let committed = plane.commit_stored(storing, txn, Root::Manifest(manifest)).await?;
     let (staging, name) = (plane.staging.clone(), record.name.clone());
+    if let Some(parts) = plane.blobs.parts()
+        && let Err(error) = parts.remove_parts(&name).await
+    {
+        tracing::warn!(error = chain(&error), "cannot remove the parts of a committed upload");
+    }
     // The snapshot is committed; a left-over upload only takes space and is removed at the next start.
     if let Err(error) = store::blocking(move || staging.remove(&name)).await? {
-        tracing::warn!(error = crate::service::chain(&error), "cannot remove a committed upload");
+        tracing::warn!(error = chain(&error), "cannot remove a committed upload");
     }
     let record = committed.records.into_iter().next().unwrap_or(record);
     Ok(with_record(snapshot.snapshot.unwrap_or_default(), record))
