@@ -211,16 +211,7 @@ fn compile_pairs(
 ) -> (CompiledSnapshot, Diagnostics) {
     let mut found = Diagnostics::default();
     found.extend(config.warnings().to_vec());
-    if pairs.len() == 0 && total > 0 {
-        found.push(
-            Diagnostic::warning(
-                "nothing_to_serve",
-                "",
-                format!("none of the {total} pairs has the direction that is served"),
-            )
-            .hint("serve `in`, `out` or `all`"),
-        );
-    }
+    found.extend((pairs.len() == 0 && total > 0).then(|| nothing_to_serve(total)));
     let set = claims_set(template, config);
     let (mut methods, mut shakes) = (Methods::default(), false);
     let (identities, seen) = survey(&pairs, config.identity_claims(), &set, |pair| {
@@ -294,6 +285,11 @@ fn compile_pairs(
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
+}
+
+fn nothing_to_serve(total: usize) -> Diagnostic {
+    let message = format!("none of the {total} pairs has the direction that is served");
+    Diagnostic::warning("nothing_to_serve", "", message).hint("serve `in`, `out` or `all`")
 }
 
 /// The claims that re-signing sets, which so tell nobody apart.

@@ -50,6 +50,11 @@ impl Ask {
         }
     }
 
+    /// How long its tokens live, in seconds. Those of less than ten seconds are always signed in the second that they are given out in.
+    pub(crate) fn lifetime(&self) -> i64 {
+        if matches!(self, Self::Fresh(_)) { 9 } else { 3600 }
+    }
+
     /// The host that was recorded.
     pub(crate) fn host(&self) -> &'static str {
         match self {
@@ -97,7 +102,7 @@ impl Ask {
         for nth in 0..targets {
             match self {
                 Self::Token(alg) | Self::Fresh(alg) => {
-                    let body = login(alg, nth);
+                    let body = login(alg, nth, self.lifetime());
                     writeln!(out, "{}", recording::line("GET", &self.target(nth), &body))?;
                 }
                 Self::Post => writeln!(out, "{}", posted(nth))?,
@@ -141,9 +146,10 @@ pub(crate) fn subject(nth: usize) -> String {
 }
 
 /// A response of about 600 bytes with a token in it.
-fn login(alg: &str, nth: usize) -> Value {
-    let claims = json!({"sub": subject(nth), "role": "customer", "iat": 1_700_000_000, "exp": 1_700_003_600});
-    json!({"access_token": recording::old_token(alg, &claims), "token_type": "Bearer", "expires_in": 3600, "padding": "x".repeat(200)})
+fn login(alg: &str, nth: usize, lifetime: i64) -> Value {
+    const THEN: i64 = 1_700_000_000;
+    let claims = json!({"sub": subject(nth), "role": "customer", "iat": THEN, "exp": THEN + lifetime});
+    json!({"access_token": recording::old_token(alg, &claims), "token_type": "Bearer", "expires_in": lifetime, "padding": "x".repeat(200)})
 }
 
 /// A body that others serve as well: about 600 bytes.

@@ -97,7 +97,13 @@ impl Signer {
 }
 
 /// Whether a body holds the token of this target, signed by this key less than some seconds ago; RSA ones may be a minute old.
-pub(crate) fn verify(alg: &str, key: &[u8], nth: usize, body: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn verify(
+    alg: &str,
+    key: &[u8],
+    lifetime: i64,
+    nth: usize,
+    body: &[u8],
+) -> anyhow::Result<()> {
     let body: Value = serde_json::from_slice(body)?;
     let token = body.get("access_token").and_then(Value::as_str).context("an access_token")?;
     let (input, signature) = token.rsplit_once('.').context("a JWS signature")?;
@@ -109,7 +115,7 @@ pub(crate) fn verify(alg: &str, key: &[u8], nth: usize, body: &[u8]) -> anyhow::
     let age = harness::now() - number("iat");
     let oldest = if alg.starts_with("RS") { 65 } else { 10 };
     anyhow::ensure!((-1..=oldest).contains(&age), "it was issued {age} s ago");
-    anyhow::ensure!(number("exp") - number("iat") == 3600, "its lifetime is another");
+    anyhow::ensure!(number("exp") - number("iat") == lifetime, "its lifetime is another");
     let whose = claims.get("sub").and_then(Value::as_str);
     anyhow::ensure!(whose == Some(&subject(nth)), "it is the token of {whose:?}");
     Ok(())

@@ -18,7 +18,8 @@ const POSTS: usize = 1000;
 const CALLS: usize = 1000;
 /// Streams of each connection of HTTP/2; connections are fewer by as much.
 const STREAMS: usize = 8;
-/// Tokens of each algorithm for P3, more than are served in a second, so that each was signed in another second the last time.
+/// Tokens of each algorithm for P3, more than are served in a second, so that each was signed in another second the last time. They live
+/// too short to be given out in two seconds.
 const FRESH: [(&str, usize); 4] =
     [("RS256", 20_000), ("ES256", 80_000), ("EdDSA", 80_000), ("HS256", 120_000)];
 
@@ -75,7 +76,7 @@ impl Shared {
     }
 
     fn token(&self, alg: &str, nth: usize, body: &[u8]) -> anyhow::Result<()> {
-        keys::verify(alg, &std::fs::read(self.stage.key(alg))?, nth, body)
+        keys::verify(alg, &std::fs::read(self.stage.key(alg))?, 3600, nth, body)
     }
 
     /// P1: re-signed responses, most of them from the cache of this second.
@@ -225,6 +226,7 @@ pub(crate) fn fresh(plan: &Plan) -> anyhow::Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     for (alg, targets) in FRESH {
         let ask = Ask::Fresh(alg.to_owned());
+        let lifetime = ask.lifetime();
         let sample = stage.sample(&ask)?;
         let length = (sample.body.len(), sample.body.len());
         let key = stage.key(alg);
@@ -239,7 +241,7 @@ pub(crate) fn fresh(plan: &Plan) -> anyhow::Result<Vec<Verdict>> {
             reference: ("bare hyper + aws-lc-rs", asking.of(&bare, "bare")?),
             ours: asking.of(&stage.responder, "data")?,
             goal: Goal { throughput: Some(0.9), ..Goal::default() },
-            verify: &|nth, body| keys::verify(alg, &std::fs::read(&key)?, nth, body),
+            verify: &|nth, body| keys::verify(alg, &std::fs::read(&key)?, lifetime, nth, body),
         };
         let (verdict, outcome) = row.run(effort)?;
         let enough = f64::from(u32::try_from(targets)?) > outcome.ours.per_second;
