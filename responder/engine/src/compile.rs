@@ -37,6 +37,7 @@ use crate::{
         HttpResponse, RrPair, Serve,
         encoded::{Encoded, Pairs},
         stub::Stub,
+        wire::WireError,
     },
     stub::Stubs,
     test_config::{End, TestConfig},
@@ -212,14 +213,7 @@ fn compile_pairs(
     let mut found = Diagnostics::default();
     found.extend(config.warnings().to_vec());
     if pairs.len() == 0 && total > 0 {
-        found.push(
-            Diagnostic::warning(
-                "nothing_to_serve",
-                "",
-                format!("none of the {total} pairs has the direction that is served"),
-            )
-            .hint("serve `in`, `out` or `all`"),
-        );
+        found.push(nothing_to_serve(total));
     }
     let set = claims_set(template, config);
     let (mut methods, mut shakes) = (Methods::default(), false);
@@ -275,8 +269,7 @@ fn compile_pairs(
             continue;
         }
         if let Err(why) = pairs.take(at, &mut pair) {
-            let source = why.source().map(|source| format!(": {source}")).unwrap_or_default();
-            found.push(Diagnostic::error("bundle_malformed", "", format!("{why}{source}")));
+            found.push(malformed(&why));
             continue;
         }
         recorded.extend(if sockets.has_message(at) {
@@ -294,6 +287,16 @@ fn compile_pairs(
     ways.tell(&compiled, &mut found);
     compiled.diagnostics = found.as_slice().to_vec();
     (compiled, found)
+}
+
+fn nothing_to_serve(total: usize) -> Diagnostic {
+    let message = format!("none of the {total} pairs has the direction that is served");
+    Diagnostic::warning("nothing_to_serve", "", message).hint("serve `in`, `out` or `all`")
+}
+
+fn malformed(why: &WireError) -> Diagnostic {
+    let source = why.source().map(|source| format!(": {source}")).unwrap_or_default();
+    Diagnostic::error("bundle_malformed", "", format!("{why}{source}"))
 }
 
 /// The claims that re-signing sets, which so tell nobody apart.
