@@ -17,10 +17,12 @@ use countersign_proto::{
     snapshot::v1::{Bundle, Manifest},
     r#type::v1 as common,
 };
+use futures_util::future::try_join_all;
 use prost::Message as _;
 use tokio::time::timeout;
 use tonic::{Code, Status, transport::Channel};
 
+use crate::server;
 use disk::Disk;
 use memory::Memory;
 
@@ -206,14 +208,7 @@ impl Blobs {
         replay: &str,
         digests: Vec<Digest>,
     ) -> Result<Vec<Bytes>, FetchError> {
-        let (digests, missing) = {
-            let blobs = Arc::clone(self);
-            blocking(move || {
-                let missing = blobs.missing(&digests);
-                (digests, missing)
-            })
-            .await?
-        };
+        let missing = self.missing(&digests).await?;
         if let Some(digest) = missing.iter().find(|digest| digest.size() > MAX_BLOB) {
             return Err(FetchError::TooLarge(*digest));
         }
@@ -232,17 +227,27 @@ impl Blobs {
         .await?
     }
 
-    /// Loads what is on disk into memory and returns what is in neither.
-    fn missing(&self, digests: &[Digest]) -> Vec<Digest> {
-        let unknown = self.memory.unknown(digests);
-        let mut missing = Vec::new();
-        for digest in unknown {
-            match self.disk.as_ref().and_then(|disk| disk.get(&digest)) {
-                Some(bytes) => self.memory.insert(digest, bytes),
-                None => missing.push(digest),
+    /// Loads what is on disk into memory, on all cores, and returns what is in neither.
+    async fn missing(self: &Arc<Self>, digests: &[Digest]) -> Result<Vec<Digest>, FetchError> {
+        let unknown: Vec<Digest> = self.memory.unknown(digests).into_iter().collect();
+        let share = unknown.len().div_ceil(server::cores()).max(1);
+        let parts = unknown.chunks(share).map(|part| {
+            let (blobs, part) = (Arc::clone(self), part.to_vec());
+            blocking(move || blobs.absent(part))
+        });
+        Ok(try_join_all(parts).await?.concat())
+    }
+
+    /// Those of these that are not on disk; the others are in memory then.
+    fn absent(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
+        digests.retain(|digest| match self.disk.as_ref().and_then(|disk| disk.get(digest)) {
+            Some(bytes) => {
+                self.memory.insert(*digest, bytes);
+                false
             }
-        }
-        missing
+            None => true,
+        });
+        digests
     }
 
     async fn download(

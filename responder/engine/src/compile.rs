@@ -37,6 +37,7 @@ use crate::{
         HttpResponse, RrPair, Serve,
         encoded::{Encoded, Pairs},
         stub::Stub,
+        wire::WireError,
     },
     stub::Stubs,
     test_config::{End, TestConfig},
@@ -211,7 +212,9 @@ fn compile_pairs(
 ) -> (CompiledSnapshot, Diagnostics) {
     let mut found = Diagnostics::default();
     found.extend(config.warnings().to_vec());
-    found.extend((pairs.len() == 0 && total > 0).then(|| nothing_to_serve(total)));
+    if pairs.len() == 0 && total > 0 {
+        found.push(nothing_to_serve(total));
+    }
     let set = claims_set(template, config);
     let (mut methods, mut shakes) = (Methods::default(), false);
     let (identities, seen) = survey(&pairs, config.identity_claims(), &set, |pair| {
@@ -266,8 +269,7 @@ fn compile_pairs(
             continue;
         }
         if let Err(why) = pairs.take(at, &mut pair) {
-            let source = why.source().map(|source| format!(": {source}")).unwrap_or_default();
-            found.push(Diagnostic::error("bundle_malformed", "", format!("{why}{source}")));
+            found.push(malformed(&why));
             continue;
         }
         recorded.extend(if sockets.has_message(at) {
@@ -290,6 +292,11 @@ fn compile_pairs(
 fn nothing_to_serve(total: usize) -> Diagnostic {
     let message = format!("none of the {total} pairs has the direction that is served");
     Diagnostic::warning("nothing_to_serve", "", message).hint("serve `in`, `out` or `all`")
+}
+
+fn malformed(why: &WireError) -> Diagnostic {
+    let source = why.source().map(|source| format!(": {source}")).unwrap_or_default();
+    Diagnostic::error("bundle_malformed", "", format!("{why}{source}"))
 }
 
 /// The claims that re-signing sets, which so tell nobody apart.

@@ -125,7 +125,9 @@ impl Disk {
     pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
         let path = self.blob(digest);
         let file = File::open(&path).ok()?;
-        let mut bytes = Vec::new();
+        // The room that is needed at once: what grows is copied again and again.
+        let room = file.metadata().ok()?.len().min(digest.size()).saturating_add(1);
+        let mut bytes = Vec::with_capacity(usize::try_from(room).ok()?);
         file.take(digest.size().saturating_add(1)).read_to_end(&mut bytes).ok()?;
         if digest.matches(&bytes) {
             return Some(bytes.into());

@@ -89,7 +89,10 @@ impl Applier {
     ) -> Result<(), Vec<Diagnostic>> {
         let (snapshots, secrets) = (Arc::clone(&self.snapshots), Arc::clone(&self.secrets));
         let (allowed, serve_jwks) = (Arc::clone(&self.allowed), self.serve_jwks);
+        let held = Arc::clone(&self.blobs);
         let task = spawn_blocking(move || {
+            // What is compiled is forgotten bit by bit, unless somebody else holds it.
+            held.release();
             let blobs = Arc::clone(&fetched.blobs);
             let compiled = build(fetched, &allowed, serve_jwks)?;
             // The keys come first, so that the first answer is signed.
