@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     error::StoreError,
@@ -68,6 +69,11 @@ pub trait MetaStore: fmt::Debug + Send + Sync {
 
     /// How a lease stands.
     async fn leased(&self, name: &str) -> Result<Lease, StoreError>;
+
+    /// Cancelled when another store is found where this one was: nothing that this process knows holds any more.
+    fn replaced(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
 
     /// Everything at one revision.
     async fn dump(&self) -> Result<Dump, StoreError>;
