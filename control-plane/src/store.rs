@@ -175,6 +175,13 @@ pub trait BlobStore: fmt::Debug + Send + Sync {
     /// it is missing, and whoever stores it again mends it.
     async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError>;
 
+    /// Makes the place that of one store, since each removes what it does not name; an error when it is another's.
+    async fn claim(&self, store_uid: &str) -> Result<(), StoreError> {
+        // A directory belongs to the process that has locked it.
+        let _ = store_uid;
+        Ok(())
+    }
+
     /// Where parts of uploads are kept that other processes may go on with; `None` when there is no such place.
     fn parts(&self) -> Option<&dyn Parts> {
         None

@@ -258,9 +258,9 @@ async fn no_commit_names_what_a_removal_took() {
 async fn a_control_plane_whose_store_was_replaced_ends() {
     let Some(shared) = Shared::start() else { return };
     let mut a = shared.replica().await;
-    shared.cluster.sql("UPDATE meta SET store_uid = 'another'");
+    // A standby that lacks the last commit has taken over.
+    a.create_snapshot("s").await;
+    shared.cluster.sql("UPDATE meta SET rev = rev - 1");
     assert!(matches!(a.running.ended().await, Err(StartError::Replaced)));
-    let b = shared.replica().await;
-    let (_, welcome) = Responder::greet(&b, hello("r")).await;
-    assert_eq!(welcome.store_uid, "another");
+    shared.replica().await;
 }
