@@ -40,6 +40,7 @@ pub struct Running {
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     roster: JoinHandle<()>,
+    replaced: CancellationToken,
     grace: Duration,
     // Held open as long as the directory is used.
     _lock: fs::File,
@@ -52,12 +53,16 @@ impl Running {
         self.addr
     }
 
-    /// Resolves when the server ends by itself, which is a failure.
+    /// Resolves when the server ends by itself, which is a failure, or has to because another store is where its own was.
     ///
     /// # Errors
     /// Why it ended.
     pub async fn ended(&mut self) -> Result<(), StartError> {
-        match (&mut self.server).await {
+        let ended = tokio::select! {
+            ended = &mut self.server => ended,
+            () = self.replaced.cancelled() => return Err(StartError::Replaced),
+        };
+        match ended {
             Ok(Ok(())) | Err(_) => Err(StartError::Ended),
             Ok(Err(source)) => Err(StartError::Serve { source }),
         }
@@ -139,6 +144,11 @@ pub enum StartError {
         #[source]
         source: tonic::transport::Error,
     },
+    /// Another store is where the control plane's own was.
+    #[error(
+        "another store, or an older state of the same, is where this control plane's was; restart it, so that it begins anew with what is there"
+    )]
+    Replaced,
     /// The server ended although nobody asked for it.
     #[error("the server ended unexpectedly")]
     Ended,
@@ -185,6 +195,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let health = HealthReporter::new();
     let plane = Arc::new(plane);
+    let replaced = plane.meta.replaced();
     let roster = tokio::spawn(roster::run(Arc::clone(&plane)));
     if config.places.is_shared() {
         tokio::spawn(sweep::run(Arc::clone(&plane)));
@@ -200,6 +211,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         health,
         server,
         roster,
+        replaced,
         grace: config.shutdown_grace,
         _lock: lock,
     })

@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use self::{
     error::StoreError,
@@ -68,6 +69,11 @@ pub trait MetaStore: fmt::Debug + Send + Sync {
 
     /// How a lease stands.
     async fn leased(&self, name: &str) -> Result<Lease, StoreError>;
+
+    /// Cancelled when another store is found where this one was: nothing that this process knows holds any more.
+    fn replaced(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
 
     /// Everything at one revision.
     async fn dump(&self) -> Result<Dump, StoreError>;
@@ -168,6 +174,13 @@ pub trait BlobStore: fmt::Debug + Send + Sync {
     /// Reads everything that is stored, and tells what is not as it was. What is damaged is put aside if that is wanted and possible, so that
     /// it is missing, and whoever stores it again mends it.
     async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError>;
+
+    /// Makes the place that of one store, since each removes what it does not name; an error when it is another's.
+    async fn claim(&self, store_uid: &str) -> Result<(), StoreError> {
+        // A directory belongs to the process that has locked it.
+        let _ = store_uid;
+        Ok(())
+    }
 
     /// Where parts of uploads are kept that other processes may go on with; `None` when there is no such place.
     fn parts(&self) -> Option<&dyn Parts> {

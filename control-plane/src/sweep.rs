@@ -2,7 +2,14 @@
 //!
 //! What is live is read in full first. If any of it cannot be read, no blob is removed: better a full disk than a lost snapshot.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 
 use countersign_engine::snapshot::digest::Digest;
 use tokio::time::{Instant, interval, sleep};
@@ -96,27 +103,37 @@ pub(crate) async fn alone<T>(
     holder: &str,
     work: impl Future<Output = Result<T, SweepError>>,
 ) -> Result<T, SweepError> {
+    let had = Mutex::new(Instant::now());
     let Some(epoch) = meta.lease(SWEEP, holder, TTL).await? else { return Err(SweepError::Busy) };
+    let mut work = pin!(work);
+    // A process that was stopped for long does nothing before it has asked whether the lease is still its own.
+    let gated = poll_fn(|context| {
+        let since = had.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        if since > TTL / 2 { Poll::Pending } else { work.as_mut().poll(context) }
+    });
     let done = tokio::select! {
-        done = work => done,
-        () = lost(meta, holder, epoch) => Err(SweepError::Lost),
+        biased;
+        () = lost(meta, holder, epoch, &had) => Err(SweepError::Lost),
+        done = gated => done,
     };
     meta.release(SWEEP, holder).await?;
     done
 }
 
-/// Prolongs the lease; ends when that does not succeed well before it runs out.
-async fn lost(meta: &dyn MetaStore, holder: &str, epoch: Epoch) {
-    let mut had = Instant::now();
+/// Prolongs the lease, and notes since when it was had; ends when that does not succeed well before it runs out.
+async fn lost(meta: &dyn MetaStore, holder: &str, epoch: Epoch, had: &Mutex<Instant>) {
     let mut beats = interval(TTL / 6);
     beats.tick().await;
     loop {
         beats.tick().await;
         let asked = Instant::now();
+        let last = had.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
         match meta.lease(SWEEP, holder, TTL).await {
-            Ok(Some(now)) if now == epoch => had = asked,
+            Ok(Some(now)) if now == epoch => {
+                *had.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+            }
             Ok(_) => return,
-            Err(_) if had.elapsed() > TTL / 2 => return,
+            Err(_) if last > TTL / 2 => return,
             Err(_) => {}
         }
     }

@@ -93,7 +93,7 @@ pub enum StoreError {
     #[error("{0} is not empty; it takes a backup only when it never held anything")]
     NotEmpty(String),
     /// Another store is where ours was.
-    #[error("{server} is another store now: it was {was} and is {now}; restart the control plane")]
+    #[error("{server} is another store now: it was {was} and is {now}")]
     Replaced {
         /// The server, without credentials.
         server: String,

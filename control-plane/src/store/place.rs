@@ -142,6 +142,7 @@ impl Places {
             #[cfg(test)]
             BlobPlace::Given(blobs) => Arc::clone(blobs),
         };
+        blobs.claim(meta.identity()).await?;
         Ok((meta, blobs))
     }
 }

@@ -22,6 +22,7 @@ use tokio_postgres::{
     Error, Row, Transaction,
     types::{ToSql, Type},
 };
+use tokio_util::sync::CancellationToken;
 
 use self::{
     pool::{Lent, Pool},
@@ -46,6 +47,7 @@ struct Shared {
     revision: watch::Sender<u64>,
     hint: Notify,
     reported: watch::Sender<u64>,
+    replaced: CancellationToken,
 }
 
 impl PgMeta {
@@ -63,6 +65,7 @@ impl PgMeta {
             revision: watch::Sender::new(revision),
             hint: Notify::new(),
             reported: watch::Sender::new(0),
+            replaced: CancellationToken::new(),
         });
         let tasks = [
             tokio::spawn(follow::poll(Arc::clone(&shared))),
@@ -158,6 +161,10 @@ impl MetaStore for PgMeta {
         Some(self)
     }
 
+    fn replaced(&self) -> CancellationToken {
+        self.shared.replaced.clone()
+    }
+
     async fn dump(&self) -> Result<Dump, StoreError> {
         // One statement, so that everything is of one revision.
         let sql = "SELECT m.rev, r.kind, r.name, r.etag, r.rev, r.created, r.updated, r.body
@@ -216,6 +223,7 @@ impl Shared {
     }
 
     fn replaced(&self, uid: &str, known: u64, now: u64) -> StoreError {
+        self.replaced.cancel();
         StoreError::Replaced {
             server: self.pool.server().to_string(),
             was: format!("{} at revision {known}", self.uid),

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
-    BackoffConfig, ClientOptions, Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    BackoffConfig, ClientOptions, Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutOptions, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum},
     path::Path,
 };
@@ -247,6 +248,26 @@ impl BlobStore for S3Blobs {
         found.await
     }
 
+    async fn claim(&self, store_uid: &str) -> Result<(), StoreError> {
+        let path = self.root.clone().join("store");
+        let claim = Bytes::copy_from_slice(store_uid.as_bytes());
+        let create = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(&path, claim.into(), create).await {
+            Ok(_) => return Ok(()),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
+            Err(error) => return Err(self.failed("write")(error)),
+        }
+        let read = async { self.store.get(&path).await?.bytes().await };
+        let owner = read.await.map_err(self.failed("read"))?;
+        if owner == store_uid.as_bytes() {
+            return Ok(());
+        }
+        let (name, owner) = (&self.name, String::from_utf8_lossy(&owner));
+        Err(StoreError::Settings(format!(
+            "{name} has the blobs of another store, {owner}, and this one, {store_uid}, would remove them: name another bucket or prefix"
+        )))
+    }
+
     fn parts(&self) -> Option<&dyn Parts> {
         Some(self)
     }
@@ -309,6 +330,20 @@ mod tests {
         assert_eq!(blobs.missing(&[digest]).await.unwrap(), [digest]);
         blobs.put("abc".into()).await.unwrap();
         assert!(blobs.scrub(true).await.unwrap().damaged.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_place_is_that_of_one_store() {
+        let Some(server) = S3Server::start() else { return };
+        let bucket = server.bucket("claims");
+        let blobs = S3Blobs::open(&format!("{bucket}/a"), server.environment()).await.unwrap();
+        for _ in 0..2 {
+            blobs.claim("first").await.unwrap();
+        }
+        let error = blobs.claim("second").await.unwrap_err();
+        assert!(error.to_string().contains("another store, first"), "{error}");
+        let other = S3Blobs::open(&format!("{bucket}/b"), server.environment()).await.unwrap();
+        other.claim("second").await.unwrap();
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use super::{
     with_config,
 };
 use crate::{
+    app::StartError,
     config::Config,
     content,
     store::{
@@ -251,4 +252,15 @@ async fn no_commit_names_what_a_removal_took() {
     }
     ended.store(true, Ordering::Relaxed);
     assert!(removals.await.unwrap() > 0, "the test removes something");
+}
+
+#[tokio::test]
+async fn a_control_plane_whose_store_was_replaced_ends() {
+    let Some(shared) = Shared::start() else { return };
+    let mut a = shared.replica().await;
+    // A standby that lacks the last commit has taken over.
+    a.create_snapshot("s").await;
+    shared.cluster.sql("UPDATE meta SET rev = rev - 1");
+    assert!(matches!(a.running.ended().await, Err(StartError::Replaced)));
+    shared.replica().await;
 }

@@ -6,10 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use tokio_postgres::Client;
 
-use super::server::Server;
+use super::server::{PATIENCE, Server};
 use crate::store::StoreError;
 
 /// Connections that a control plane has at most, besides the one that listens.
@@ -33,7 +36,11 @@ impl Pool {
 
     /// Waits for a turn, and lends a connection.
     pub(super) async fn get(&self) -> Result<Lent<'_>, StoreError> {
-        let turn = self.turns.acquire().await.map_err(|_| StoreError::Stopped)?;
+        let turn = timeout(PATIENCE, self.turns.acquire()).await.map_err(|late| {
+            let (server, doing) = (self.server.to_string(), "answer");
+            StoreError::Unavailable { server, doing, source: late.into() }
+        })?;
+        let turn = turn.map_err(|_| StoreError::Stopped)?;
         if let Some(client) = self.reuse() {
             return Ok(Lent { pool: self, client: Some(client), sound: false, _turn: turn });
         }
