@@ -148,7 +148,8 @@ pub(crate) fn subject(nth: usize) -> String {
 /// A response of about 600 bytes with a token in it.
 fn login(alg: &str, nth: usize, lifetime: i64) -> Value {
     const THEN: i64 = 1_700_000_000;
-    let claims = json!({"sub": subject(nth), "role": "customer", "iat": THEN, "exp": THEN + lifetime});
+    let claims =
+        json!({"sub": subject(nth), "role": "customer", "iat": THEN, "exp": THEN + lifetime});
     json!({"access_token": recording::old_token(alg, &claims), "token_type": "Bearer", "expires_in": lifetime, "padding": "x".repeat(200)})
 }
 
