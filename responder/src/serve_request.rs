@@ -128,7 +128,7 @@ pub(crate) fn serve_request(
     let is_plain = call.is_none() && !is_handshake(&request);
     if is_plain && request.body().is_end_stream() {
         let at = now();
-        return match read::without_body(request) {
+        return match read::without_body(request.into_parts().0) {
             Ok(received) => answer_read(received, at, plane, lane),
             Err(refused) => Either::Left(ready(Ok(refuse(*refused, at, plane, lane)))),
         };

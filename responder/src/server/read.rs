@@ -145,36 +145,28 @@ pub(crate) async fn request(
     request: http::Request<Incoming>,
     limits: &Limits,
 ) -> Result<Received, Box<(Refusal, Parts)>> {
-    let (mut parts, mut incoming) = request.into_parts();
-    if let Err(refusal) = check(&parts) {
-        return Err(Box::new((refusal, parts)));
-    }
-    let replay = take_replay(&mut parts);
-    let one = parts.extensions.remove::<OneMessage>();
-    let read = read_body(&mut incoming, limits.body, limits.body_pause, one).await;
-    let (body, trailers) = match read {
-        Ok(body) => body,
+    let (parts, mut incoming) = request.into_parts();
+    let mut received = without_body(parts)?;
+    let one = received.parts.extensions.remove::<OneMessage>();
+    match read_body(&mut incoming, limits.body, limits.body_pause, one).await {
+        Ok((body, trailers)) => Ok(Received { body, trailers, ..received }),
         Err(refusal) => {
             // A client that asked first, with `Expect: 100-continue`, has sent nothing.
             if refusal == Refusal::TooLarge(limits.body)
-                && !parts.headers.contains_key(header::EXPECT)
+                && !received.parts.headers.contains_key(header::EXPECT)
             {
                 drop(timeout(DISCARD_TIME, discard(incoming)).await);
             }
-            return Err(Box::new((refusal, parts)));
+            Err(Box::new((refusal, received.parts)))
         }
-    };
-    Ok(Received { parts, body, trailers, replay })
+    }
 }
 
-/// Takes a request that has no body.
+/// A request of which there is no more than its head.
 ///
 /// # Errors
 /// Why it cannot be answered, and its head.
-pub(crate) fn without_body(
-    request: http::Request<Incoming>,
-) -> Result<Received, Box<(Refusal, Parts)>> {
-    let mut parts = request.into_parts().0;
+pub(crate) fn without_body(mut parts: Parts) -> Result<Received, Box<(Refusal, Parts)>> {
     if let Err(refusal) = check(&parts) {
         return Err(Box::new((refusal, parts)));
     }
