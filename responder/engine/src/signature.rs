@@ -363,6 +363,24 @@ mod tests {
         assert_ne!(Signature::of(&parts("a=1"), &[]), Signature::of(&parts("a=2"), &[]));
     }
 
+    #[test]
+    fn the_number_of_a_signature_does_not_depend_on_how_it_is_written_here() {
+        let long = "v".repeat(300);
+        let entries = [("http:host", "api"), ("http:url", "/p"), ("tenant", long.as_str())];
+        let mut wide = Vec::new();
+        for part in entries.iter().flat_map(|(key, value)| [key, value]) {
+            wide.extend_from_slice(&u64::try_from(part.len()).unwrap().to_le_bytes());
+            wide.extend_from_slice(part.as_bytes());
+        }
+        let entries = entries.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
+        let bytes = Signature { entries: entries.into() }.to_bytes();
+        assert_ne!(*bytes, *wide);
+        let sum = |bytes: &[u8]| {
+            bytes.iter().fold(7_u64, |sum, byte| sum.wrapping_mul(31) ^ u64::from(*byte))
+        };
+        assert_eq!(number_of(&bytes, sum), sum(&wide));
+    }
+
     proptest! {
         #[test]
         fn the_short_way_writes_the_same_bytes(
