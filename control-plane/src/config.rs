@@ -99,35 +99,15 @@ RUST_LOG selects what is logged, for example RUST_LOG=countersign_control_plane=
 /// Stores recordings, transforms and test configs, and tells responders what to serve.
 ///
 /// The control plane answers no mocked traffic itself: responders subscribe to it, fetch what they lack, and go on serving when it is down.
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(name = "countersign-control-plane", version, after_help = AFTER_HELP)]
 pub struct Args {
     /// The address of the gRPC services; port 0 takes any free port
     #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
 
-    /// The directory of everything that is stored nowhere else; made when it is absent, used by one process at a time
-    #[arg(
-        long,
-        env = "COUNTERSIGN_DATA_DIR",
-        value_name = "DIRECTORY",
-        default_value = "countersign-data"
-    )]
-    data_dir: PathBuf,
-
-    /// Where records are kept: a file below the data directory by default, or a `PostgreSQL` database that several control planes share
-    ///
-    /// sqlite:PATH or postgres://USER@HOST:PORT/DATABASE. The password may be in the URL, or in PGPASSWORD, which is better than on a command
-    /// line. `?sslmode=require` asks for TLS, always verified, with the certificates of `sslrootcert=PATH` or of the system
-    #[arg(long, env = "COUNTERSIGN_META", value_name = "URL", hide_env_values = true)]
-    meta: Option<String>,
-
-    /// Where blobs are kept: below the data directory by default, or in a bucket of an S3-compatible store
-    ///
-    /// A directory or s3://BUCKET/PREFIX. Endpoint, region and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and
-    /// AWS_SECRET_ACCESS_KEY, or from what AWS gives its machines
-    #[arg(long, env = "COUNTERSIGN_BLOBS", value_name = "PLACE", hide_env_values = true)]
-    blobs: Option<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
 
     /// Listen off loopback although callers are not authenticated: whoever reaches the port can read and change everything
     #[arg(long, env = "COUNTERSIGN_ALLOW_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -146,10 +126,48 @@ pub struct Args {
     pub log_format: LogFormat,
 }
 
-impl fmt::Debug for Args {
+/// Where the stores are. Whoever opens them is told by the same flags and variables.
+#[derive(clap::Args)]
+pub struct PlaceArgs {
+    /// The directory of everything that is stored nowhere else; made when it is absent, used by one process at a time
+    #[arg(
+        long,
+        env = "COUNTERSIGN_DATA_DIR",
+        value_name = "DIRECTORY",
+        default_value = "countersign-data"
+    )]
+    pub data_dir: PathBuf,
+
+    /// Where records are kept: a file below the data directory by default, or a `PostgreSQL` database that several control planes share
+    ///
+    /// sqlite:PATH or postgres://USER@HOST:PORT/DATABASE. The password may be in the URL, or in PGPASSWORD, which is better than on a command
+    /// line. `?sslmode=require` asks for TLS, always verified, with the certificates of `sslrootcert=PATH` or of the system
+    #[arg(long, env = "COUNTERSIGN_META", value_name = "URL", hide_env_values = true)]
+    meta: Option<String>,
+
+    /// Where blobs are kept: below the data directory by default, or in a bucket of an S3-compatible store
+    ///
+    /// A directory or s3://BUCKET/PREFIX. Endpoint, region and credentials come from AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY, or from what AWS gives its machines
+    #[arg(long, env = "COUNTERSIGN_BLOBS", value_name = "PLACE", hide_env_values = true)]
+    blobs: Option<String>,
+}
+
+impl PlaceArgs {
+    /// The stores.
+    ///
+    /// # Errors
+    /// As [`Places::parse`].
+    pub fn places(&self) -> Result<Places, StoreError> {
+        let (meta, blobs) = (self.meta.as_deref(), self.blobs.as_deref());
+        Places::parse(meta, blobs, &self.data_dir, place::variables())
+    }
+}
+
+impl fmt::Debug for PlaceArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL of the database may hold a password.
-        f.debug_struct("Args").field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("PlaceArgs").field("data_dir", &self.data_dir).finish_non_exhaustive()
     }
 }
 
@@ -158,16 +176,11 @@ impl TryFrom<Args> for Config {
 
     fn try_from(args: Args) -> Result<Self, StoreError> {
         Ok(Self {
-            places: Places::parse(
-                args.meta.as_deref(),
-                args.blobs.as_deref(),
-                &args.data_dir,
-                place::variables(),
-            )?,
+            places: args.place.places()?,
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),
-            ..Self::new(args.listen, args.data_dir)
+            ..Self::new(args.listen, args.place.data_dir)
         })
     }
 }

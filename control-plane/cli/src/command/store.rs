@@ -1,14 +1,12 @@
 //! `countersign store`: what operators do with what a control plane stores. It opens the stores itself, without the API.
 
-use std::{fmt, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use countersign_control_plane::{
+    config::PlaceArgs,
     operate::{Copied, OperateError, Report, Stores},
-    store::{
-        StoreError,
-        place::{self, Places},
-    },
+    store::StoreError,
 };
 use serde_json::json;
 
@@ -25,34 +23,6 @@ pub(crate) enum StoreCommand {
     Backup(BackupArgs),
     /// Fill stores that never held anything from a backup
     Restore(RestoreArgs),
-}
-
-/// Where the stores are, as the control plane is told.
-#[derive(Args)]
-pub(crate) struct PlaceArgs {
-    /// The control plane's data directory
-    #[arg(
-        long,
-        env = "COUNTERSIGN_DATA_DIR",
-        value_name = "DIRECTORY",
-        default_value = "countersign-data"
-    )]
-    data_dir: PathBuf,
-
-    /// Where records are kept, as for the control plane
-    #[arg(long, env = "COUNTERSIGN_META", value_name = "URL", hide_env_values = true)]
-    meta: Option<String>,
-
-    /// Where blobs are kept, as for the control plane
-    #[arg(long, env = "COUNTERSIGN_BLOBS", value_name = "PLACE", hide_env_values = true)]
-    blobs: Option<String>,
-}
-
-impl fmt::Debug for PlaceArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
-        f.debug_struct("PlaceArgs").field("data_dir", &self.data_dir).finish_non_exhaustive()
-    }
 }
 
 /// Removes what is left over.
@@ -149,9 +119,7 @@ pub(crate) async fn run(command: StoreCommand, out: &Output) -> Result<ExitCode,
 }
 
 async fn open(args: &PlaceArgs) -> Result<Stores, Failure> {
-    let (meta, blobs) = (args.meta.as_deref(), args.blobs.as_deref());
-    let places = Places::parse(meta, blobs, &args.data_dir, place::variables());
-    let places = places.map_err(|error| failure(error.into()))?;
+    let places = args.places().map_err(|error| failure(error.into()))?;
     Stores::open(&places, &args.data_dir).await.map_err(failure)
 }
 
