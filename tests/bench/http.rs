@@ -61,7 +61,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Results> {
             results.verdicts.extend(shared.resigned(plan)?);
         }
         if wants("P4") {
-            results.verdicts.push(shared.posted(plan)?);
+            results.verdicts.extend(shared.posted(plan)?);
         }
         if wants("P5") {
             results.verdicts.extend(shared.protocols(plan)?);

@@ -17,7 +17,10 @@ use countersign_engine::{
 use harness::recording;
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::http::{ask::Ask, stage};
+use crate::http::{
+    ask::{Ask, rewrite},
+    stage,
+};
 
 /// Pairs of most snapshots.
 const FEW: usize = 20;
@@ -58,7 +61,8 @@ impl Case {
             Self::Static | Self::Lookup => Ask::Stub,
             Self::Resigned | Self::Fresh => Ask::Token("HS256".to_owned()),
             Self::Miss => Ask::Miss,
-            Self::Post | Self::Rewritten => Ask::Post,
+            Self::Post => Ask::Post,
+            Self::Rewritten => Ask::Rewritten,
         }
     }
 
@@ -75,18 +79,12 @@ impl Case {
             })
             .collect();
         let mut body = ask.body(7).unwrap_or_default();
-        if self == Self::Rewritten {
-            body.splice(0..0, [b' '; 16]);
-        }
         let headers = headers(&ask);
         for turn in 0..iterations {
             let nth = if self == Self::Lookup { usize::try_from(turn)? * 7 % recorded } else { 7 };
             let (path, query) = targets.get(nth).context("a target")?;
             if self == Self::Rewritten {
-                // White space of one length that tells turns apart and means nothing.
-                for (bit, space) in body.iter_mut().take(16).enumerate() {
-                    *space = if turn >> bit & 1 == 0 { b' ' } else { b'\t' };
-                }
+                rewrite(&mut body, u64::from(turn));
             }
             let request = Request {
                 method: if body.is_empty() { "GET" } else { "POST" },

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
 use super::{Loop, Seen, Speak, connect};
+use crate::http::ask::{Ask, rewrite};
 
 /// Asks until the loop has ended.
 pub(super) async fn connection(state: Rc<Loop>, nth: usize) -> anyhow::Result<Vec<Seen>> {
@@ -41,6 +42,12 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     for target in state.turns(nth, state.plan.connections) {
         request.clear();
         state.plan.ask.write(target, &mut request)?;
+        if matches!(state.plan.ask, Ask::Rewritten) {
+            // No two connections ever send the same.
+            let sent = u64::try_from(seen.latencies.len() * state.plan.connections + nth)?;
+            let head = request.windows(4).position(|window| window == b"\r\n\r\n");
+            rewrite(request.get_mut(head.context("a head")? + 4..).unwrap_or_default(), sent);
+        }
         let begin = Instant::now();
         wire.stream.write_all(&request).await?;
         let status = wire.read_response().await?;
