@@ -115,12 +115,12 @@ impl Shared {
 
     /// P4: the body is in the signature, whether it was sent before or never.
     pub(crate) fn posted(&self, plan: &Plan) -> anyhow::Result<Vec<Verdict>> {
-        let again = self.posted_as(plan, "P4 POST, 1 KB of JSON", Ask::Post)?;
-        Ok(vec![again, self.posted_as(plan, "P4 POST, never sent before", Ask::Rewritten)?])
+        let again = self.posted_as(plan, "P4 POST, 1 KB of JSON", &Ask::Post)?;
+        Ok(vec![again, self.posted_as(plan, "P4 POST, never sent before", &Ask::Rewritten)?])
     }
 
-    fn posted_as(&self, plan: &Plan, name: &str, ask: Ask) -> anyhow::Result<Verdict> {
-        let sample = self.stage.sample(&ask)?;
+    fn posted_as(&self, plan: &Plan, name: &str, ask: &Ask) -> anyhow::Result<Verdict> {
+        let sample = self.stage.sample(ask)?;
         let bare = self.stage.bare(Speak::Http1, &sample, |config| config.reads = true)?;
         let length = (sample.body.len(), sample.body.len());
         let (effort, speak) = (&plan.effort, Speak::Http1);
@@ -130,7 +130,7 @@ impl Shared {
             reference: ("bare hyper that reads the body", asking.of(&bare, "bare")?),
             ours: asking.of(&self.stage.responder, "data")?,
             goal: Goal { throughput: Some(0.6), ..Goal::default() },
-            verify: &|nth, body| answers(&ask, nth, body),
+            verify: &|nth, body| answers(ask, nth, body),
         };
         Ok(row.run(effort)?.0)
     }
