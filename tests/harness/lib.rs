@@ -15,12 +15,15 @@ pub mod balancer;
 pub mod binaries;
 pub mod client;
 mod fallback;
+pub mod fleet;
+pub mod link;
 pub mod process;
 pub mod python;
 pub mod real;
 pub mod recording;
 pub mod rotation;
 pub mod scripts;
+pub mod versions;
 #[path = "../../control-plane/src/store/servers.rs"]
 pub mod servers;
 
