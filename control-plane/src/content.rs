@@ -2,13 +2,15 @@
 //!
 //! Whatever is read was verified by the blob store; a digest that leads nowhere is an error that names it.
 
+pub(crate) mod manifest;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
-use countersign_engine::dlp::{StoredTreatment, Treatment};
+use countersign_engine::dlp::Treatment;
 use countersign_engine::jwt::key::SecretRef;
 use countersign_engine::snapshot::{
     RrPair, Serve,
@@ -16,30 +18,15 @@ use countersign_engine::snapshot::{
     wire::{WireError, decode_chunk_bytes},
 };
 
+pub use manifest::{ChunkRef, Manifest};
+
 use crate::{
     service::wire,
     store::{BlobStore, StoreError},
 };
 
-/// The layout of the blobs that this version writes.
-pub(crate) const SCHEMA: u32 = 1;
-
-/// Lists the chunks of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Manifest {
-    /// The chunks in endpoint order, each with the number of its pairs.
-    pub chunks: Vec<(Digest, u64)>,
-    /// What was done to the recording before it was stored.
-    pub treatment: Option<StoredTreatment>,
-}
-
-impl Manifest {
-    /// The number of pairs in all chunks.
-    #[must_use]
-    pub fn pairs(&self) -> u64 {
-        self.chunks.iter().map(|(_, pairs)| pairs).sum()
-    }
-}
+/// The layout of the blobs that this version writes. Since the second, ordinals lie beside the chunks, and manifests have pages.
+pub(crate) const SCHEMA: u32 = 2;
 
 /// Everything that a responder needs, by digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,21 +80,12 @@ pub(crate) async fn blob(blobs: &dyn BlobStore, digest: Digest) -> Result<Bytes,
     blobs.get(&digest).await?.ok_or(ContentError::Missing { digest })
 }
 
-/// The manifest with this digest.
-pub(crate) async fn manifest(
-    blobs: &dyn BlobStore,
-    digest: Digest,
-) -> Result<Manifest, ContentError> {
-    wire::decode_manifest(blob(blobs, digest).await?)
-        .map_err(|source| ContentError::Malformed { digest, source })
-}
-
 /// What live requests go through before they are matched with the snapshot of this manifest.
 pub(crate) async fn treatment(
     blobs: &dyn BlobStore,
     digest: Digest,
 ) -> Result<Treatment, ContentError> {
-    let stored = manifest(blobs, digest).await?.treatment.unwrap_or_default();
+    let stored = manifest::treatment(blobs, digest).await?;
     let source = WireError::Range { what: "manifest.treatment" };
     stored.open().ok_or(ContentError::Malformed { digest, source })
 }
@@ -115,10 +93,12 @@ pub(crate) async fn treatment(
 /// The pairs of one chunk.
 pub(crate) async fn chunk(
     blobs: &dyn BlobStore,
-    digest: Digest,
+    chunk: &ChunkRef,
 ) -> Result<Vec<RrPair>, ContentError> {
-    decode_chunk_bytes(blob(blobs, digest).await?)
-        .map_err(|source| ContentError::Malformed { digest, source })
+    let digest = chunk.digest;
+    let pairs = decode_chunk_bytes(blob(blobs, digest).await?)
+        .map_err(|source| ContentError::Malformed { digest, source })?;
+    chunk.number(pairs, |pair, ordinal| pair.ordinal = ordinal)
 }
 
 /// All pairs of a snapshot, in recorded order.
@@ -127,8 +107,8 @@ pub(crate) async fn pairs(
     digest: Digest,
 ) -> Result<Vec<RrPair>, ContentError> {
     let mut pairs = Vec::new();
-    for (digest, _) in manifest(blobs, digest).await?.chunks {
-        pairs.extend(chunk(blobs, digest).await?);
+    for named in Manifest::get(blobs, digest).await?.chunks {
+        pairs.extend(chunk(blobs, &named).await?);
     }
     pairs.sort_by_key(|pair| pair.ordinal);
     Ok(pairs)
@@ -150,8 +130,8 @@ pub(crate) async fn named(
 ) -> Result<HashSet<Digest>, ContentError> {
     match root {
         Root::Manifest(digest) => {
-            let chunks = manifest(blobs, digest).await?.chunks;
-            Ok(chunks.into_iter().map(|(digest, _)| digest).chain([digest]).collect())
+            let named = manifest::named(blobs, digest).await?;
+            Ok(named.into_iter().chain([digest]).collect())
         }
         Root::Bundle(digest) => {
             let parts = wire::decode_bundle(blob(blobs, digest).await?)

@@ -80,6 +80,7 @@ impl From<Full> for ImportError {
 #[derive(Debug)]
 pub struct Pairs {
     sorter: Sorter,
+    size: u64,
     ordinals: Ordinals,
     stripper: Stripper,
     treatment: Option<StoredTreatment>,
@@ -143,13 +144,14 @@ impl Pairs {
         self,
         mut put: impl FnMut(Chunk) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
-        let Self { sorter, ordinals, stripper, .. } = self;
-        let mut cutter = Cutter::default();
+        let Self { sorter, size, ordinals, stripper, .. } = self;
+        let mut cutter = Cutter::of(size);
         let mut signatures = 0;
         sorter.drain(|key, pair| {
             let Some(ordinal) = ordinals.of(key) else { return Ok(()) };
             let pair = stripped(&stripper, pair, &mut signatures)?;
-            cutter.push(&pair, ordinal).map_or(Ok(()), &mut put)
+            let closed = cutter.push(chunk::endpoint_of(key), &pair, ordinal);
+            closed.into_iter().flatten().try_for_each(&mut put)
         })?;
         cutter.finish().map_or(Ok(()), put)?;
         Ok(signatures)
@@ -180,6 +182,7 @@ struct Reading {
     keep: bool,
     order: Order,
     sorter: Sorter,
+    size: u64,
     filtered: u64,
     report: Report,
     findings: Diagnostics,
@@ -192,6 +195,7 @@ impl Reading {
             keep: wanted.keep,
             order: Order::default(),
             sorter: Sorter::new(scratch),
+            size: 0,
             filtered: 0,
             report: Report::default(),
             findings: Diagnostics::default(),
@@ -228,6 +232,7 @@ impl Reading {
                 self.report.inbound += u64::from(pair.inbound);
                 let key = self.order.push(path, pair.ts, pair.inbound)?;
                 if self.keep {
+                    self.size += u64::try_from(pair.encoded.pair.len()).unwrap_or(u64::MAX);
                     self.sorter.push(&[&pair.encoded.endpoint, &key], &pair.encoded.pair)?;
                 }
             }
@@ -271,7 +276,8 @@ impl Reading {
         }
         self.report.findings = self.findings.into_vec();
         let (stripper, treatment) = (treated.stripper, treated.stored);
-        (Pairs { sorter: self.sorter, ordinals, stripper, treatment }, self.report)
+        let pairs = Pairs { sorter: self.sorter, size: self.size, ordinals, stripper, treatment };
+        (pairs, self.report)
     }
 }
 

@@ -11,7 +11,7 @@ use countersign_engine::{
 };
 
 use crate::{
-    content::{self, ContentError},
+    content::{self, ContentError, Manifest},
     store::{self, BlobStore},
 };
 
@@ -57,12 +57,12 @@ pub(crate) async fn compiles(
 ) -> Result<Vec<Diagnostic>, ContentError> {
     let config = Arc::new(config);
     let treatment = content::treatment(blobs, manifest).await?;
-    let mut chunks = content::manifest(blobs, manifest).await?.chunks.into_iter().peekable();
+    let mut chunks = Manifest::get(blobs, manifest).await?.chunks.into_iter().peekable();
     let mut found = Diagnostics::default();
     let mut pairs: Vec<RrPair> = Vec::new();
     loop {
-        if let Some((digest, _)) = chunks.next() {
-            let chunk = content::chunk(blobs, digest).await?;
+        if let Some(chunk) = chunks.next() {
+            let chunk = content::chunk(blobs, &chunk).await?;
             pairs.extend(chunk.into_iter().filter(|pair| serve.includes(pair.direction)));
         }
         let last = chunks.peek().is_none();

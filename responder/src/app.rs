@@ -195,7 +195,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         metrics: Arc::clone(&metrics),
         journal,
     });
-    let applier = Arc::new(applier(&config, snapshots, Arc::clone(&secrets), disk));
+    let blobs = Blobs::new(disk, metrics.fetched.clone());
+    let applier = Arc::new(applier(&config, snapshots, Arc::clone(&secrets), blobs));
 
     let end = CancellationToken::new();
     let api = api_listener.map(|(listener, addr)| {
@@ -319,14 +320,14 @@ fn applier(
     config: &Config,
     snapshots: Arc<Snapshots>,
     secrets: Arc<Secrets>,
-    disk: Option<Disk>,
+    blobs: Blobs,
 ) -> Applier {
     Applier {
         project: config.project_name(),
         selectors: config.selectors(),
         snapshots,
         secrets,
-        blobs: Arc::new(Blobs::new(disk)),
+        blobs: Arc::new(blobs),
         allowed: Arc::new(Allowed {
             files_dir: config.files_dir.clone(),
             environment: config.template_env.clone(),

@@ -14,10 +14,11 @@ use countersign_engine::{
 };
 use countersign_proto::{
     discovery::v1::{ReadChunksRequest, chunk_service_client::ChunkServiceClient},
-    snapshot::v1::{Bundle, Manifest},
+    snapshot::v1::{Bundle, Manifest, ManifestPage},
     r#type::v1 as common,
 };
 use futures_util::future::try_join_all;
+use prometheus_client::metrics::counter::Counter;
 use prost::Message as _;
 use tokio::time::timeout;
 use tonic::{Code, Status, transport::Channel};
@@ -27,7 +28,7 @@ use disk::Disk;
 use memory::Memory;
 
 /// The newest layout of bundles that this responder can read.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
 /// How many blobs are asked for in one call.
 const BATCH: usize = 1000;
 /// The largest blob.
@@ -95,6 +96,8 @@ impl FetchError {
 pub(crate) struct Fetched {
     /// The encoded chunks.
     pub(crate) chunks: Vec<Bytes>,
+    /// The ordinals of their pairs, where those do not hold them.
+    pub(crate) ordinals: Option<Bytes>,
     /// How many pairs they hold, as the manifest has it.
     pub(crate) pairs: u64,
     /// What was done to the recording, and so to live requests.
@@ -114,14 +117,16 @@ pub(crate) struct Fetched {
 pub(crate) struct Blobs {
     memory: Memory,
     disk: Option<Disk>,
+    /// The bytes that came from a control plane.
+    fetched: Counter,
 }
 
 /// Where missing blobs come from.
 pub(crate) type Remote = ChunkServiceClient<Channel>;
 
 impl Blobs {
-    pub(crate) fn new(disk: Option<Disk>) -> Self {
-        Self { memory: Memory::default(), disk }
+    pub(crate) fn new(disk: Option<Disk>, fetched: Counter) -> Self {
+        Self { memory: Memory::default(), disk, fetched }
     }
 
     /// The disk cache.
@@ -155,20 +160,32 @@ impl Blobs {
             .as_ref()
             .map(|digest| required("bundle.test_config", Some(digest)))
             .transpose()?;
-        let mut rest = Vec::with_capacity(manifest.chunks.len() + 2);
-        for chunk in &manifest.chunks {
+        let pages = manifest.pages.iter().map(|page| required("manifest.pages", Some(page)));
+        let pages: Vec<Digest> = pages.collect::<Result<_, _>>()?;
+        let mut listed = manifest.chunks;
+        for page in self.all(remote, replay, pages.clone()).await? {
+            let page = ManifestPage::decode(page).map_err(|why| malformed("manifest page", why))?;
+            listed.extend(page.chunks);
+        }
+        let mut rest = Vec::with_capacity(listed.len() + pages.len() + 5);
+        for chunk in &listed {
             rest.push(required("manifest.chunks", chunk.digest.as_ref())?);
         }
-        rest.extend(transform.into_iter().chain(test_config));
+        let ordinals = manifest.ordinals.as_ref();
+        let ordinals = ordinals.map(|own| required("manifest.ordinals", Some(own))).transpose()?;
+        rest.extend(ordinals.into_iter().chain(transform).chain(test_config));
         let mut chunks = self.all(remote, replay, rest.clone()).await?;
         // What was asked for last comes last.
         let test_config = test_config.and_then(|_| chunks.pop());
         let transform = transform.and_then(|_| chunks.pop());
+        let ordinals = ordinals.and_then(|_| chunks.pop());
         let serve = wire::decode_serve(bundle.serve());
+        rest.extend(pages);
         rest.extend([digest, manifest_digest]);
         let pairs = manifest.pairs;
         let treatment = manifest.treatment.map(wire::decode_treatment).unwrap_or_default();
-        Ok(Fetched { chunks, pairs, treatment, transform, test_config, serve, blobs: rest.into() })
+        let blobs = rest.into();
+        Ok(Fetched { chunks, ordinals, pairs, treatment, transform, test_config, serve, blobs })
     }
 
     /// Forgets all blobs but these.
@@ -271,6 +288,7 @@ impl Blobs {
                     return Err(FetchError::Corrupt(*digest));
                 }
                 blob.extend_from_slice(&piece.data);
+                self.fetched.inc_by(u64::try_from(piece.data.len()).unwrap_or_default());
                 if piece.last {
                     break;
                 }

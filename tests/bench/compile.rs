@@ -14,7 +14,7 @@ use countersign_engine::{
     dlp::Treatment,
     jwt::key::KeyRing,
     serving::Serving,
-    snapshot::{Serve, chunk, encoded::Encoded},
+    snapshot::{Serve, chunk, encoded::Encoded, ordinals},
     test_config::TestConfig,
     transform::Template,
 };
@@ -101,9 +101,9 @@ fn in_a_process_of_its_own(file: &Path) -> anyhow::Result<Took> {
 
 /// Compiles a recording in this process, from chunks as they lie in a cache.
 pub(crate) fn here(file: &Path) -> anyhow::Result<Took> {
-    let chunks = chunks(file)?;
+    let (chunks, ordinals) = chunks(file)?;
     let begin = Instant::now();
-    let recording = Encoded::open(chunks)?;
+    let recording = Encoded::open(chunks, Some(&ordinals))?;
     let decode = begin.elapsed().as_secs_f64();
     let (template, _) = Template::parse(stage::template().to_string().as_bytes());
     let config = TestConfig::parse(TestConfig::STANDARD.as_bytes());
@@ -120,19 +120,20 @@ pub(crate) fn here(file: &Path) -> anyhow::Result<Took> {
     Ok(Took { decode, compile, bind })
 }
 
-fn chunks(file: &Path) -> anyhow::Result<Vec<Bytes>> {
+fn chunks(file: &Path) -> anyhow::Result<(Vec<Bytes>, Vec<u8>)> {
     let mut recording = recording::read_file(file);
     anyhow::ensure!(recording.refused.is_empty(), "{:?}", recording.refused);
     for (ordinal, pair) in (0..).zip(&mut recording.pairs) {
         pair.ordinal = ordinal;
     }
     chunk::sort_by_endpoint(&mut recording.pairs);
-    let mut chunks = Vec::new();
+    let (mut chunks, mut numbers) = (Vec::new(), Vec::new());
     chunk::cut(recording.pairs, |chunk| {
         chunks.push(Bytes::from(chunk.bytes));
+        numbers.extend(chunk.ordinals);
         anyhow::Ok(())
     })?;
-    Ok(chunks)
+    Ok((chunks, ordinals::encode(&numbers)))
 }
 
 /// How long a responder takes until its first answer: from its disk cache, and from the control plane beside it.

@@ -18,7 +18,9 @@ use countersign_engine::{
     preview::preview,
     request::Request,
     serving::Serving,
-    snapshot::{Direction, Header, HttpRequest, HttpResponse, RrPair, Serve, wire},
+    snapshot::{
+        Direction, Header, HttpRequest, HttpResponse, RrPair, Serve, encoded::Encoded, wire,
+    },
     test_config::TestConfig,
     transform::{PairFilter, Template},
 };
@@ -251,9 +253,13 @@ pub fn key(data: &[u8]) {
     }
 }
 
-/// A chunk of pairs, as it comes from the network or a disk.
+/// A chunk of pairs, as it comes from the network or a disk, alone and with the ordinals that lie beside it: as many bytes as the last one says.
 pub fn chunk(data: &[u8]) {
-    let _ = wire::decode_chunk_bytes(bytes::Bytes::copy_from_slice(data));
+    let bytes = bytes::Bytes::copy_from_slice(data);
+    let _ = wire::decode_chunk_bytes(bytes.clone());
+    let beside = data.last().map_or(0, |last| usize::from(*last).min(data.len() - 1));
+    let chunk = bytes.slice(..data.len().saturating_sub(1 + beside));
+    let _ = Encoded::open([chunk], Some(&data[data.len() - beside..]));
 }
 
 /// A redaction config and a body behind a zero byte.

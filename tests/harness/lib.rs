@@ -23,9 +23,9 @@ pub mod real;
 pub mod recording;
 pub mod rotation;
 pub mod scripts;
-pub mod versions;
 #[path = "../../control-plane/src/store/servers.rs"]
 pub mod servers;
+pub mod versions;
 
 use std::{
     future::Future,

@@ -37,7 +37,8 @@ pub fn recording() -> String {
     let mut lines = String::new();
     for at in 0..ENDPOINTS {
         let body = json!({"at": at, "end": "v0", "text": TEXT.repeat(8), "version": "v0"});
-        let mut line: Value = serde_json::from_str(&recording::line("GET", &path(at), &body)).unwrap();
+        let mut line: Value =
+            serde_json::from_str(&recording::line("GET", &path(at), &body)).unwrap();
         line["http"]["res"]["headers"][HEADER] = json!(["v0"]);
         writeln!(lines, "{line}").unwrap();
     }
@@ -48,8 +49,10 @@ pub fn recording() -> String {
 #[must_use]
 pub fn template(version: u64) -> Value {
     let set = |extractor: Value, path: Option<&str>| {
-        let mut steps: Vec<Value> =
-            path.map(|path| json!({"type": "json_path", "config": {"path": path}})).into_iter().collect();
+        let mut steps: Vec<Value> = path
+            .map(|path| json!({"type": "json_path", "config": {"path": path}}))
+            .into_iter()
+            .collect();
         steps.push(json!({"type": "constant", "config": {"new": format!("v{version}")}}));
         json!({"extractor": extractor, "transforms": steps})
     };
@@ -72,11 +75,21 @@ fn body(version: u64, at: usize) -> String {
 /// # Errors
 /// When it is of none or of several, in a sentence.
 pub fn version(at: usize, response: &Response) -> Result<u64, String> {
-    let wrong = |why: &str| format!("{} of {}: {why}: {}", response.status, path(at), String::from_utf8_lossy(&response.body));
+    let wrong = |why: &str| {
+        format!(
+            "{} of {}: {why}: {}",
+            response.status,
+            path(at),
+            String::from_utf8_lossy(&response.body)
+        )
+    };
     if response.status != 200 {
         return Err(wrong("not answered"));
     }
-    let told = response.headers.get(HEADER).and_then(|value| value.to_str().ok()?.strip_prefix('v')?.parse().ok());
+    let told = response
+        .headers
+        .get(HEADER)
+        .and_then(|value| value.to_str().ok()?.strip_prefix('v')?.parse().ok());
     let version = told.ok_or_else(|| wrong("no version"))?;
     if response.body == body(version, at) {
         Ok(version)
@@ -128,9 +141,15 @@ impl Tally {
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.micros.clone();
         sorted.sort_unstable();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a list")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a place in a list"
+        )]
         let place = ((sorted.len() as f64) * part) as usize;
-        let micros = sorted.get(place.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default();
+        let micros =
+            sorted.get(place.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default();
         f64::from(micros) / 1000.0
     }
 }
@@ -245,7 +264,10 @@ mod tests {
     use super::*;
 
     fn response(header: &str, body: String) -> Response {
-        let headers = HeaderMap::from_iter([(http::HeaderName::from_static(HEADER), header.parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static(HEADER),
+            header.parse().unwrap(),
+        )]);
         Response { status: StatusCode::OK, headers, body: Bytes::from(body) }
     }
 
@@ -258,13 +280,15 @@ mod tests {
         assert!(version(3, &response("v7", half)).is_err());
         let recorded: Value = serde_json::from_str(recording().lines().nth(3).unwrap()).unwrap();
         let body = recorded["http"]["res"]["bodyBase64"].as_str().unwrap();
-        let body = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap();
+        let body =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap();
         assert_eq!(version(3, &response("v0", String::from_utf8(body).unwrap())), Ok(0));
     }
 
     #[test]
     fn quantiles_are_of_all_tallies() {
-        let of = |micros: &[u32]| Tally { micros: micros.to_vec(), answered: 1, ..Tally::default() };
+        let of =
+            |micros: &[u32]| Tally { micros: micros.to_vec(), answered: 1, ..Tally::default() };
         let both = of(&[1000, 3000]).with(of(&[2000, 9000]));
         assert_eq!((both.answered, both.quantile(0.5), both.quantile(0.99)), (2, 3.0, 9.0));
     }

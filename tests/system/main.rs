@@ -7,6 +7,7 @@ mod calls;
 mod chaos;
 mod clients;
 mod dev;
+mod edits;
 mod embedded;
 mod export;
 mod faults;

@@ -34,7 +34,7 @@ use super::{
     replay, snapshot, stored, wire,
 };
 use crate::{
-    content,
+    content::{self, Manifest},
     store::{self, Kind, now},
     validate::{self, Checked},
 };
@@ -150,13 +150,15 @@ impl Inspect {
     async fn record(&self, project: &str, record: &RecordRef) -> Result<RrPair, Problem> {
         let name = within("record.snapshot", Kind::Snapshot, project, &record.snapshot)?;
         let (_, manifest) = snapshot::ready(&self.plane, &name).await?;
-        let manifest = content::manifest(&*self.plane.blobs, manifest).await?;
+        let manifest = Manifest::get(&*self.plane.blobs, manifest).await?;
         let wanted = |pair: &RrPair| match record.uuid.as_ref() {
             [] => pair.ordinal == record.ordinal,
             uuid => pair.uuid.as_ref().is_some_and(|own| own == uuid),
         };
-        for (digest, _) in &manifest.chunks {
-            let pairs = content::chunk(&*self.plane.blobs, *digest).await?;
+        let ordinal = record.ordinal..record.ordinal.saturating_add(1);
+        let chunks = manifest.chunks.iter();
+        for chunk in chunks.filter(|chunk| !record.uuid.is_empty() || chunk.may_hold(&ordinal)) {
+            let pairs = content::chunk(&*self.plane.blobs, chunk).await?;
             if let Some(pair) = pairs.into_iter().find(&wanted) {
                 return Ok(pair);
             }

@@ -25,7 +25,7 @@ const MAX_REPORT: usize = 2 * 1024 * 1024;
 
 /// Finds the tokens of a snapshot.
 pub(crate) async fn analyze(plane: &Plane, manifest: Digest) -> Result<Analysis, Problem> {
-    let manifest = content::manifest(&*plane.blobs, manifest).await?;
+    let manifest = Manifest::get(&*plane.blobs, manifest).await?;
     let analyzer = each_chunk(plane, &manifest, Analyzer::default(), Analyzer::push).await?;
     Ok(store::blocking(move || analyzer.finish()).await?)
 }
@@ -43,7 +43,7 @@ pub(crate) async fn suggestion(
     })?;
     let analysis = Arc::new(analyze(plane, manifest).await?);
     let mut suggestion = suggest(&analysis, options);
-    let manifest = content::manifest(&*plane.blobs, manifest).await?;
+    let manifest = Manifest::get(&*plane.blobs, manifest).await?;
     let check = Check::new(&analysis, &suggestion, config);
     let check = each_chunk(plane, &manifest, check, Check::push).await?;
     let (covered, missed) = check.finish();
@@ -60,8 +60,8 @@ async fn each_chunk<T: Send + 'static>(
     mut looker: T,
     look: fn(&mut T, &RrPair),
 ) -> Result<T, Problem> {
-    for (digest, _) in &manifest.chunks {
-        let pairs = content::chunk(&*plane.blobs, *digest).await?;
+    for chunk in &manifest.chunks {
+        let pairs = content::chunk(&*plane.blobs, chunk).await?;
         looker = store::blocking(move || {
             pairs.iter().for_each(|pair| look(&mut looker, pair));
             looker

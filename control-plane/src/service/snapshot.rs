@@ -34,7 +34,7 @@ use super::{
     wire::StoredSnapshot,
 };
 use crate::{
-    content::{self, ContentError},
+    content::{self, ContentError, Manifest},
     store::{self, Expect, Kind, ListQuery, Record, Txn},
 };
 
@@ -220,11 +220,11 @@ impl Snapshots {
         let list = format!("{}@{manifest}", name.full);
         let after = page::after(&list, &request.page_token)?;
         let first: u64 = after.parse().unwrap_or_default();
-        let manifest = content::manifest(&*self.plane.blobs, manifest).await?;
+        let manifest = Manifest::get(&*self.plane.blobs, manifest).await?;
         let last = first.saturating_add(limit).min(manifest.pairs());
         let mut found = Vec::new();
-        for (digest, _) in &manifest.chunks {
-            let pairs = content::chunk(&*self.plane.blobs, *digest).await?;
+        for chunk in manifest.chunks.iter().filter(|chunk| chunk.may_hold(&(first..last))) {
+            let pairs = content::chunk(&*self.plane.blobs, chunk).await?;
             found.extend(pairs.into_iter().filter(|pair| (first..last).contains(&pair.ordinal)));
         }
         found.sort_by_key(|pair| pair.ordinal);

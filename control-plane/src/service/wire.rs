@@ -24,7 +24,7 @@ use countersign_proto::{
 use prost::Message;
 
 use crate::{
-    content::{Bundle, Manifest, SCHEMA},
+    content::{Bundle, SCHEMA, manifest},
     fleet::{Outcome, Phase},
     import::{Report, treat::Redaction},
     publish::Assignment,
@@ -59,30 +59,51 @@ pub(crate) fn decode<M: Message + Default>(
     M::decode(bytes).map_err(|source| WireError::Decode { what, source })
 }
 
-/// Encodes a manifest.
-pub(crate) fn encode_manifest(manifest: &Manifest) -> Bytes {
-    let chunks = manifest.chunks.iter().map(|(digest, pairs)| proto::ChunkRef {
-        digest: Some(encode_digest(digest)),
-        pairs: *pairs,
-    });
+/// Encodes a manifest, of which the pages lie apart.
+pub(crate) fn encode_manifest(manifest: &manifest::Stored) -> Bytes {
     proto::Manifest {
-        chunks: chunks.collect(),
-        pairs: manifest.pairs(),
+        chunks: encode_chunks(&manifest.chunks),
+        pairs: manifest.pairs,
         treatment: manifest.treatment.as_ref().map(encode_treatment),
+        pages: manifest.pages.iter().map(encode_digest).collect(),
+        ordinals: manifest.ordinals.as_ref().map(encode_digest),
     }
     .encode_to_vec()
     .into()
 }
 
 /// Decodes a manifest.
-pub(crate) fn decode_manifest(bytes: Bytes) -> Result<Manifest, WireError> {
-    let manifest: proto::Manifest = decode("manifest", bytes)?;
-    let chunks =
-        manifest.chunks.iter().map(|chunk| Ok((required(chunk.digest.as_ref())?, chunk.pairs)));
-    Ok(Manifest {
-        chunks: chunks.collect::<Result<_, WireError>>()?,
-        treatment: manifest.treatment.map(decode_treatment),
+pub(crate) fn decode_manifest(bytes: Bytes) -> Result<manifest::Stored, WireError> {
+    let stored: proto::Manifest = decode("manifest", bytes)?;
+    Ok(manifest::Stored {
+        chunks: decode_chunks(&stored.chunks)?,
+        pages: stored.pages.iter().map(decode_digest).collect::<Result<_, _>>()?,
+        ordinals: stored.ordinals.as_ref().map(decode_digest).transpose()?,
+        pairs: stored.pairs,
+        treatment: stored.treatment.map(decode_treatment),
     })
+}
+
+/// Encodes a page of a manifest: chunks, and how many pairs each holds.
+pub(crate) fn encode_page(chunks: &[(Digest, u64)]) -> Bytes {
+    proto::ManifestPage { chunks: encode_chunks(chunks) }.encode_to_vec().into()
+}
+
+/// Decodes a page of a manifest.
+pub(crate) fn decode_page(bytes: Bytes) -> Result<Vec<(Digest, u64)>, WireError> {
+    decode_chunks(&decode::<proto::ManifestPage>("manifest page", bytes)?.chunks)
+}
+
+fn encode_chunks(chunks: &[(Digest, u64)]) -> Vec<proto::ChunkRef> {
+    let encode = |(digest, pairs): &(Digest, u64)| proto::ChunkRef {
+        digest: Some(encode_digest(digest)),
+        pairs: *pairs,
+    };
+    chunks.iter().map(encode).collect()
+}
+
+fn decode_chunks(chunks: &[proto::ChunkRef]) -> Result<Vec<(Digest, u64)>, WireError> {
+    chunks.iter().map(|chunk| Ok((required(chunk.digest.as_ref())?, chunk.pairs))).collect()
 }
 
 /// Encodes a bundle.
@@ -233,8 +254,11 @@ mod tests {
     #[test]
     fn manifests_bundles_and_assignments_come_back() {
         let digest = |text: &str| Digest::of(text.as_bytes());
-        let manifest = Manifest {
+        let manifest = manifest::Stored {
             chunks: vec![(digest("a"), 3), (digest("b"), 4)],
+            pages: vec![digest("p"), digest("q")],
+            ordinals: Some(digest("o")),
+            pairs: 7,
             treatment: Some(StoredTreatment {
                 config: Bytes::from_static(b"{}"),
                 key: Bytes::from_static(b"k"),
@@ -242,6 +266,7 @@ mod tests {
             }),
         };
         assert_eq!(decode_manifest(encode_manifest(&manifest)).unwrap(), manifest);
+        assert_eq!(decode_page(encode_page(&manifest.chunks)).unwrap(), manifest.chunks);
         let bundle = Bundle {
             manifest: digest("m"),
             transform: Some(digest("t")),

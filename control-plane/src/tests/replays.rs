@@ -8,7 +8,7 @@ use countersign_proto::{
         StopReplayRequest, WatchReplayRequest,
     },
     discovery::v1::{ReadChunksRequest, ReadChunksResponse},
-    snapshot::v1::{Bundle, Manifest, ServeDirection},
+    snapshot::v1::{Bundle, Manifest, ManifestPage, ServeDirection},
     r#type::v1::{ConditionStatus, Digest},
 };
 use prost::Message as _;
@@ -102,17 +102,19 @@ async fn a_start_makes_a_bundle_whose_closure_can_be_read() {
     let bundle = Bundle::decode(&bundle[..]).unwrap();
     assert_eq!(
         (bundle.schema, bundle.serve(), bundle.transform.clone()),
-        (1, ServeDirection::Out, None)
+        (2, ServeDirection::Out, None)
     );
     let parts =
         vec![bundle.snapshot_manifest.clone().unwrap(), bundle.test_config.clone().unwrap()];
     let blobs = read(&server, &replay.name, parts).await.unwrap();
     let manifest = Manifest::decode(&blobs[0][..]).unwrap();
-    assert_eq!((manifest.pairs, manifest.chunks.len()), (1, 1));
-    let chunk = read(&server, &replay.name, vec![manifest.chunks[0].digest.clone().unwrap()])
-        .await
-        .unwrap()
-        .remove(0);
+    assert_eq!((manifest.pairs, manifest.pages.len()), (1, 1));
+    let parts = vec![manifest.pages[0].clone(), manifest.ordinals.unwrap()];
+    let blobs = read(&server, &replay.name, parts).await.unwrap();
+    assert_eq!(&blobs[1][..], [0], "the only ordinal");
+    let page = ManifestPage::decode(&blobs[0][..]).unwrap();
+    let parts = vec![page.chunks[0].digest.clone().unwrap()];
+    let chunk = read(&server, &replay.name, parts).await.unwrap().remove(0);
     assert_eq!(countersign_engine::snapshot::wire::decode_chunk(&chunk).unwrap().len(), 1);
     let again = server.start_replay(&replay.name).await.unwrap();
     assert_eq!((again.generation, again.bundle), (2, replay.bundle));
@@ -237,10 +239,10 @@ async fn a_start_removes_what_nothing_names_any_more() {
             .map(|shelf| std::fs::read_dir(shelf.unwrap().path()).unwrap().count())
             .sum::<usize>()
     };
-    // Manifest and chunk of each snapshot, the bundle and its test config.
-    assert_eq!(blobs(&server), 3 * 2 + 2);
+    // Manifest, its parts in a pack, and chunk of each snapshot, the bundle and its test config.
+    assert_eq!(blobs(&server), 3 * 3 + 2);
     let server = server.restart().await;
-    assert_eq!(blobs(&server), 2 * 2 + 2);
+    assert_eq!(blobs(&server), 2 * 3 + 2);
     read(&server, &replay.name, vec![replay.bundle.unwrap()]).await.unwrap();
     let list = ListRecordsRequest { parent: kept.name, ..Default::default() };
     assert_eq!(server.snapshots().list_records(list).await.unwrap().into_inner().records.len(), 1);

@@ -28,7 +28,7 @@ pub(super) fn hello(name: &str) -> Hello {
         responder: name.into(),
         session_id: "1".into(),
         project: PROJECT.into(),
-        max_schema: 1,
+        max_schema: 2,
         ..Default::default()
     }
 }
@@ -113,7 +113,7 @@ async fn the_first_message_has_to_be_a_hello_and_in_time() {
     for (bad, code, reason) in [
         (Hello { project: "x".into(), ..hello("a") }, Code::InvalidArgument, "INVALID_NAME"),
         (hello(""), Code::InvalidArgument, "INVALID_RESPONDER"),
-        (Hello { max_schema: 0, ..hello("a") }, Code::FailedPrecondition, "SCHEMA_TOO_OLD"),
+        (Hello { max_schema: 1, ..hello("a") }, Code::FailedPrecondition, "SCHEMA_TOO_OLD"),
     ] {
         let mut responder = Responder::connect(&server).await;
         responder.say(Say::Hello(bad)).await;

@@ -6,6 +6,7 @@
 pub mod chunk;
 pub mod digest;
 pub mod encoded;
+pub mod ordinals;
 pub mod stub;
 pub mod wire;
 

@@ -187,7 +187,7 @@ fn build(
     allowed: &Allowed,
     serve_jwks: bool,
 ) -> Result<CompiledSnapshot, Vec<Diagnostic>> {
-    let recording = Encoded::open(fetched.chunks)
+    let recording = Encoded::open(fetched.chunks, fetched.ordinals.as_deref())
         .map_err(|error| vec![Diagnostic::error("bundle_malformed", "", chain(&error))])?;
     let held = recording.len();
     if u64::try_from(held) != Ok(fetched.pairs) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_engine::snapshot::{RrPair, chunk, digest::Digest, wire};
+use countersign_engine::snapshot::{RrPair, chunk, digest::Digest, ordinals, wire};
 use countersign_proto::{
     control::v1::{ResponderPhase, ResponderStatus},
     discovery::v1::{
@@ -93,26 +93,30 @@ impl ControlPlane {
             pair.ordinal = ordinal;
         }
         chunk::sort_by_endpoint(&mut pairs);
-        let mut manifest = proto::Manifest {
-            pairs: pairs.len().try_into().unwrap(),
-            chunks: Vec::new(),
-            ..proto::Manifest::default()
-        };
+        let (count, mut numbers) = (pairs.len().try_into().unwrap(), Vec::new());
+        let mut page = proto::ManifestPage::default();
         chunk::cut(pairs, |chunk| {
             let digest = self.blob(chunk.bytes);
-            manifest.chunks.push(proto::ChunkRef {
+            page.chunks.push(proto::ChunkRef {
                 digest: Some(wire::encode_digest(&digest)),
-                pairs: chunk.pairs,
+                pairs: chunk.ordinals.len().try_into().unwrap(),
             });
+            numbers.extend(chunk.ordinals);
             Ok::<_, std::convert::Infallible>(())
         })
         .unwrap();
+        let manifest = proto::Manifest {
+            pairs: count,
+            pages: vec![wire::encode_digest(&self.blob(page.encode_to_vec()))],
+            ordinals: Some(wire::encode_digest(&self.blob(ordinals::encode(&numbers)))),
+            ..proto::Manifest::default()
+        };
         let manifest = self.blob(manifest.encode_to_vec());
         let bundle = proto::Bundle {
             snapshot_manifest: Some(wire::encode_digest(&manifest)),
             transform: transform.map(|json| wire::encode_digest(&self.blob(json.into()))),
             test_config: test_config.map(|json| wire::encode_digest(&self.blob(json.into()))),
-            schema: 1,
+            schema: 2,
             required_secrets: Vec::new(),
             serve: proto::ServeDirection::Out.into(),
         };

@@ -110,7 +110,7 @@ async fn bytes_that_do_not_match_their_digest_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_missing_is_fetched() {
     let (running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |_| {}).await;
-    assert_eq!(plane.asked().len(), 3, "bundle, manifest, chunk");
+    assert_eq!(plane.asked().len(), 5, "bundle, manifest, its page, ordinals, chunk");
     let bundle = plane.put(vec![pair("GET", "/a", "one")], Some(RESIGN));
     stream.delta(2, 2, &[("r", bundle, 2)], &[], false).await;
     assert_eq!(only(&stream.ack().await.outcomes).0, ResponderPhase::Active);

@@ -23,7 +23,7 @@ use tonic::Status;
 
 use super::{mirror, with_record};
 use crate::{
-    content::{Manifest, Root},
+    content::{ChunkRef, Manifest, Root},
     import::{self, ImportError, Pairs, Progress, Report, Wanted, staging::Following},
     service::{
         Plane, Problem, chain,
@@ -255,15 +255,16 @@ async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<(Digest, u64
     let (full, batches) = mpsc::channel::<Vec<Bytes>>(1);
     let cut = store::blocking(move || {
         let treatment = pairs.treatment().cloned();
-        let mut counts = Vec::new();
+        let mut numbers = Vec::new();
         let mut batch = Batch::default();
         let signatures = pairs.cut(|chunk| {
-            counts.push(chunk.pairs);
-            told.stored(chunk.pairs);
+            let pairs = u64::try_from(chunk.ordinals.len()).unwrap_or(u64::MAX);
+            numbers.push((pairs, chunk.ordinals.clone().into_boxed_slice()));
+            told.stored(pairs);
             batch.add(chunk, &full)
         })?;
         batch.send(&full)?;
-        Ok::<_, StoreError>((treatment, counts, signatures))
+        Ok::<_, StoreError>((treatment, numbers, signatures))
     });
     let write = async move {
         // Owned here, so that an error closes the channel, which ends the cutting.
@@ -277,9 +278,11 @@ async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<(Digest, u64
     let (cut, written) = tokio::join!(cut, write);
     // That nobody takes chunks any more is not the reason but its consequence.
     let digests = written?;
-    let (treatment, counts, signatures) = cut??;
-    let manifest = Manifest { treatment, chunks: digests.into_iter().zip(counts).collect() };
-    let digest = plane.blobs.put(wire::encode_manifest(&manifest)).await?;
+    let (treatment, numbers, signatures) = cut??;
+    let chunks = digests.into_iter().zip(numbers);
+    let named = |(digest, (pairs, ordinals))| ChunkRef { digest, pairs, ordinals };
+    let manifest = Manifest { treatment, chunks: chunks.map(named).collect() };
+    let digest = manifest.put(&*plane.blobs).await?;
     Ok((digest, signatures))
 }
 

@@ -18,7 +18,7 @@ use tonic::Status;
 
 use super::{PAGE_BYTES, Plane, Problem};
 use crate::{
-    content::{self, ContentError, Manifest},
+    content::{self, ChunkRef, ContentError, Manifest},
     store::BlobStore,
 };
 
@@ -41,15 +41,15 @@ async fn send(
     window: u64,
     messages: &Messages,
 ) -> Result<(), Problem> {
-    let manifest = content::manifest(blobs, manifest).await?;
+    let manifest = Manifest::get(blobs, manifest).await?;
     let plan = Plan::of(blobs, &manifest, window).await?;
     for window in &plan.windows {
         let mut found: Vec<(u64, Bytes)> = Vec::new();
-        for (digest, span) in &plan.chunks {
+        for (named, span) in &plan.chunks {
             if span.start() > window.end() || span.end() < window.start() {
                 continue;
             }
-            let pairs = chunk(blobs, *digest).await?;
+            let pairs = chunk(blobs, named).await?;
             let pairs = pairs.into_iter().filter(|pair| window.contains(&pair.ordinal));
             // Encoded again, because a decoded pair keeps the whole chunk in memory.
             found.extend(pairs.map(|pair| (pair.ordinal, pair.encode_to_vec().into())));
@@ -85,9 +85,10 @@ fn decode(bytes: Bytes) -> Result<RrPair, Problem> {
     RrPair::decode(bytes).map_err(|source| malformed(digest, "pair", source))
 }
 
-async fn chunk(blobs: &dyn BlobStore, digest: Digest) -> Result<Vec<RrPair>, Problem> {
-    let bytes = content::blob(blobs, digest).await?;
-    Ok(Chunk::decode(bytes).map_err(|source| malformed(digest, "chunk", source))?.pairs)
+async fn chunk(blobs: &dyn BlobStore, named: &ChunkRef) -> Result<Vec<RrPair>, Problem> {
+    let bytes = content::blob(blobs, named.digest).await?;
+    let chunk = Chunk::decode(bytes).map_err(|source| malformed(named.digest, "chunk", source))?;
+    Ok(named.number(chunk.pairs, |pair, ordinal| pair.ordinal = ordinal)?)
 }
 
 fn malformed(digest: Digest, what: &'static str, source: prost::DecodeError) -> Problem {
@@ -99,24 +100,24 @@ fn malformed(digest: Digest, what: &'static str, source: prost::DecodeError) -> 
 #[derive(Debug)]
 struct Plan {
     windows: Vec<RangeInclusive<u64>>,
-    chunks: Vec<(Digest, RangeInclusive<u64>)>,
+    chunks: Vec<(ChunkRef, RangeInclusive<u64>)>,
 }
 
 impl Plan {
     async fn of(blobs: &dyn BlobStore, manifest: &Manifest, window: u64) -> Result<Self, Problem> {
         let all = 0..=u64::MAX;
-        let bytes: u64 = manifest.chunks.iter().map(|(digest, _)| digest.size()).sum();
+        let bytes: u64 = manifest.chunks.iter().map(|chunk| chunk.digest.size()).sum();
         if bytes <= window {
-            let chunks = manifest.chunks.iter().map(|(digest, _)| (*digest, all.clone()));
+            let chunks = manifest.chunks.iter().map(|chunk| (chunk.clone(), all.clone()));
             return Ok(Self { chunks: chunks.collect(), windows: vec![all] });
         }
         let mut sizes: Vec<(u64, u32)> = Vec::new();
         let mut chunks = Vec::new();
-        for (digest, _) in &manifest.chunks {
-            let pairs = chunk(blobs, *digest).await?;
+        for named in &manifest.chunks {
+            let pairs = chunk(blobs, named).await?;
             let ordinals = || pairs.iter().map(|pair| pair.ordinal);
             if let (Some(first), Some(last)) = (ordinals().min(), ordinals().max()) {
-                chunks.push((*digest, first..=last));
+                chunks.push((named.clone(), first..=last));
             }
             let size = |pair: &RrPair| u32::try_from(pair.encoded_len()).unwrap_or(u32::MAX);
             sizes.extend(pairs.iter().map(|pair| (pair.ordinal, size(pair))));
@@ -146,7 +147,7 @@ fn cut(sizes: &[(u64, u32)], window: u64) -> Vec<RangeInclusive<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{service::wire, store::blob::FileBlobs};
+    use crate::store::blob::FileBlobs;
 
     #[test]
     fn windows_are_as_large_as_allowed() {
@@ -159,14 +160,14 @@ mod tests {
     async fn store(blobs: &dyn BlobStore, pairs: u64) -> Digest {
         let mut chunks = Vec::new();
         for endpoint in 0..3 {
-            let pair =
-                |ordinal| RrPair { ordinal, location: "x".repeat(1000), ..RrPair::default() };
-            let pairs: Vec<_> = (0..pairs).filter(|n| n % 3 == endpoint).map(pair).collect();
+            let numbers: Vec<u64> = (0..pairs).filter(|n| n % 3 == endpoint).collect();
+            let pair = |_| RrPair { location: "x".repeat(1000), ..RrPair::default() };
+            let pairs: Vec<_> = numbers.iter().map(pair).collect();
             let count = u64::try_from(pairs.len()).unwrap();
-            let bytes = Chunk { pairs }.encode_to_vec().into();
-            chunks.push((blobs.put(bytes).await.unwrap(), count));
+            let digest = blobs.put(Chunk { pairs }.encode_to_vec().into()).await.unwrap();
+            chunks.push(ChunkRef { digest, pairs: count, ordinals: numbers.into() });
         }
-        blobs.put(wire::encode_manifest(&Manifest { chunks, treatment: None })).await.unwrap()
+        Manifest { chunks, treatment: None }.put(blobs).await.unwrap()
     }
 
     #[tokio::test]

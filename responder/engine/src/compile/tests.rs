@@ -10,6 +10,7 @@ use crate::{
         Direction, Header, HttpRequest, RrPair, Serve,
         chunk::{cut, sort_by_endpoint},
         encoded::Encoded,
+        ordinals,
     },
     test_config::TestConfig,
     transform::Template,
@@ -91,13 +92,14 @@ proptest! {
             pair.ordinal = ordinal;
         }
         let (one, found) = compile(pairs.clone(), &template, &config, Serve::Out);
-        let mut chunks = Vec::new();
+        let (mut chunks, mut numbers) = (Vec::new(), Vec::new());
         sort_by_endpoint(&mut pairs);
         cut(pairs, |chunk| {
             chunks.push(Bytes::from(chunk.bytes));
+            numbers.extend(chunk.ordinals);
             Ok::<(), std::convert::Infallible>(())
         }).unwrap();
-        let encoded = Encoded::open(chunks).unwrap();
+        let encoded = Encoded::open(chunks, Some(&ordinals::encode(&numbers))).unwrap();
         let (other, also) = compile_encoded(encoded, &template, &config, Serve::Out, Treatment::default());
         prop_assert_eq!(found.as_slice(), also.as_slice());
         prop_assert_eq!(format!("{:?}", one.instances), format!("{:?}", other.instances));

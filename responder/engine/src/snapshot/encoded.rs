@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Direction, RrPair, Serve,
+    Direction, RrPair, Serve, ordinals,
     wire::{self, Part, WireError},
 };
 
@@ -26,16 +26,23 @@ struct Place {
 }
 
 impl Encoded {
-    /// Looks through chunks for pairs.
+    /// Looks through chunks for pairs. The [`ordinals`] of all of them, chunk after chunk, lie beside; in the first layout each pair holds its own.
     ///
     /// # Errors
-    /// When the bytes are no chunks, or too large for one.
-    pub fn open(chunks: impl IntoIterator<Item = Bytes>) -> Result<Self, WireError> {
+    /// When the bytes are no chunks or ordinals, or too large for one.
+    pub fn open(
+        chunks: impl IntoIterator<Item = Bytes>,
+        ordinals: Option<&[u8]>,
+    ) -> Result<Self, WireError> {
         let mut encoded = Self::default();
         for chunk in chunks {
             for chunk in wire::plain_chunks(chunk)? {
                 encoded.add(chunk)?;
             }
+        }
+        if let Some(bytes) = ordinals {
+            let ordinals = ordinals::decode(bytes, encoded.pairs.len())?;
+            encoded.pairs.iter_mut().zip(ordinals).for_each(|(pair, own)| pair.ordinal = own);
         }
         Ok(encoded)
     }
@@ -164,8 +171,13 @@ impl Pairs {
             Held::Read(pairs) => return pairs.get(at).unwrap_or(room),
             Held::Encoded(encoded) => encoded,
         };
-        let found = encoded.pairs.get(at).and_then(|place| encoded.bytes(*place));
-        if found.is_none_or(|(chunk, pair)| wire::read_into(chunk, pair, part, room).is_err()) {
+        let read = encoded.pairs.get(at).is_some_and(|place| {
+            let Some((chunk, pair)) = encoded.bytes(*place) else { return false };
+            let read = wire::read_into(chunk, pair, part, room).is_ok();
+            room.ordinal = place.ordinal;
+            read
+        });
+        if !read {
             *room = RrPair::default();
         }
         room
@@ -192,6 +204,7 @@ impl Pairs {
                 let Some(place) = encoded.pairs.get(at).copied() else { return Ok(()) };
                 let Some((chunk, pair)) = encoded.bytes(place) else { return Ok(()) };
                 let read = wire::read_into(chunk, pair, Part::Whole, room);
+                room.ordinal = place.ordinal;
                 encoded.forget(place);
                 read
             }
