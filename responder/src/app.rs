@@ -149,7 +149,7 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Starts a responder on the current runtime, which does everything but serve connections.
+/// Starts a responder on the current runtime, which does everything but serve connections. Those are accepted once what the disk cache has is served.
 ///
 /// # Errors
 /// When an address, a directory or the control plane's URL cannot be used. That the control plane is away is no error.
@@ -207,7 +207,6 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let api = api.transpose()?;
     let data_addr = data.addr();
     let drain = KillOnDrop(Drain::default());
-    let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
     let mut tasks = vec![
         spawn(secrets.poll(config.secret_poll)),
         spawn(async move {
@@ -215,8 +214,12 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
                 tracing::error!(%error, "admin listener failed");
             }
         }),
-        spawn(follow(config.clone(), data_addr, applier, Arc::clone(&readiness), metrics)),
     ];
+    // What the disk has is there for the first connection, which waits for it.
+    let position = restore(&applier, &readiness).await;
+    let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
+    let known = Arc::clone(&readiness);
+    tasks.push(spawn(follow(config.clone(), data_addr, applier, known, metrics, position)));
     let certificates = entrances.certificates.clone();
     tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
     let config = Box::new(config);
@@ -281,9 +284,11 @@ impl Running {
         self.readiness.ready().await;
     }
 
-    /// Ends gracefully: not ready any more, then no new connections, then what is in flight finishes or its time is up.
+    /// Ends gracefully: not ready any more and every connection closed with its next response, then no new connections, then what is in flight
+    /// finishes or its time is up.
     pub async fn shutdown(self) {
         self.readiness.note(|flags| flags.draining = true);
+        self.drain.0.leave();
         if !self.config.drain_delay.is_zero() {
             sleep(self.config.drain_delay).await;
         }
@@ -336,25 +341,30 @@ fn applier(
     }
 }
 
-/// Serves what the disk cache has, then what the control plane says.
+/// Serves what the disk cache has, and tells how far the control plane had come.
+async fn restore(applier: &Applier, readiness: &Readiness) -> Position {
+    let restored = applier.restore().await;
+    if restored.is_some() {
+        readiness.known(Source::Disk);
+    }
+    restored.unwrap_or_default()
+}
+
+/// Serves what the control plane says.
 async fn follow(
     config: Config,
     data_addr: SocketAddr,
     applier: Arc<Applier>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
+    position: Position,
 ) {
-    let restored = applier.restore().await;
-    if restored.is_some() {
-        readiness.known(Source::Disk);
-    }
     let Some(control_plane) = config.control_plane else {
         readiness.note(|flags| {
             flags.problem = Some("no control plane is configured".to_owned());
         });
         return;
     };
-    let position = restored.unwrap_or_else(Position::default);
     let subscription = Subscription {
         control_plane,
         responder: config.name,

@@ -1,17 +1,36 @@
-//! The end in two steps: first no new connections, and what is in flight finishes; then, when time is up, everything is dropped.
+//! The end in three steps: first clients are told to go elsewhere with their next request; then there are no new connections, and what is in
+//! flight finishes; then, when time is up, everything is dropped.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
 /// Tells workers and connections to end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Drain {
+    leaving: Arc<AtomicBool>,
     stop: CancellationToken,
     kill: CancellationToken,
 }
 
 impl Drain {
+    /// Whether each connection is to end with the next response. A connection that were closed while it is idle could be closed under a request that is under way.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Has connections end with their next response.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Completes when no new connections and requests may be taken.
     pub(crate) async fn stopping(&self) {
         self.stop.cancelled().await;

@@ -108,8 +108,9 @@ struct Args {
     /// Serves the public signing keys at /.well-known/jwks.json where no key set was recorded.
     #[arg(long)]
     serve_jwks: bool,
-    /// How long connections are still accepted after SIGTERM, for load balancers to notice, for example 5s.
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    /// How long connections are still accepted after SIGTERM, for load balancers to notice, for example 5s. Each connection is closed with its
+    /// next response meanwhile; one that is idle all the time is closed at the end.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     drain_delay: Duration,
     /// How long requests in flight may take to finish after that.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
 mod compile;
+mod faults;
 mod goals;
 mod http;
 mod import;
@@ -38,6 +39,9 @@ enum Command {
     Peers(peers::Plan),
     /// Minutes of load with new keys and new snapshots all along.
     Soak(soak::Plan),
+    /// What goes wrong under load: R1, R2, R4, R5, and anything in random order.
+    #[command(subcommand)]
+    Faults(faults::Plan),
     /// Instructions of an answer, compared with a baseline (needs valgrind).
     Instructions(instructions::Plan),
     /// All of it, and a table of what is reached.
@@ -129,6 +133,12 @@ fn main() -> anyhow::Result<()> {
                 verdicts.iter().all(|verdict| verdict.passed == Some(true)),
                 "memory grew"
             );
+            Ok(())
+        }
+        Command::Faults(plan) => {
+            let verdicts = faults::run(&plan)?;
+            tell(&verdicts)?;
+            anyhow::ensure!(verdicts.iter().all(|v| v.passed == Some(true)), "it falls short");
             Ok(())
         }
         Command::Goals(plan) => {

@@ -1,4 +1,5 @@
-//! The real binaries. `cargo test` does not build those of other packages, so they are built once, beside the test itself.
+//! The real binaries. `cargo test` does not build those of other packages, so they are built once, beside the test itself; unless
+//! `COUNTERSIGN_BINARIES` names a directory that holds them.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,6 +15,9 @@ pub fn path(name: &str) -> PathBuf {
 }
 
 fn build() -> PathBuf {
+    if let Some(dir) = std::env::var_os("COUNTERSIGN_BINARIES") {
+        return dir.into();
+    }
     // Tests run as target/<profile>/deps/system-<hash>, the bench as target/<profile>/bench.
     let own = std::env::current_exe().expect("a program has a path");
     let dir = own.parent().expect("a program lies in a directory");

@@ -23,6 +23,8 @@ pub struct Node {
     pub process: Process,
     /// Where it answers.
     pub data: SocketAddr,
+    /// Where it tells whether it is ready.
+    pub admin: SocketAddr,
     name: String,
     plane: SocketAddr,
     cache: PathBuf,
@@ -33,14 +35,14 @@ impl Node {
     pub async fn start(name: &str, plane: SocketAddr, dir: &Path) -> Self {
         let cache = dir.join(format!("cache-{name}"));
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = launch(name, plane, &cache, anywhere);
-        let data = process.address("data").await;
-        Self { process, data, name: name.to_owned(), plane, cache }
+        let mut process = launch(name, plane, &cache, [anywhere; 2]);
+        let (data, admin) = (process.address("data").await, process.address("admin").await);
+        Self { process, data, admin, name: name.to_owned(), plane, cache }
     }
 
     /// Starts it again, once it has ended.
     pub async fn restart(&mut self) {
-        self.process = launch(&self.name, self.plane, &self.cache, self.data);
+        self.process = launch(&self.name, self.plane, &self.cache, [self.data, self.admin]);
         assert_eq!(self.process.address("data").await, self.data);
     }
 
@@ -58,12 +60,12 @@ impl Node {
     }
 }
 
-fn launch(name: &str, plane: SocketAddr, cache: &Path, listen: SocketAddr) -> Process {
-    let (listen, plane) = (listen.to_string(), format!("http://{plane}"));
+fn launch(name: &str, plane: SocketAddr, cache: &Path, listen: [SocketAddr; 2]) -> Process {
+    let ([data, admin], plane) = (listen.map(|addr| addr.to_string()), format!("http://{plane}"));
     let cache = cache.to_string_lossy();
     let arguments = [
-        ["--listen", &listen],
-        ["--admin-listen", "127.0.0.1:0"],
+        ["--listen", &data],
+        ["--admin-listen", &admin],
         ["--name", name],
         ["--control-plane", &plane],
         ["--cache-dir", &cache],
@@ -97,7 +99,9 @@ impl Fleet {
             nodes.push(Node::start(&format!("r{nth}"), grpc, dir.path()).await);
         }
         let data: Vec<SocketAddr> = nodes.iter().map(|node| node.data).collect();
-        let fleet = Self { plane, grpc, nodes, door: Balancer::start(&data).await, dir };
+        let admin: Vec<SocketAddr> = nodes.iter().map(|node| node.admin).collect();
+        let door = Balancer::probing(&data, &admin).await;
+        let fleet = Self { plane, grpc, nodes, door, dir };
         let recording = fleet.dir.path().join("versions.jsonl");
         fs::write(&recording, versions::recording()).unwrap();
         let publisher = fleet.publisher();

@@ -15,6 +15,7 @@ pub mod balancer;
 pub mod binaries;
 pub mod client;
 mod fallback;
+pub mod faults;
 pub mod fleet;
 pub mod link;
 pub mod process;

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -107,6 +107,9 @@ pub struct Manner {
     pub pause: Option<Duration>,
 }
 
+/// The version that every request that begins now has to be answered with, or a later one.
+pub type Floor = Arc<AtomicU64>;
+
 /// What came of some requests.
 #[derive(Debug, Default, Clone)]
 pub struct Tally {
@@ -136,21 +139,13 @@ impl Tally {
         self
     }
 
-    /// The time within which this part of the requests was answered, in milliseconds.
+    /// The time within which so many per cent of the requests were answered, in milliseconds.
     #[must_use]
-    pub fn quantile(&self, part: f64) -> f64 {
+    pub fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.micros.clone();
         sorted.sort_unstable();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a place in a list"
-        )]
-        let place = ((sorted.len() as f64) * part) as usize;
-        let micros =
-            sorted.get(place.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default();
-        f64::from(micros) / 1000.0
+        let place = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+        f64::from(sorted.get(place).copied().unwrap_or_default()) / 1000.0
     }
 }
 
@@ -165,13 +160,14 @@ pub struct Traffic {
 impl Traffic {
     /// Starts so many clients.
     #[must_use]
-    pub fn start(door: SocketAddr, clients: usize, manner: Manner) -> Self {
+    pub fn start(door: SocketAddr, clients: usize, manner: Manner, floor: &Floor) -> Self {
         let mut traffic =
             Self { ended: Arc::default(), tallies: Vec::new(), clients: JoinSet::new() };
         for nth in 0..clients {
             let tally = Arc::new(Mutex::new(Tally::default()));
             traffic.tallies.push(Arc::clone(&tally));
-            traffic.clients.spawn(ask(door, nth, manner, tally, Arc::clone(&traffic.ended)));
+            let asker = Asker { door, manner, floor: Arc::clone(floor), tally };
+            traffic.clients.spawn(asker.run(nth, Arc::clone(&traffic.ended)));
         }
         traffic
     }
@@ -199,44 +195,56 @@ impl Traffic {
     }
 }
 
-async fn ask(
+/// One client.
+struct Asker {
     door: SocketAddr,
-    first: usize,
     manner: Manner,
+    floor: Floor,
     tally: Arc<Mutex<Tally>>,
-    ended: Arc<AtomicBool>,
-) {
-    let mut client = Client::new(door);
-    let mut pause = manner.pause.map(|pause| {
-        let mut ticks = tokio::time::interval(pause);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
-    });
-    for nth in first.. {
-        if ended.load(Ordering::Relaxed) {
-            break;
+}
+
+impl Asker {
+    async fn run(self, first: usize, ended: Arc<AtomicBool>) {
+        let mut client = Client::new(self.door);
+        let mut pause = self.manner.pause.map(|pause| {
+            let mut ticks = tokio::time::interval(pause);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        });
+        for nth in first.. {
+            if ended.load(Ordering::Relaxed) {
+                break;
+            }
+            if let Some(pause) = &mut pause {
+                pause.tick().await;
+            }
+            self.ask(nth % ENDPOINTS, &mut client).await;
         }
-        if let Some(pause) = &mut pause {
-            pause.tick().await;
-        }
-        let at = nth % ENDPOINTS;
-        let begin = Instant::now();
-        let mut answer = one(&client, at).await;
-        let micros = begin.elapsed().as_micros();
-        let mut tries = 1_u32;
-        while answer.is_err() && begin.elapsed() < manner.patience {
-            client = Client::new(door);
-            answer = one(&client, at).await;
+    }
+
+    async fn ask(&self, at: usize, client: &mut Client) {
+        let (begin, mut tries) = (Instant::now(), 1_u32);
+        let (answer, floor) = loop {
+            let floor = self.floor.load(Ordering::Acquire);
+            let answer = one(client, at).await;
+            if answer.is_ok() || begin.elapsed() >= self.manner.patience {
+                break (answer, floor);
+            }
+            *client = Client::new(self.door);
             tries += 1;
-        }
-        let mut tally = tally.lock().unwrap();
+        };
+        let micros = u32::try_from(begin.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let mut tally = self.tally.lock().unwrap();
         match answer.and_then(|response| version(at, &response)) {
+            Ok(version) if version < floor => {
+                tally.failed.push(format!("version {version} after {floor} was ready everywhere"));
+            }
             Ok(version) => {
                 tally.answered += 1;
                 tally.retried += u64::from(tries > 1);
                 *tally.versions.entry(version).or_default() += 1;
                 if tries == 1 {
-                    tally.micros.push(u32::try_from(micros).unwrap_or(u32::MAX));
+                    tally.micros.push(micros);
                 }
             }
             Err(why) => tally.failed.push(format!("{why} (asked {tries} times)")),
@@ -251,7 +259,7 @@ async fn one(client: &Client, at: usize) -> Result<Response, String> {
     let target = path(at);
     let asked = client.try_send(Method::GET, &target, HeaderMap::new(), "".into());
     match tokio::time::timeout(LIMIT, asked).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Ok(answer) => answer,
         Err(_) => Err(format!("no answer within {LIMIT:?}")),
     }
 }
@@ -286,10 +294,10 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_of_all_tallies() {
+    fn percentiles_are_of_all_tallies() {
         let of =
             |micros: &[u32]| Tally { micros: micros.to_vec(), answered: 1, ..Tally::default() };
         let both = of(&[1000, 3000]).with(of(&[2000, 9000]));
-        assert_eq!((both.answered, both.quantile(0.5), both.quantile(0.99)), (2, 3.0, 9.0));
+        assert_eq!((both.answered, both.percentile(50), both.percentile(99)), (2, 3.0, 9.0));
     }
 }

@@ -12,6 +12,7 @@ mod embedded;
 mod export;
 mod faults;
 mod findings;
+mod fleet_faults;
 mod formats;
 mod h2spec;
 mod layering;

@@ -205,7 +205,13 @@ async fn serve_http1<S: Stream>(
 ) -> hyper::Result<Option<Tunnel>> {
     let Link { plane, lane, drain, .. } = link;
     let opened = Mutex::new(None);
-    let told = |response: Result<Response, Broken>| {
+    let told = |mut response: Result<Response, Broken>| {
+        if drain.is_leaving()
+            && let Ok(response) = &mut response
+        {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().entry(header::CONNECTION).or_insert(close);
+        }
         match &response {
             Err(broken) if broken.resets() => progress.reset(),
             // What comes next is no head any more.

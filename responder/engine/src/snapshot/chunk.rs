@@ -105,8 +105,8 @@ fn endpoint(pair: &RrPair) -> (&str, &str, &str) {
 pub fn cut<E>(pairs: Vec<RrPair>, mut emit: impl FnMut(Chunk) -> Result<(), E>) -> Result<(), E> {
     let encoded: Vec<(u64, Encoded)> =
         pairs.into_iter().map(|pair| (pair.ordinal, encode(pair))).collect();
-    let total = encoded.iter().map(|(_, encoded)| encoded.pair.len() as u64).sum();
-    let mut cutter = Cutter::of(total);
+    let total: usize = encoded.iter().map(|(_, encoded)| encoded.pair.len()).sum();
+    let mut cutter = Cutter::of(u64::try_from(total).unwrap_or(u64::MAX));
     for (ordinal, Encoded { endpoint, pair }) in encoded {
         cutter.push(&endpoint, &pair, ordinal).into_iter().flatten().try_for_each(&mut emit)?;
     }

@@ -275,3 +275,18 @@ async fn what_could_be_two_requests_is_none() {
         assert!(good && text.matches("recorded").count() == 1, "{case:?} got {text:?}");
     }
 }
+
+#[tokio::test]
+async fn a_node_that_leaves_closes_each_connection_with_its_next_response() {
+    let node = Node::new(Limits::default());
+    let mut stream = node.connect().await;
+    stream.write_all(GET_A.as_bytes()).await.unwrap();
+    let stays = read_until(&mut stream, "recorded").await;
+    assert!(!stays.to_lowercase().contains("connection:"), "{stays}");
+    node.drain.leave();
+    stream.write_all(GET_A.as_bytes()).await.unwrap();
+    // Also one that comes now is answered.
+    for last in [rest(stream).await, node.exchange(GET_A).await] {
+        assert!(last.contains("connection: close") && last.ends_with("recorded"), "{last}");
+    }
+}
