@@ -20,8 +20,8 @@ use crate::{
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
-    service::{Appending, Plane, roster, routes},
-    store::{StoreError, blob::io_error, blocking},
+    service::{Appending, Plane, health, rollout, roster, routes},
+    store::{StoreError, blob::io_error, blocking, now},
     sweep,
 };
 
@@ -200,6 +200,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     if config.places.is_shared() {
         tokio::spawn(sweep::run(Arc::clone(&plane)));
     }
+    tokio::spawn(rollout::run(Arc::clone(&plane)));
+    tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let router = routes::all(&plane, &health).await;
     let router = router.map_err(|source| StartError::Describe { source })?;
     let serve = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
@@ -264,6 +266,7 @@ async fn open(
     }
     let plane = Plane {
         replica: uuid::Uuid::new_v4().to_string(),
+        began: now(),
         publisher: Publisher::start(Arc::clone(&meta), stopping.clone()).await?,
         meta,
         blobs,

@@ -166,7 +166,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let workers = server::workers(config.runtime);
     // The API counts apart from the workers.
     let metrics = Arc::new(Metrics::new(workers + 1));
-    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
+    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
     let secrets = secrets(&config, &snapshots, &metrics);
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
@@ -346,6 +346,7 @@ async fn follow(
     let restored = applier.restore().await;
     if restored.is_some() {
         readiness.known(Source::Disk);
+        applier.restore_previous().await;
     }
     let Some(control_plane) = config.control_plane else {
         readiness.note(|flags| {

@@ -41,6 +41,8 @@ pub(crate) struct Metrics {
     pub(crate) swaps: Counter,
     /// Bundles that were refused.
     pub(crate) nacks: Counter,
+    /// Subscriptions opened anew because the control plane expected another state.
+    pub(crate) resyncs: Counter,
     /// Secrets that became unusable.
     pub(crate) secret_errors: Counter,
     /// The generation of the key ring.
@@ -96,6 +98,7 @@ impl Metrics {
             tunnels: Counter::default(),
             swaps: Counter::default(),
             nacks: Counter::default(),
+            resyncs: Counter::default(),
             secret_errors: Counter::default(),
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
@@ -122,6 +125,11 @@ impl Metrics {
         registry.register("tunnels", "Tunnels opened by CONNECT", metrics.tunnels.clone());
         registry.register("bundle_swaps", "Bundles swapped in", metrics.swaps.clone());
         registry.register("nacks", "Bundles refused", metrics.nacks.clone());
+        registry.register(
+            "resyncs",
+            "Subscriptions opened anew because the control plane expected another state",
+            metrics.resyncs.clone(),
+        );
         registry.register(
             "secret_reload_errors",
             "Secrets that became unusable",

@@ -30,6 +30,7 @@ use crate::{
     fate::Broken,
     journal::{Ended, Ending, Messages, Outcome},
     metrics::Lane,
+    pin,
     serve_request::{Plane, guard, now, serve_plain},
     server::{
         body::Outgoing,
@@ -88,9 +89,7 @@ pub(crate) async fn serve_socket(
     let Some(Handshake { hit, serial }) = response.extensions_mut().remove() else {
         return Ok(response);
     };
-    let table = plane.snapshots.load();
-    let replay = table.replays.iter().find(|replay| replay.serial == serial).cloned();
-    drop(table);
+    let replay = plane.snapshots.load().of_serial(serial).cloned();
     let Some((replay, talk)) =
         replay.and_then(|replay| replay.serving.talk(&hit).map(|talk| (replay, talk)))
     else {
@@ -99,7 +98,10 @@ pub(crate) async fn serve_socket(
     let Ok(permit) = Arc::clone(&plane.sockets).try_acquire_owned() else {
         return Ok(write::too_many());
     };
-    let accepted = accepted(&head.headers, &hit.headers);
+    let mut accepted = accepted(&head.headers, &hit.headers);
+    if let Some(told) = response.headers().get(pin::BUNDLE) {
+        accepted.headers_mut().insert(pin::BUNDLE, told.clone());
+    }
     let limits = plane.limits;
     let lane = plane.metrics.lane(lane.number());
     let entry = Ending::begin(plane.journal.as_ref(), lane.number(), now());

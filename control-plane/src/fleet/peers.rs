@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::Responder;
+use crate::store::now;
 
 /// What one other control plane reports.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Known {
     alive: bool,
+    /// Since when it is not, in nanoseconds since the epoch.
+    dead_since: i64,
     reports: u64,
     responders: HashMap<(String, String), Responder>,
 }
@@ -42,6 +45,9 @@ impl Peers {
         for peer in peers {
             let known = known.entry(peer.replica).or_default();
             news |= known.alive != peer.alive || !peer.responders.is_empty();
+            if known.alive && !peer.alive {
+                known.dead_since = now();
+            }
             known.alive = peer.alive;
             known.reports = peer.reports;
             let keyed =
@@ -61,9 +67,33 @@ impl Peers {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         for known in known.values() {
             let of_project = known.responders.values().filter(|r| r.project == project);
-            let connected =
-                |r: &Responder| Responder { connected: r.connected && known.alive, ..r.clone() };
-            found.extend(of_project.map(connected));
+            found.extend(of_project.map(|r| known.seen(r)));
+        }
+    }
+
+    /// Shows each responder of a project, and whether it is connected.
+    pub(super) fn each(&self, project: &str, mut show: impl FnMut(&Responder, bool)) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        for known in known.values() {
+            for responder in known.responders.values().filter(|r| r.project == project) {
+                if known.alive {
+                    show(responder, responder.connected);
+                } else {
+                    show(&known.seen(responder), false);
+                }
+            }
+        }
+    }
+}
+
+impl Known {
+    /// A responder as it is to be seen: whose control plane is gone is gone, too.
+    fn seen(&self, responder: &Responder) -> Responder {
+        let lost = responder.connected && !self.alive;
+        Responder {
+            connected: responder.connected && self.alive,
+            leave_time: if lost { self.dead_since } else { responder.leave_time },
+            ..responder.clone()
         }
     }
 }
@@ -81,6 +111,7 @@ mod tests {
             data_address: connect_time.to_string(),
             version: String::new(),
             connect_time,
+            leave_time: 0,
             selectors: Vec::new(),
             replays: BTreeMap::new(),
         }

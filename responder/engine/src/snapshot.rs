@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod digest;
 pub mod encoded;
 pub mod stub;
+pub mod told;
 pub mod wire;
 
 use std::collections::BTreeMap;

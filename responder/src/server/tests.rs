@@ -23,7 +23,7 @@ use super::*;
 use crate::{
     config::Limits,
     metrics::Metrics,
-    snapshots::{Assignment, Snapshots},
+    snapshots::{Assignment, Phase, Snapshots},
 };
 
 mod http1;
@@ -84,8 +84,9 @@ impl Node {
 /// A plane that serves this.
 fn plane(limits: Limits, compiled: Arc<CompiledSnapshot>) -> Plane {
     let metrics = Arc::new(Metrics::new(1));
-    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
-    snapshots.install(assignment(), compiled, Arc::default());
+    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), true));
+    snapshots.hear(&assignment(), Phase::Activate);
+    snapshots.arrive(&assignment(), &compiled, &Arc::default());
     Plane::new(Arc::clone(&snapshots), Arc::clone(&metrics), limits, None, None, Handle::current())
 }
 
