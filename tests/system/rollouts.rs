@@ -1,7 +1,24 @@
 //! The fleet moves together: a new version is served by nobody before all have prepared it, and a refusal leaves all on the old one.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use countersign_proto::{
+    control::v1::{ResponderPhase, ResponderStatus},
+    discovery::v1::{
+        Ack, AssignmentPhase, Hello, Outcome, SubscribeRequest,
+        discovery_service_client::DiscoveryServiceClient, subscribe_request::Message as Say,
+        subscribe_response::Message as Heard,
+    },
+    r#type::v1::{Diagnostic, Severity},
+};
 use harness::{
     client::Client,
     process::{self, Finished, Process},
@@ -9,17 +26,15 @@ use harness::{
 };
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 
 use crate::token_world::responder;
 
-/// A template that puts its own name into each answer, if it finds what it reads.
+/// A template that puts a word into each answer.
 const TEMPLATE: &str = r#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[
     {"type":"json_path","config":{"path":"value"}},{"type":"constant","config":{"new":"NEW"}}]}]}"#;
-/// The same, and one responder cannot read the file that it names.
-const PICKY: &str = r#"{"id":"t","responder":[{"extractor":{"type":"file","config":{"filename":"there"}},"transforms":[]},
-    {"extractor":{"type":"res_body"},"transforms":[
-    {"type":"json_path","config":{"path":"value"}},{"type":"constant","config":{"new":"picky"}}]}]}"#;
-
 struct World {
     dir: tempfile::TempDir,
     plane: Process,
@@ -52,11 +67,7 @@ impl World {
 
     /// Another version of the transform.
     fn edit(&self, value: &str) {
-        self.put(&TEMPLATE.replace("NEW", value));
-    }
-
-    fn put(&self, template: &str) {
-        fs::write(self.path("t.json"), template).unwrap();
+        fs::write(self.path("t.json"), TEMPLATE.replace("NEW", value)).unwrap();
         drop(self.cli(&["transform", "put", &self.path("t.json"), "--id", "t"]).ok());
     }
 
@@ -123,8 +134,8 @@ async fn a_new_version_is_served_once_all_have_prepared_it_and_one_can_go_back()
         };
         let old = client.send(Method::GET, "/value", asked(&first), "".into()).await;
         assert_eq!(
-            (old.json()["value"].as_str(), &old.headers["x-countersign-bundle"]),
-            (Some("one"), &*first)
+            (old.json()["value"].as_str(), old.headers["x-countersign-bundle"].to_str().unwrap()),
+            (Some("one"), first.as_str())
         );
         let now = client.send(Method::GET, "/value", asked("?"), "".into()).await;
         assert_ne!(now.headers["x-countersign-bundle"], *first);
@@ -141,38 +152,85 @@ async fn a_new_version_is_served_once_all_have_prepared_it_and_one_can_go_back()
     assert_eq!(world.status()["bundle"], *first);
 }
 
+/// A responder that refuses to prepare anything as long as it is told to; otherwise it says what is expected. It serves nothing.
+async fn odd_one(grpc: SocketAddr, name: &str, refuses: Arc<AtomicBool>) -> JoinHandle<()> {
+    let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
+    let (say, said) = mpsc::channel(16);
+    let hello = Hello {
+        responder: name.into(),
+        project: "projects/default".into(),
+        max_schema: 1,
+        ..Hello::default()
+    };
+    say.send(SubscribeRequest { message: Some(Say::Hello(hello)) }).await.unwrap();
+    let mut client = DiscoveryServiceClient::new(channel);
+    let mut heard = client.subscribe(ReceiverStream::new(said)).await.unwrap().into_inner();
+    tokio::spawn(async move {
+        while let Ok(Some(message)) = heard.message().await {
+            let Some(Heard::Delta(delta)) = message.message else { continue };
+            let outcomes = delta.upserted.iter().map(|told| {
+                let prepares = told.phase() == AssignmentPhase::Prepare;
+                let phase = match (prepares, refuses.load(Ordering::Relaxed)) {
+                    (true, true) => ResponderPhase::Rejected,
+                    (true, false) => ResponderPhase::Prepared,
+                    (false, _) => ResponderPhase::Active,
+                };
+                let found = Diagnostic {
+                    severity: Severity::Error.into(),
+                    code: "odd".into(),
+                    message: "it does not feel like it".into(),
+                    ..Diagnostic::default()
+                };
+                let status = ResponderStatus {
+                    phase: phase.into(),
+                    generation: told.generation,
+                    diagnostics: vec![found],
+                    ..ResponderStatus::default()
+                };
+                let (name, bundle) = (told.name.clone(), told.bundle.clone());
+                Outcome { name, bundle, status: Some(status) }
+            });
+            let ack = Ack { nonce: delta.nonce, outcomes: outcomes.collect() };
+            say.send(SubscribeRequest { message: Some(Say::Ack(ack)) }).await.unwrap();
+        }
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_refuses_leaves_the_fleet_on_the_version_before() {
     let world = World::new().await;
-    fs::create_dir(world.dir.path().join("files")).unwrap();
-    fs::write(world.dir.path().join("files/there"), "there").unwrap();
-    // The first by name, which tries it, may read no files.
     let (_a, a) = world.responder("a", &[]).await;
-    let (_b, b) = world.responder("b", &["--files-dir", &world.path("files")]).await;
-    world.connected(2).await;
+    let (_b, b) = world.responder("b", &[]).await;
+    // The first by name tries what is new.
+    let refuses = Arc::new(AtomicBool::new(false));
+    let odd = odd_one(world.grpc, "0", Arc::clone(&refuses)).await;
+    world.connected(3).await;
     drop(world.start(&["--wait"]).ok());
-    world.put(PICKY);
+    refuses.store(true, Ordering::Relaxed);
+    world.edit("two");
     let refused = world.start(&["--wait"]);
     assert_eq!(refused.code(), 1, "{}", refused.text());
     assert!(refused.text().contains("a responder refused the replay r"), "{}", refused.text());
+    assert!(refused.text().contains("it does not feel like it"), "{}", refused.text());
     let status = world.status();
     assert_eq!((&status["rollout"]["stage"], &status["ready"]), (&json!("FAILED"), &json!(false)));
     let message = status["conditions"][0]["message"].as_str().unwrap();
-    assert!(
-        message.starts_with("a: ") && message.ends_with("the version before goes on"),
-        "{message}"
-    );
+    assert_eq!(message, "0: it does not feel like it; the version before goes on");
     for client in [&a, &b] {
         assert_eq!(value(client).await.as_deref(), Some("one"));
     }
-    // Nobody else has seen it; mended, it goes through.
-    let seen = status["responders"].as_array().unwrap().iter().find(|it| it["responder"] == "b");
-    assert_eq!(seen.unwrap()["phase"], "ANNOUNCED");
-    world.edit("mended");
-    drop(world.start(&["--wait"]).ok());
-    for client in [&a, &b] {
-        assert_eq!(value(client).await.as_deref(), Some("mended"));
+    // Nobody else has seen it.
+    for responder in status["responders"].as_array().unwrap() {
+        let phase = if responder["responder"] == "0" { "REJECTED" } else { "ANNOUNCED" };
+        assert_eq!(responder["phase"], phase, "{responder}");
     }
+    // It changes its mind.
+    refuses.store(false, Ordering::Relaxed);
+    drop(world.cli(&["replay", "retry", "r", "--wait"]).ok());
+    for client in [&a, &b] {
+        assert_eq!(value(client).await.as_deref(), Some("two"));
+    }
+    odd.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
