@@ -12,8 +12,10 @@ use crate::snapshots::{Assignment, Replay, Table};
 const REPLAY: HeaderName = HeaderName::from_static("x-countersign-replay");
 /// Asks for a bundle by its digest, or with `?` which one answers; and says so in the response.
 pub(crate) const BUNDLE: HeaderName = HeaderName::from_static("x-countersign-bundle");
-/// What the names of all of our header fields begin with.
+/// What both names begin with.
 const OURS: &str = "x-countersign-";
+/// How long both are, which few others are.
+const LENGTH: usize = 20;
 /// So much of a digest has to be given.
 const SHORTEST: usize = 12;
 
@@ -72,7 +74,10 @@ impl Selection {
 
 /// One look at each name costs less than looking up two that are seldom there.
 fn has_ours(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| name.as_str().starts_with(OURS))
+    headers
+        .keys()
+        .map(HeaderName::as_str)
+        .any(|name| name.len() == LENGTH && name.starts_with(OURS))
 }
 
 impl Version {
@@ -133,6 +138,9 @@ mod tests {
 
     #[test]
     fn ours_are_taken_out_and_read() {
+        for name in [REPLAY, BUNDLE] {
+            assert!(name.as_str().len() == LENGTH && name.as_str().starts_with(OURS));
+        }
         let mut headers = HeaderMap::new();
         headers.insert("accept", HeaderValue::from_static("*/*"));
         assert_eq!(Selection::take(&mut headers).version, None);

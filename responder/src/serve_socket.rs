@@ -30,7 +30,7 @@ use crate::{
     fate::Broken,
     journal::{Ended, Ending, Messages, Outcome},
     metrics::Lane,
-    pin,
+    pin::{self, Selection},
     serve_request::{Plane, guard, now, serve_plain},
     server::{
         body::Outgoing,
@@ -85,6 +85,7 @@ pub(crate) async fn serve_socket(
     let mut head = http::Request::new(()).into_parts().0;
     head.uri.clone_from(request.uri());
     head.headers.clone_from(request.headers());
+    Selection::take(&mut head.headers);
     let mut response = serve_plain(request, plane, lane).await?;
     let Some(Handshake { hit, serial }) = response.extensions_mut().remove() else {
         return Ok(response);

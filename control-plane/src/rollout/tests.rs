@@ -146,6 +146,11 @@ fn a_verdict_counts_who_has_to_serve_it() {
     assert_eq!(reason(&active, std::slice::from_ref(&serving)), "Serving");
     let lagging = [serving.clone(), node("b", Standing::Silent)];
     assert_eq!(reason(&active, &lagging), "Fetching");
+    let begun = rolling(Policy::default(), Stage::Canary("gone".into()));
+    assert_eq!(
+        (reason(&begun, &[]), reason(&begun, &lagging)),
+        ("NoResponders".into(), "Preparing".into())
+    );
     let without = Announced { excluded: vec!["b".into()], ..active.clone() };
     assert_eq!(reason(&without, &lagging), "Serving");
     assert_eq!(reason(&without, &lagging[1..]), "Fetching", "nobody serves it");

@@ -31,8 +31,9 @@ impl Announced {
             Stage::Failed(failure) => {
                 not_yet(&failure.reason, format!("{}{meanwhile}", failure.message), Vec::new())
             }
-            Stage::Canary(canary) if canary.is_empty() => {
-                waiting("no responder is connected that could try it".to_owned(), Vec::new())
+            _ if nodes.is_empty() => {
+                let message = format!("no responder is connected that could prepare it{meanwhile}");
+                not_yet("NoResponders", message, Vec::new())
             }
             Stage::Canary(canary) => waiting(format!("{canary} prepares it first"), vec![canary]),
             Stage::Everybody => {

@@ -137,6 +137,39 @@ async fn what_is_announced_at_one_reaches_responders_of_another_and_back() {
 }
 
 #[tokio::test]
+async fn a_rollout_goes_on_at_another_replica() {
+    let Some(shared) = Shared::start() else { return };
+    let (a, b) = (shared.replica().await, shared.replica().await);
+    let mut near = Responder::synced(&a, "near").await;
+    let mut zone = Responder::synced(&b, "zone").await;
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    for server in [&a, &b] {
+        let list = || ListRespondersRequest { parent: PROJECT.into(), ..Default::default() };
+        while server.replays().list_responders(list()).await.unwrap().into_inner().responders.len()
+            < 2
+        {
+            pause.tick().await;
+        }
+    }
+    // The one that is connected where it was started tries it; the other one hears nothing of it.
+    let replay = a.running_replay("r").await;
+    near.answers(&replay, AssignmentPhase::Prepare, ResponderPhase::Fetching).await;
+    until(&b, &replay.name, |r| {
+        r.rollout.as_ref().is_some_and(|rollout| rollout.canary == "near")
+            && r.responders.iter().any(|r| r.phase() == ResponderPhase::Fetching)
+    })
+    .await;
+    a.running.shutdown().await;
+    let (mut near, _) = Responder::greet(&b, hello("near")).await;
+    near.answers(&replay, AssignmentPhase::Prepare, ResponderPhase::Prepared).await;
+    zone.answers(&replay, AssignmentPhase::Prepare, ResponderPhase::Prepared).await;
+    near.answers(&replay, AssignmentPhase::Activate, ResponderPhase::Active).await;
+    zone.answers(&replay, AssignmentPhase::Activate, ResponderPhase::Active).await;
+    let ready = until(&b, &replay.name, |r| r.conditions[0].reason == "Serving").await;
+    assert_eq!(ready.responders.len(), 2);
+}
+
+#[tokio::test]
 async fn a_replica_that_is_behind_asks_before_it_refuses() {
     let Some(shared) = Shared::start() else { return };
     let (a, b) = (shared.replica().await, shared.replica().await);

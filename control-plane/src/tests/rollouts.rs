@@ -26,7 +26,7 @@ use AssignmentPhase::{Activate, Prepare};
 
 impl Responder {
     /// A responder whose first delta was acknowledged.
-    async fn synced(server: &Server, name: &str) -> Self {
+    pub(super) async fn synced(server: &Server, name: &str) -> Self {
         let (mut responder, _) = Self::greet(server, hello(name)).await;
         let delta = responder.delta().await;
         responder.ack(delta.nonce, vec![]).await;
@@ -34,7 +34,12 @@ impl Responder {
     }
 
     /// Hears the newest version in this phase and says what became of it.
-    async fn answers(&mut self, replay: &Replay, phase: AssignmentPhase, with: ResponderPhase) {
+    pub(super) async fn answers(
+        &mut self,
+        replay: &Replay,
+        phase: AssignmentPhase,
+        with: ResponderPhase,
+    ) {
         let delta = self.delta().await;
         assert_eq!(told(&delta), [(replay.generation, phase)]);
         self.ack(delta.nonce, vec![outcome(replay, with)]).await;
