@@ -70,7 +70,7 @@ impl Publisher {
     ) -> Result<Self, StoreError> {
         let mut revision = meta.revision();
         revision.mark_changed();
-        let (sender, table) = watch::channel(Arc::new(read(&*meta).await?));
+        let (sender, table) = watch::channel(Arc::new(read(&*meta, &Table::default()).await?));
         tokio::spawn(async move {
             stopping.run_until_cancelled(follow(&*meta, revision, &sender)).await;
         });
@@ -105,7 +105,8 @@ async fn follow(
     table: &watch::Sender<Arc<Table>>,
 ) {
     while revision.changed().await.is_ok() {
-        match read(meta).await {
+        let before = Arc::clone(&table.borrow());
+        match read(meta, &before).await {
             Ok(now) => {
                 table.send_replace(Arc::new(now));
             }
@@ -118,7 +119,8 @@ async fn follow(
     }
 }
 
-async fn read(meta: &dyn MetaStore) -> Result<Table, StoreError> {
+/// Reads everything; records that are as they were before are taken over.
+async fn read(meta: &dyn MetaStore, before: &Table) -> Result<Table, StoreError> {
     let mut table = Table::default();
     let mut query = ListQuery {
         kind: Kind::Assignment,
@@ -134,6 +136,12 @@ async fn read(meta: &dyn MetaStore) -> Result<Table, StoreError> {
         }
         for record in page.records {
             query.after.clone_from(&record.name);
+            if let Some(same) =
+                before.assignments.get(&record.name).filter(|entry| entry.etag == record.etag)
+            {
+                table.assignments.insert(record.name, Arc::clone(same));
+                continue;
+            }
             match wire::decode_announced(record.body) {
                 Ok(announced) => {
                     let entry = Entry { etag: record.etag, announced };

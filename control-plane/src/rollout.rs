@@ -14,8 +14,10 @@ pub use verdict::Verdict;
 
 /// So many names are told in a sentence.
 const NAMED: usize = 5;
-/// So many responders are remembered by name.
+/// So many responders are remembered by name while something is on its way to them.
 const REMEMBERED: usize = 5_000;
+/// And so many afterwards: enough to tell that a fleet is not back yet.
+const KEPT: usize = 50;
 
 /// How a start reaches the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,20 +199,23 @@ impl Announced {
     #[must_use]
     pub fn after(&self, step: Step, nodes: &[Node], now: i64) -> Option<Self> {
         let rollout = self.rollout.as_ref()?;
-        let mut after = match step {
+        let begun = Self {
+            fleet: nodes.iter().take(REMEMBERED).map(|node| node.name.clone()).collect(),
+            ..self.clone()
+        };
+        Some(match step {
             Step::Wait(_) => return None,
             Step::To(stage) => {
                 let rollout = Rollout { stage, since: now, ..rollout.clone() };
-                Self { rollout: Some(rollout), ..self.clone() }
+                Self { rollout: Some(rollout), ..begun }
             }
-            Step::Activate(excluded) => self.activated(rollout.next, excluded),
-        };
-        after.fleet = nodes.iter().take(REMEMBERED).map(|node| node.name.clone()).collect();
-        Some(after)
+            Step::Activate(excluded) => begun.activated(rollout.next, excluded),
+        })
     }
 
     fn activated(&self, next: Assignment, mut excluded: Vec<String>) -> Self {
         excluded.truncate(REMEMBERED);
+        let fleet = self.fleet.iter().take(KEPT).cloned().collect();
         let replaced = self.active.map(|active| active.bundle);
         let before = replaced.filter(|bundle| *bundle != next.bundle).or(self.before);
         Self {
@@ -219,6 +224,7 @@ impl Announced {
             before: before.filter(|bundle| *bundle != next.bundle),
             rollout: None,
             excluded,
+            fleet,
             ..self.clone()
         }
     }

@@ -122,6 +122,16 @@ fn a_refusal_ends_it_unless_it_can_go_on_without() {
 }
 
 #[test]
+fn who_is_there_is_remembered_as_long_as_that_is_of_use() {
+    let nodes: Vec<Node> =
+        (0..6000).map(|n| node(&format!("{n:04}"), Standing::Prepared)).collect();
+    let begun = Announced::default().with_next(version(1), Policy::default(), true, &nodes, 0);
+    assert_eq!(begun.fleet.len(), REMEMBERED);
+    let after = begun.after(begun.step(&nodes, 0), &nodes, 0).unwrap();
+    assert_eq!((after.active, after.fleet.len()), (Some(version(1)), KEPT));
+}
+
+#[test]
 fn what_was_served_before_is_kept_for_the_way_back() {
     let nobody =
         |announced: &Announced, next| announced.with_next(next, Policy::default(), false, &[], 0);

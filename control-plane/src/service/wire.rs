@@ -177,6 +177,9 @@ pub(crate) fn encode_diagnostics(findings: &[Diagnostic]) -> Vec<common::Diagnos
 /// What a responder says about a replay may have so many findings and secrets; the rest is cut.
 const REPORTED: usize = 200;
 
+/// A refusal has so many characters; it is stored, and told in a condition.
+const REFUSAL: usize = 1000;
+
 /// Reads what a responder made of an assignment.
 pub(crate) fn decode_outcome(outcome: discovery::Outcome) -> Outcome {
     let mut status = outcome.status.unwrap_or_default();
@@ -189,7 +192,7 @@ pub(crate) fn decode_outcome(outcome: discovery::Outcome) -> Outcome {
         ResponderPhase::Rejected => Phase::Rejected,
     };
     let refusal = match status.diagnostics.iter().max_by_key(|found| found.severity) {
-        Some(worst) if phase == Phase::Rejected => worst.message.clone(),
+        Some(worst) if phase == Phase::Rejected => worst.message.chars().take(REFUSAL).collect(),
         None if phase == Phase::Rejected => "it gave no reason".to_owned(),
         _ => String::new(),
     };

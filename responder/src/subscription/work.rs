@@ -1,4 +1,4 @@
-//! What has still to be fetched and compiled: one version at a time, the newest of each replay and phase.
+//! What has still to be fetched and compiled: one version at a time, what is to be served before what is only to be prepared.
 //!
 //! Nobody waits for it but whoever asks how far it has come: deltas are acknowledged at once, so that the word to serve what is prepared never
 //! queues behind a large download.
@@ -57,10 +57,12 @@ impl Work {
 
     /// Begins with the next, unless something is worked on.
     pub(super) fn go_on(&mut self, applier: &Arc<Applier>, remote: &Remote) {
-        if self.running.is_some() {
+        if self.running.is_some() || self.waiting.is_empty() {
             return;
         }
-        let Some(assignment) = self.waiting.pop_front() else { return };
+        let table = applier.snapshots.load_full();
+        let urgent = self.waiting.iter().position(|assignment| table.serves(assignment));
+        let Some(assignment) = self.waiting.remove(urgent.unwrap_or_default()) else { return };
         let (applier, remote, wanted) = (Arc::clone(applier), remote.clone(), assignment.clone());
         let task = tokio::spawn(async move { work(&applier, &remote, &wanted).await });
         self.running = Some(Running { assignment, task: AbortOnDropHandle::new(task) });

@@ -86,6 +86,28 @@ async fn nothing_queues_behind_a_download() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_served_is_worked_on_first() {
+    let (_running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |_| {}).await;
+    let bundles = ["2", "3", "4"].map(|text| plane.put(vec![pair("GET", "/a", text)], None));
+    plane.hold(true);
+    stream.prepare(2, "r", bundles[0], 2).await;
+    stream.first_ack().await;
+    stream.prepare(3, "later", bundles[1], 1).await;
+    stream.first_ack().await;
+    stream.delta(4, 4, &[("now", bundles[2], 1)], &[], false).await;
+    stream.first_ack().await;
+    plane.hold(false);
+    for (id, expected) in [
+        ("r", ResponderPhase::Prepared),
+        ("now", ResponderPhase::Active),
+        ("later", ResponderPhase::Prepared),
+    ] {
+        let report = stream.report().await;
+        assert_eq!((only(&report.outcomes).0, &report.outcomes[0].name), (expected, &name(id)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_prepared_in_vain_is_dropped() {
     let (running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |_| {}).await;
     let two = plane.put(vec![pair("GET", "/a", "two")], None);
