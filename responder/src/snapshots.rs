@@ -444,3 +444,6 @@ fn sort(replays: &mut [Arc<Replay>]) {
         b.start_time.cmp(&a.start_time).then_with(|| a.name.cmp(&b.name))
     });
 }
+
+#[cfg(test)]
+mod tests;

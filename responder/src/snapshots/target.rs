@@ -47,15 +47,17 @@ impl Table {
         };
         let mut all = Vec::new();
         for target in self.targets.values() {
-            let held = |wanted: &Assignment| self.active(&wanted.name).map(|r| &r.assignment);
-            let prepared =
-                |wanted: &Assignment| self.prepared.get(&wanted.name).map(|r| &r.assignment);
             if let Some(wanted) = &target.active {
-                let is = if excused(wanted) { Some(wanted) } else { held(wanted) };
+                let held = self.active(&wanted.name).map(|replay| &replay.assignment);
+                let is = if excused(wanted) { Some(wanted) } else { held };
                 all.extend(is.map(|is| (told::ACTIVATE, is)));
             }
             if let Some(wanted) = &target.next {
-                let is = if excused(wanted) { Some(wanted) } else { prepared(wanted) };
+                let prepared = self.prepared.get(&wanted.name);
+                // What is served is more than prepared.
+                let held = self.active(&wanted.name).filter(|replay| replay.assignment.is(wanted));
+                let held = held.or(prepared).map(|replay| &replay.assignment);
+                let is = if excused(wanted) { Some(wanted) } else { held };
                 all.extend(is.map(|is| (told::PREPARE, is)));
             }
         }
