@@ -133,7 +133,8 @@ fn check(hello: &Hello) -> Result<(), Problem> {
             "a responder's name has 1 to 253 bytes",
         ));
     }
-    if hello.held.len() > HELLO_LIMIT || hello.selectors.len() > HELLO_LIMIT {
+    // Of each it may hold what it serves and what it has prepared.
+    if hello.held.len() > 2 * HELLO_LIMIT || hello.selectors.len() > HELLO_LIMIT {
         return Err(Problem::field(
             "hello",
             "TOO_MANY",

@@ -34,17 +34,23 @@ struct Held {
     asked: Instant,
 }
 
-type Leases = BTreeMap<String, Held>;
+/// What this process carries on.
+#[derive(Debug, Default)]
+struct Own {
+    leases: BTreeMap<String, Held>,
+    /// What could not be carried on when that was tried last.
+    stuck: BTreeSet<String>,
+}
 
 /// Goes on until the control plane stops.
 pub(crate) async fn run(plane: Arc<Plane>) {
     let mut table = plane.publisher.subscribe();
     let mut fleet = plane.fleet.subscribe();
-    let mut leases = Leases::new();
+    let mut own = Own::default();
     loop {
         let announced = Arc::clone(&table.borrow_and_update());
         fleet.mark_unchanged();
-        let again = carry_on(&plane, &announced, &mut leases).await;
+        let again = carry_on(&plane, &announced, &mut own).await;
         let looked_at = plane.fleet.size().saturating_mul(announced.busy());
         if looked_at > MANY {
             // Each answer of each responder wakes this; looking at all of them takes no more than a part of the time.
@@ -63,7 +69,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
             () = plane.stopping.cancelled() => break,
         }
     }
-    for name in leases.into_keys() {
+    for name in own.leases.into_keys() {
         release(&plane, &name).await;
     }
 }
@@ -76,7 +82,7 @@ impl Table {
 }
 
 /// Takes every step that can be taken; tells when to look again if nothing happens.
-async fn carry_on(plane: &Plane, table: &Table, leases: &mut Leases) -> Option<Instant> {
+async fn carry_on(plane: &Plane, table: &Table, own: &mut Own) -> Option<Instant> {
     let mut again: Option<Instant> = None;
     let mut busy = BTreeSet::new();
     for (name, entry) in &table.assignments {
@@ -84,18 +90,27 @@ async fn carry_on(plane: &Plane, table: &Table, leases: &mut Leases) -> Option<I
             continue;
         }
         busy.insert(name.clone());
-        let next = match advance(plane, name, entry, leases).await {
-            Ok(next) => next,
+        let next = match advance(plane, name, entry, own).await {
+            Ok(next) => {
+                if own.stuck.remove(name) {
+                    tracing::info!(replay = name, "a rollout is carried on again");
+                }
+                next
+            }
             Err(error) => {
-                tracing::warn!(replay = name, error = chain(&error), "cannot carry a rollout on");
+                if own.stuck.insert(name.clone()) {
+                    let error = chain(&error);
+                    tracing::warn!(replay = name, error, "cannot carry a rollout on, trying again");
+                }
                 Some(Instant::now() + AGAIN)
             }
         };
         again = again.into_iter().chain(next).min();
     }
-    let ended: Vec<String> = leases.keys().filter(|name| !busy.contains(*name)).cloned().collect();
-    for name in ended {
-        leases.remove(&name);
+    own.stuck.retain(|name| busy.contains(name));
+    let ended = own.leases.keys().filter(|name| !busy.contains(*name));
+    for name in ended.cloned().collect::<Vec<_>>() {
+        own.leases.remove(&name);
         release(plane, &name).await;
     }
     again
@@ -105,9 +120,9 @@ async fn advance(
     plane: &Plane,
     name: &str,
     entry: &Entry,
-    leases: &mut Leases,
+    own: &mut Own,
 ) -> Result<Option<Instant>, StoreError> {
-    let Some(held) = lease(plane, name, leases).await? else {
+    let Some(held) = lease(plane, name, &mut own.leases).await? else {
         return Ok(Some(Instant::now() + AGAIN));
     };
     let renew = held.asked + RENEW;
@@ -124,7 +139,7 @@ async fn advance(
     match plane.announce(txn.guarded(guard)).await {
         Ok(_) => Ok(Some(renew)),
         Err(CommitError::Fenced { .. }) => {
-            leases.remove(name);
+            own.leases.remove(name);
             Ok(Some(Instant::now()))
         }
         Err(CommitError::Store(error)) => Err(error),
@@ -162,7 +177,11 @@ fn tell(replay: &str, after: &Announced, step: &Step) {
 }
 
 /// The lease of a rollout, taken or prolonged if it is time; `None` while somebody else has it.
-async fn lease(plane: &Plane, name: &str, leases: &mut Leases) -> Result<Option<Held>, StoreError> {
+async fn lease(
+    plane: &Plane,
+    name: &str,
+    leases: &mut BTreeMap<String, Held>,
+) -> Result<Option<Held>, StoreError> {
     if let Some(held) = leases.get(name).filter(|held| held.asked.elapsed() < RENEW) {
         return Ok(Some(*held));
     }
