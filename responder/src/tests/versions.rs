@@ -1,8 +1,17 @@
 //! Versions of a replay: prepared, served, the one before; and asking for one of them.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use countersign_engine::snapshot::told::{ACTIVATE, PREPARE, Told, state_digest};
+use countersign_engine::snapshot::{
+    digest::Digest,
+    told::{ACTIVATE, PREPARE, Told, state_digest},
+};
 use countersign_proto::{
     control::v1::ResponderPhase,
     discovery::v1::{
@@ -202,6 +211,48 @@ async fn a_version_is_asked_for_by_its_digest() {
     )
     .await;
     assert_eq!((status(&missed), told(&missed)), ("404", Some(first.as_str())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_is_of_two_versions_while_they_are_swapped() {
+    let texts = ["one", "two"].map(|text| text.repeat(2000));
+    let pairs = |at: usize| vec![pair("GET", "/a", &texts[at])];
+    let (running, plane, mut stream) = serving(pairs(0), |_| {}).await;
+    let bundles = [0, 1].map(|at| plane.put(pairs(at), None));
+    let known: Vec<(String, String)> =
+        bundles.iter().map(Digest::to_hex).zip(texts.clone()).collect();
+    let (addr, ended) = (running.data_addr(), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (known, ended) = (known.clone(), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let mut seen = [0, 0];
+                while !ended.load(Ordering::Relaxed) || seen[0] == 0 {
+                    let answer = ask(addr, "?").await;
+                    let by = known.iter().position(|(digest, _)| told(&answer) == Some(digest));
+                    let at = by.expect("a version that was told of");
+                    assert_eq!(body(&answer), known[at].1, "the answer of that version");
+                    seen[at] += 1;
+                }
+                seen
+            })
+        })
+        .collect();
+    for generation in 2..42 {
+        let bundle = bundles[usize::try_from(generation % 2).unwrap()];
+        stream.prepare(2 * generation, "r", bundle, generation).await;
+        stream.ack().await;
+        let now = 2 * generation + 1;
+        stream.delta(now, now, &[("r", bundle, generation)], &[], false).await;
+        assert_eq!(only(&stream.first_ack().await.outcomes).0, ResponderPhase::Active);
+    }
+    // Whoever has not seen the first one by now sees it at last.
+    stream.delta(100, 100, &[("r", bundles[0], 100)], &[], false).await;
+    stream.ack().await;
+    ended.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(in_time(client).await.unwrap()[0] > 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
