@@ -20,8 +20,8 @@ use crate::{
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
-    service::{Appending, Plane, roster, routes},
-    store::{StoreError, blob::io_error, blocking},
+    service::{Appending, Plane, health, rollout, roster, routes},
+    store::{StoreError, blob::io_error, blocking, now},
     sweep,
 };
 
@@ -39,7 +39,8 @@ pub struct Running {
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
-    roster: JoinHandle<()>,
+    /// Have something to say to the store at last.
+    last_words: [JoinHandle<()>; 2],
     replaced: CancellationToken,
     grace: Duration,
     // Held open as long as the directory is used.
@@ -78,9 +79,10 @@ impl Running {
             // An aborted task only says that it was.
             drop((&mut self.server).await);
         }
-        // Its last words.
-        if timeout(self.grace, &mut self.roster).await.is_err() {
-            self.roster.abort();
+        for task in &mut self.last_words {
+            if timeout(self.grace, &mut *task).await.is_err() {
+                task.abort();
+            }
         }
     }
 }
@@ -196,10 +198,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let health = HealthReporter::new();
     let plane = Arc::new(plane);
     let replaced = plane.meta.replaced();
-    let roster = tokio::spawn(roster::run(Arc::clone(&plane)));
+    let last_words = [
+        tokio::spawn(roster::run(Arc::clone(&plane))),
+        tokio::spawn(rollout::run(Arc::clone(&plane))),
+    ];
     if config.places.is_shared() {
         tokio::spawn(sweep::run(Arc::clone(&plane)));
     }
+    tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let router = routes::all(&plane, &health).await;
     let router = router.map_err(|source| StartError::Describe { source })?;
     let serve = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
@@ -210,7 +216,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stopping,
         health,
         server,
-        roster,
+        last_words,
         replaced,
         grace: config.shutdown_grace,
         _lock: lock,
@@ -264,6 +270,7 @@ async fn open(
     }
     let plane = Plane {
         replica: uuid::Uuid::new_v4().to_string(),
+        began: now(),
         publisher: Publisher::start(Arc::clone(&meta), stopping.clone()).await?,
         meta,
         blobs,

@@ -56,6 +56,8 @@ pub struct Timing {
     pub heartbeat: Duration,
     /// How long to wait until the store is as fresh as a responder asks for.
     pub floor: Duration,
+    /// A responder that has gone counts for so long, because it may come back.
+    pub lease: Duration,
 }
 
 impl Default for Timing {
@@ -64,6 +66,7 @@ impl Default for Timing {
             hello: Duration::from_secs(5),
             heartbeat: Duration::from_secs(15),
             floor: Duration::from_secs(2),
+            lease: Duration::from_secs(10),
         }
     }
 }

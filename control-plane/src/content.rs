@@ -144,6 +144,18 @@ pub(crate) async fn named(
     }
 }
 
+/// The same of several.
+pub(crate) async fn named_by(
+    blobs: &dyn BlobStore,
+    roots: Vec<Root>,
+) -> Result<HashSet<Digest>, ContentError> {
+    let mut all = HashSet::new();
+    for root in roots {
+        all.extend(named(blobs, root).await?);
+    }
+    Ok(all)
+}
+
 /// Which blobs belong to a bundle. Bundles never change, so that the answer is kept for the newest few.
 #[derive(Debug, Default)]
 pub(crate) struct Closures {

@@ -12,6 +12,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,6 +22,12 @@ pub(crate) use peers::Peer;
 use peers::Peers;
 use tokio::sync::watch;
 
+use crate::{
+    publish::Assignment,
+    rollout::{Node, Standing},
+    store::now,
+};
+
 /// Entries of responders that are gone are kept up to this number of entries in all.
 const KEPT: usize = 4096;
 
@@ -29,6 +36,8 @@ const KEPT: usize = 4096;
 pub enum Phase {
     /// Fetching or compiling.
     Fetching,
+    /// Compiled and held, but not served.
+    Prepared,
     /// Serving.
     Active,
     /// Refused; the last good bundle goes on.
@@ -40,6 +49,8 @@ pub enum Phase {
 pub struct Outcome {
     /// The bundle that this is about.
     pub bundle: Option<Digest>,
+    /// The generation that this is about.
+    pub generation: u64,
     /// How far it has come.
     pub phase: Phase,
     /// Why it was refused; empty when it was not.
@@ -48,6 +59,53 @@ pub struct Outcome {
     pub unresolved: Vec<String>,
     /// The responder's own message, encoded, to be handed on as it came.
     pub report: Bytes,
+}
+
+/// What a responder made of a replay: the version that it serves, and another one that it was told of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AtReplay {
+    /// What it serves.
+    pub serving: Option<Outcome>,
+    /// What it does not serve, because it prepares, has prepared or has refused it.
+    pub next: Option<Outcome>,
+}
+
+impl AtReplay {
+    /// Notes an outcome.
+    pub fn note(&mut self, outcome: Outcome) {
+        if outcome.phase != Phase::Active {
+            self.next = Some(outcome);
+            return;
+        }
+        self.next.take_if(|next| next.generation <= outcome.generation);
+        self.serving = Some(outcome);
+    }
+
+    /// What it made of this version.
+    #[must_use]
+    pub fn of(&self, version: &Assignment) -> Option<&Outcome> {
+        let is = |outcome: &&Outcome| {
+            outcome.generation == version.generation && outcome.bundle == Some(version.bundle)
+        };
+        self.serving.iter().chain(&self.next).find(is)
+    }
+
+    /// Both, what is served first.
+    pub fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.serving.iter().chain(&self.next)
+    }
+
+    fn standing(&self, version: &Assignment) -> Standing {
+        match self.of(version) {
+            None => Standing::Silent,
+            Some(outcome) => match outcome.phase {
+                Phase::Fetching => Standing::Fetching,
+                Phase::Prepared => Standing::Prepared,
+                Phase::Active => Standing::Active,
+                Phase::Rejected => Standing::Rejected(outcome.refusal.clone()),
+            },
+        }
+    }
 }
 
 /// A responder.
@@ -65,10 +123,12 @@ pub struct Responder {
     pub version: String,
     /// When it connected last, in nanoseconds since the epoch.
     pub connect_time: i64,
+    /// When it was gone, in nanoseconds since the epoch; 0 while it is connected.
+    pub leave_time: i64,
     /// The replays that it wants; empty for all of the project.
     pub selectors: Vec<String>,
     /// What it made of each replay.
-    pub replays: BTreeMap<String, Outcome>,
+    pub replays: BTreeMap<String, AtReplay>,
 }
 
 impl Responder {
@@ -76,6 +136,17 @@ impl Responder {
     #[must_use]
     pub fn wants(&self, replay: &str) -> bool {
         wants(&self.project, &self.selectors, replay)
+    }
+
+    /// How it stands to a version of a replay.
+    #[must_use]
+    pub fn node(&self, replay: &str, version: &Assignment) -> Node {
+        let standing = self.replays.get(replay).map(|at| at.standing(version));
+        Node {
+            name: self.name.clone(),
+            here: self.connected,
+            standing: standing.unwrap_or(Standing::Silent),
+        }
     }
 }
 
@@ -86,6 +157,29 @@ pub fn wants(project: &str, selectors: &[String], replay: &str) -> bool {
     id.is_some_and(|id| {
         selectors.is_empty() || selectors.iter().any(|wanted| wanted == replay || wanted == id)
     })
+}
+
+/// How long the absence of a responder says nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Absence {
+    /// A responder that was gone for so long is gone.
+    pub(crate) lease: Duration,
+    /// Since when responders could have come, in nanoseconds since the epoch.
+    pub(crate) began: i64,
+    /// The time now, in nanoseconds since the epoch.
+    pub(crate) now: i64,
+}
+
+impl Absence {
+    fn is_short(&self, since: i64) -> bool {
+        let lease = i64::try_from(self.lease.as_nanos()).unwrap_or(i64::MAX);
+        self.now.saturating_sub(since) < lease
+    }
+
+    /// Whether this process has not been there for long.
+    pub(crate) fn is_young(&self) -> bool {
+        self.is_short(self.began)
+    }
 }
 
 /// All responders.
@@ -137,13 +231,25 @@ impl Fleet {
 
     /// Marks a responder as gone.
     pub fn disconnect(&self, session: &Session) {
-        self.write(session, |responder| responder.connected = false);
+        self.write(session, |responder| {
+            responder.connected = false;
+            responder.leave_time = now();
+        });
     }
 
     /// Notes what a responder made of a replay.
     pub fn report(&self, session: &Session, replay: &str, outcome: Outcome) {
         self.write(session, |responder| {
-            responder.replays.insert(replay.to_owned(), outcome);
+            responder.replays.entry(replay.to_owned()).or_default().note(outcome);
+        });
+    }
+
+    /// Drops what a responder made of a version that it is not to prepare any more. Why it refused it may still be asked.
+    pub fn forget(&self, session: &Session, replay: &str, generation: u64) {
+        self.write(session, |responder| {
+            if let Some(at) = responder.replays.get_mut(replay) {
+                at.next.take_if(|it| it.generation == generation && it.phase != Phase::Rejected);
+            }
         });
     }
 
@@ -167,6 +273,45 @@ impl Fleet {
         });
         found.dedup_by(|a, b| a.name == b.name);
         found
+    }
+
+    /// The responders that count for a version of a replay: those that are connected and want it, and for a `lease` those that have gone. Of those
+    /// that were `known` before this process began, `began` ago, nothing can be said until then.
+    pub(crate) fn nodes(
+        &self,
+        replay: &str,
+        version: &Assignment,
+        known: &[String],
+        absence: Absence,
+    ) -> Vec<Node> {
+        let project = replay.split_once("/replays/").map_or("", |(project, _)| project);
+        let mut nodes: BTreeMap<String, (i64, Option<Node>)> = BTreeMap::new();
+        let mut enter = |responder: &Responder, connected: bool| {
+            let counts =
+                responder.wants(replay) && (connected || absence.is_short(responder.leave_time));
+            let newest = if connected { i64::MAX } else { responder.connect_time };
+            let node = counts.then(|| Node { here: connected, ..responder.node(replay, version) });
+            match nodes.get(&responder.name) {
+                Some((other, _)) if *other >= newest => {}
+                _ => drop(nodes.insert(responder.name.clone(), (newest, node))),
+            }
+        };
+        for entry in self.entries.iter().filter(|entry| entry.key().0 == project) {
+            enter(&entry.responder, entry.responder.connected);
+        }
+        self.peers.each(project, enter);
+        if absence.is_young() {
+            for name in known {
+                let unheard = Node { name: name.clone(), here: false, standing: Standing::Silent };
+                nodes.entry(name.clone()).or_insert((0, Some(unheard)));
+            }
+        }
+        nodes.into_values().filter_map(|(_, node)| node).collect()
+    }
+
+    /// How many responders are known, those of other control planes left aside.
+    pub(crate) fn size(&self) -> usize {
+        self.entries.len()
     }
 
     /// Takes in what other control planes report.
@@ -229,68 +374,6 @@ impl Fleet {
     }
 }
 
-/// Whether a replay is served by all who want it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// Whether it is.
-    pub ready: bool,
-    /// Why, as one word.
-    pub reason: &'static str,
-    /// Why, in a sentence.
-    pub message: String,
-    /// Each secret that a responder looked for in vain, with that responder's name.
-    pub unresolved: Vec<String>,
-}
-
-/// Judges whether a bundle is served by all connected responders that want the replay.
-#[must_use]
-pub fn readiness(replay: &str, bundle: Digest, responders: &[Responder]) -> Readiness {
-    let wanting: Vec<&Responder> =
-        responders.iter().filter(|r| r.connected && r.wants(replay)).collect();
-    let outcomes: Vec<(&str, Option<&Outcome>)> = wanting
-        .iter()
-        .map(|r| {
-            (
-                r.name.as_str(),
-                r.replays.get(replay).filter(|outcome| outcome.bundle == Some(bundle)),
-            )
-        })
-        .collect();
-    let unresolved = outcomes
-        .iter()
-        .filter_map(|(name, outcome)| outcome.map(|outcome| (name, outcome)))
-        .flat_map(|(name, outcome)| {
-            outcome.unresolved.iter().map(move |secret| format!("{secret} at {name}"))
-        })
-        .collect();
-    let verdict = |ready, reason, message| Readiness { ready, reason, message, unresolved };
-    if outcomes.is_empty() {
-        return verdict(
-            false,
-            "NoResponders",
-            "no responder is connected that wants this replay".to_owned(),
-        );
-    }
-    let rejected = outcomes.iter().filter_map(|(name, outcome)| {
-        outcome
-            .filter(|outcome| outcome.phase == Phase::Rejected)
-            .map(|outcome| format!("{name}: {}", outcome.refusal))
-    });
-    let rejected: Vec<String> = rejected.collect();
-    if !rejected.is_empty() {
-        return verdict(false, "ResponderRejected", rejected.join("; "));
-    }
-    let active = outcomes
-        .iter()
-        .filter(|(_, outcome)| outcome.is_some_and(|o| o.phase == Phase::Active))
-        .count();
-    let message = format!("{active} of {} responders serve it", outcomes.len());
-    if active < outcomes.len() {
-        return verdict(false, "Fetching", message);
-    }
-    verdict(true, "Serving", message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +388,7 @@ mod tests {
             data_address: String::new(),
             version: String::new(),
             connect_time: time,
+            leave_time: 0,
             selectors: Vec::new(),
             replays: BTreeMap::new(),
         }
@@ -314,6 +398,7 @@ mod tests {
         let refusal = if phase == Phase::Rejected { "too new".into() } else { String::new() };
         Outcome {
             bundle: Some(Digest::of(bundle.as_bytes())),
+            generation: 0,
             phase,
             refusal,
             unresolved: Vec::new(),
@@ -362,32 +447,46 @@ mod tests {
     }
 
     #[test]
-    fn ready_means_that_every_connected_responder_that_wants_it_serves_this_bundle() {
-        let bundle = Digest::of(b"new");
-        let with = |name: &str, outcome: Option<Outcome>| {
-            let mut responder = responder(name, 1);
-            responder.replays.extend(outcome.map(|outcome| (REPLAY.to_owned(), outcome)));
-            responder
+    fn what_is_served_and_what_is_not_stand_beside() {
+        let version =
+            |generation| Assignment { bundle: Digest::of(b"x"), generation, start_time: 0 };
+        let at = |generation, phase| Outcome { generation, ..outcome("x", phase) };
+        let mut both = AtReplay::default();
+        both.note(at(1, Phase::Active));
+        both.note(at(2, Phase::Fetching));
+        both.note(at(2, Phase::Prepared));
+        both.note(at(1, Phase::Active));
+        assert_eq!(both.standing(&version(1)), Standing::Active);
+        assert_eq!(both.standing(&version(2)), Standing::Prepared, "a late report changes nothing");
+        both.note(at(2, Phase::Active));
+        assert_eq!(both.standing(&version(2)), Standing::Active);
+        assert_eq!((both.standing(&version(1)), &both.next), (Standing::Silent, &None));
+        let other = Assignment { bundle: Digest::of(b"y"), ..version(2) };
+        assert_eq!(both.standing(&other), Standing::Silent);
+    }
+
+    #[test]
+    fn who_has_just_gone_counts_for_a_while_and_so_does_who_may_come_back() {
+        let fleet = Fleet::default();
+        let version = Assignment { bundle: Digest::of(b"x"), generation: 0, start_time: 0 };
+        let (here, _) = fleet.connect(responder("here", 1));
+        fleet.report(&here, REPLAY, outcome("x", Phase::Prepared));
+        let (gone, _) = fleet.connect(responder("gone", 1));
+        fleet.disconnect(&gone);
+        let elsewhere = Responder { selectors: vec!["other".into()], ..responder("picky", 1) };
+        fleet.connect(elsewhere);
+        let known = ["gone".to_owned(), "away".to_owned()];
+        let at = |after: i64, began: i64| {
+            let lease = Duration::from_secs(10);
+            let now = now() + after * 1_000_000_000;
+            let nodes = fleet.nodes(REPLAY, &version, &known, Absence { lease, began, now });
+            nodes.into_iter().map(|node| (node.name, node.here, node.standing)).collect::<Vec<_>>()
         };
-        let reason = |responders: &[Responder]| readiness(REPLAY, bundle, responders).reason;
-        assert_eq!(reason(&[]), "NoResponders");
-        let mut gone = with("gone", Some(outcome("new", Phase::Active)));
-        gone.connected = false;
-        let mut other = with("other", None);
-        other.selectors = vec!["another".into()];
-        assert_eq!(reason(&[gone.clone(), other.clone()]), "NoResponders");
-        let good = with("good", Some(outcome("new", Phase::Active)));
-        assert_eq!(reason(&[good.clone(), gone, other]), "Serving");
-        assert_eq!(
-            reason(&[good.clone(), with("old", Some(outcome("old", Phase::Active)))]),
-            "Fetching"
-        );
-        assert_eq!(reason(&[good.clone(), with("new", None)]), "Fetching");
-        let bad =
-            readiness(REPLAY, bundle, &[good, with("bad", Some(outcome("new", Phase::Rejected)))]);
-        assert_eq!(
-            (bad.ready, bad.reason, bad.message.as_str()),
-            (false, "ResponderRejected", "bad: too new")
-        );
+        let here = ("here".to_owned(), true, Standing::Prepared);
+        let silent = |name: &str| (name.to_owned(), false, Standing::Silent);
+        assert_eq!(at(0, 0), [silent("gone"), here.clone()]);
+        assert_eq!(at(20, 0), std::slice::from_ref(&here));
+        let just_begun = now() + 20 * 1_000_000_000;
+        assert_eq!(at(21, just_begun), [silent("away"), here]);
     }
 }

@@ -6,7 +6,7 @@
 //! 1. [`config`] → [`app`]: settings, wiring, server;
 //! 2. `service`: the gRPC services, and errors as they meet the outside;
 //! 3. [`import`]: uploads become chunks; `validate` judges users' documents with the engine;
-//! 4. [`publish`] and [`fleet`]: what is announced, and what responders made of it;
+//! 4. [`publish`], [`rollout`] and [`fleet`]: what is announced, how it gets to be served, and what responders made of it;
 //! 5. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
 
 pub mod app;
@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod import;
 pub mod operate;
 pub mod publish;
+pub mod rollout;
 mod service;
 pub mod store;
 mod storing;

@@ -15,7 +15,7 @@ use countersign_engine::snapshot::digest::Digest;
 
 use crate::{
     app,
-    content::{self, ContentError, Root},
+    content::{self, ContentError},
     store::{
         BlobStore, Dump, MetaStore, Scrubbed, StoreError, blob::io_error, blocking, place::Places,
     },
@@ -115,9 +115,8 @@ impl Stores {
         let mut missing = Vec::new();
         for (kind, record) in self.meta.dump().await?.records {
             let name = record.name.clone();
-            let named = match sweep::root(kind, record) {
-                Ok(None) => continue,
-                Ok(Some(root)) => content::named(&*self.blobs, root).await,
+            let named = match sweep::roots(kind, record) {
+                Ok(roots) => content::named_by(&*self.blobs, roots).await,
                 Err(error) => Err(error),
             };
             match named {
@@ -184,11 +183,8 @@ impl Stores {
 async fn copy(from: &dyn BlobStore, into: &Stores, dump: Dump) -> Result<Copied, SweepError> {
     let mut live: HashSet<Digest> = HashSet::new();
     for (kind, record) in &dump.records {
-        let root: Option<Root> =
-            sweep::root(*kind, record.clone()).map_err(SweepError::Unreadable)?;
-        if let Some(root) = root {
-            live.extend(content::named(from, root).await.map_err(SweepError::Unreadable)?);
-        }
+        let roots = sweep::roots(*kind, record.clone()).map_err(SweepError::Unreadable)?;
+        live.extend(content::named_by(from, roots).await.map_err(SweepError::Unreadable)?);
     }
     let digests: Vec<Digest> = live.into_iter().collect();
     for batch in digests.chunks(BATCH) {

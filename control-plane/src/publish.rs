@@ -9,13 +9,14 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    rollout::Announced,
     service::{chain, wire},
     store::{Kind, ListQuery, MetaStore, StoreError},
 };
 
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// Tells responders to serve a bundle.
+/// A version of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment {
     /// The bundle to serve.
@@ -32,16 +33,24 @@ pub struct Table {
     /// The store's revision.
     pub revision: u64,
     /// The assignments by the replay's name.
-    pub assignments: BTreeMap<String, Announced>,
+    pub assignments: BTreeMap<String, Arc<Entry>>,
 }
 
-/// An assignment, and what it replaced: responders may still be fetching that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Announced {
+/// A stored assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Names this version of the record.
+    pub etag: String,
     /// What is announced.
-    pub now: Assignment,
-    /// The bundle that was announced before, since this process started.
-    pub before: Option<Digest>,
+    pub announced: Announced,
+}
+
+impl Table {
+    /// What is announced of a replay.
+    #[must_use]
+    pub fn get(&self, replay: &str) -> Option<&Announced> {
+        self.assignments.get(replay).map(|entry| &entry.announced)
+    }
 }
 
 /// Keeps the table.
@@ -110,6 +119,7 @@ async fn follow(
     }
 }
 
+/// Reads everything; records that are as they were before are taken over.
 async fn read(meta: &dyn MetaStore, before: &Table) -> Result<Table, StoreError> {
     let mut table = Table::default();
     let mut query = ListQuery {
@@ -126,12 +136,16 @@ async fn read(meta: &dyn MetaStore, before: &Table) -> Result<Table, StoreError>
         }
         for record in page.records {
             query.after.clone_from(&record.name);
-            match wire::decode_assignment(record.body) {
-                Ok(now) => {
-                    let before = before.assignments.get(&record.name).and_then(|old| {
-                        if old.now.bundle == now.bundle { old.before } else { Some(old.now.bundle) }
-                    });
-                    table.assignments.insert(record.name, Announced { now, before });
+            if let Some(same) =
+                before.assignments.get(&record.name).filter(|entry| entry.etag == record.etag)
+            {
+                table.assignments.insert(record.name, Arc::clone(same));
+                continue;
+            }
+            match wire::decode_announced(record.body) {
+                Ok(announced) => {
+                    let entry = Entry { etag: record.etag, announced };
+                    table.assignments.insert(record.name, Arc::new(entry));
                 }
                 // One bad record must not hide the others.
                 Err(error) => log_unreadable(&record.name, &error),
@@ -157,39 +171,28 @@ mod tests {
     }
 
     async fn put(meta: &SqliteMeta, name: &str, assignment: Assignment) -> u64 {
-        let body = wire::encode_stored_assignment(&assignment);
+        let announced = Announced { active: Some(assignment), ..Announced::default() };
+        let body = wire::encode_announced(&announced);
         meta.commit(Txn::put(Kind::Assignment, name, Expect::Any, body)).await.unwrap().revision
     }
 
     #[tokio::test]
-    async fn the_table_follows_the_store_and_remembers_what_it_replaced() {
+    async fn the_table_follows_the_store() {
         let dir = tempfile::tempdir().unwrap();
         let meta = Arc::new(SqliteMeta::open(&dir.path().join("meta.db")).unwrap());
         put(&meta, "r", assignment("one", 1)).await;
         let publisher = Publisher::start(meta.clone(), CancellationToken::new()).await.unwrap();
         let mut table = publisher.subscribe();
-        assert_eq!(
-            publisher.table().assignments["r"],
-            Announced { now: assignment("one", 1), before: None }
-        );
+        let active = |table: &Table| table.get("r").unwrap().active;
+        assert_eq!(active(&publisher.table()), Some(assignment("one", 1)));
 
         let revision = put(&meta, "r", assignment("two", 2)).await;
-        let seen =
-            table.wait_for(|table| table.revision >= revision).await.unwrap().assignments["r"];
-        assert_eq!(seen, Announced { now: assignment("two", 2), before: Some(Digest::of(b"one")) });
+        let seen = active(&table.wait_for(|table| table.revision >= revision).await.unwrap());
+        assert_eq!(seen, Some(assignment("two", 2)));
 
-        let revision = meta
-            .commit(Txn::delete(Kind::Assignment, "r", Expect::Present))
-            .await
-            .unwrap()
-            .revision;
-        assert!(
-            table
-                .wait_for(|table| table.revision >= revision)
-                .await
-                .unwrap()
-                .assignments
-                .is_empty()
-        );
+        let txn = Txn::delete(Kind::Assignment, "r", Expect::Present);
+        let revision = meta.commit(txn).await.unwrap().revision;
+        let gone = table.wait_for(|table| table.revision >= revision).await.unwrap();
+        assert!(gone.assignments.is_empty());
     }
 }

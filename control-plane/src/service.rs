@@ -3,13 +3,16 @@
 //! Each error carries `google.rpc` details: an `ErrorInfo` always, and field violations, the resource's name or the failed precondition
 //! as fits. Wire types stay in this module's files.
 
+mod announced;
 pub(crate) mod chunk;
 pub(crate) mod discovery;
+pub(crate) mod health;
 pub(crate) mod inspect;
 pub(crate) mod lineage;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;
+pub(crate) mod rollout;
 pub(crate) mod roster;
 pub(crate) mod routes;
 pub(crate) mod snapshot;
@@ -48,6 +51,8 @@ use crate::{
 pub(crate) struct Plane {
     /// Names this process among those that share the store.
     pub(crate) replica: String,
+    /// When it began, in nanoseconds since the epoch.
+    pub(crate) began: i64,
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) staging: Staging,

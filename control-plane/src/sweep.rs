@@ -87,8 +87,8 @@ pub async fn shared(
         if let Some(parts) = stored.parts() {
             let snapshots = all(meta, Kind::Snapshot).await?.into_iter();
             // A committed one needs its upload no more.
-            let open = snapshots.map(|record| (record.name.clone(), root(Kind::Snapshot, record)));
-            let open = open.filter(|(_, root)| !matches!(root, Ok(Some(_))));
+            let open = snapshots.map(|record| (record.name.clone(), roots(Kind::Snapshot, record)));
+            let open = open.filter(|(_, roots)| !matches!(roots, Ok(roots) if !roots.is_empty()));
             let names: Vec<String> = open.map(|(name, _)| name).collect();
             parts.retain_parts(&names, grace).await?;
         }
@@ -165,25 +165,22 @@ async fn live(
     let mut live = HashSet::new();
     for kind in [Kind::Snapshot, Kind::Assignment] {
         for record in all(meta, kind).await? {
-            if let Some(root) = root(kind, record)? {
-                live.extend(content::named(blobs, root).await?);
-            }
+            live.extend(content::named_by(blobs, roots(kind, record)?).await?);
         }
     }
     Ok(live)
 }
 
-/// The blob that a record names.
-pub(crate) fn root(kind: Kind, record: Record) -> Result<Option<Root>, ContentError> {
-    let root = match kind {
-        Kind::Snapshot => {
-            wire::decode_stored_manifest(record.body).map(|manifest| manifest.map(Root::Manifest))
-        }
-        Kind::Assignment => wire::decode_assignment(record.body)
-            .map(|assignment| Some(Root::Bundle(assignment.bundle))),
-        Kind::Transform | Kind::TestConfig | Kind::Replay => Ok(None),
+/// The blobs that a record names.
+pub(crate) fn roots(kind: Kind, record: Record) -> Result<Vec<Root>, ContentError> {
+    let roots = match kind {
+        Kind::Snapshot => wire::decode_stored_manifest(record.body)
+            .map(|manifest| manifest.map(Root::Manifest).into_iter().collect()),
+        Kind::Assignment => wire::decode_announced(record.body)
+            .map(|announced| announced.bundles().map(Root::Bundle).collect()),
+        Kind::Transform | Kind::TestConfig | Kind::Replay => Ok(Vec::new()),
     };
-    root.map_err(|source| ContentError::Record { name: record.name, source })
+    roots.map_err(|source| ContentError::Record { name: record.name, source })
 }
 
 async fn all(meta: &dyn MetaStore, kind: Kind) -> Result<Vec<Record>, StoreError> {

@@ -6,6 +6,7 @@ mod inspect;
 mod lineage;
 mod replays;
 mod replicas;
+mod rollouts;
 mod snapshots;
 mod start;
 mod subscriptions;
@@ -45,6 +46,7 @@ pub(crate) fn config(dir: &TempDir) -> Config {
     let timing = Timing {
         hello: Duration::from_millis(200),
         floor: Duration::from_millis(50),
+        lease: Duration::from_millis(300),
         ..Timing::default()
     };
     let grace = Duration::from_secs(2);
@@ -191,7 +193,7 @@ impl Server {
     }
 
     pub(crate) async fn start_replay(&self, name: &str) -> Result<Replay, Status> {
-        let request = StartReplayRequest { name: name.into(), validate_only: false };
+        let request = StartReplayRequest { name: name.into(), ..StartReplayRequest::default() };
         Ok(self.replays().start_replay(request).await?.into_inner())
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     readiness::{Readiness, Source},
     secrets::{Report, Secrets},
     server::write::{Response, ours},
-    snapshots::{Replay, Snapshots},
+    snapshots::{Assignment, Replay, Snapshots},
 };
 
 const CONNECTIONS: usize = 64;
@@ -231,11 +231,18 @@ impl Admin {
             "control_plane": { "url": self.control_plane, "connected": flags.connected, "problem": flags.problem },
             "source": source,
             "replays": table.replays.iter().map(|replay| describe(replay)).collect::<Vec<_>>(),
+            "prepared": table.prepared.values().map(|it| version(&it.assignment)).collect::<Vec<_>>(),
+            "previous": table.previous.values().map(|it| version(&it.assignment)).collect::<Vec<_>>(),
             "awaited": table.awaited,
             "rejected": rejected.collect::<Vec<_>>(),
             "secrets": self.secrets.reports().iter().map(|(secret, report)| key(&secret.to_string(), report)).collect::<Vec<_>>(),
         })
     }
+}
+
+fn version(assignment: &Assignment) -> Value {
+    let Assignment { name, bundle, generation, .. } = assignment;
+    json!({ "name": name, "bundle": bundle.to_string(), "generation": generation })
 }
 
 fn describe(replay: &Replay) -> Value {

@@ -151,18 +151,18 @@ async fn report(shared: Arc<Shared>, mut reporter: HealthReporter) {
         let status = |good| if good { ServingStatus::Serving } else { ServingStatus::NotServing };
         reporter.set_service_status(RESPONDER, status(ready)).await;
         let table = shared.admin.snapshots.load_full();
-        let served: BTreeSet<String> = table
-            .replays
-            .iter()
-            .map(|replay| format!("replay:{}", replay.assignment.name))
-            .collect();
-        for name in told.difference(&served) {
-            reporter.clear_service_status(name).await;
+        let names = table.targets.keys().map(String::as_str);
+        let names = names.chain(table.replays.iter().map(|it| it.assignment.name.as_str()));
+        let known: BTreeSet<String> = names.map(str::to_owned).collect();
+        for name in told.difference(&known) {
+            reporter.clear_service_status(&format!("replay:{name}")).await;
         }
-        for name in &served {
-            reporter.set_service_status(name, status(!draining)).await;
+        for name in &known {
+            let serves = table.active(name).is_some() && !table.is_behind(name);
+            let status = status(serves && !draining);
+            reporter.set_service_status(format!("replay:{name}"), status).await;
         }
-        told = served;
+        told = known;
         drop(table);
         watch.changed().await;
     }

@@ -166,7 +166,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let workers = server::workers(config.runtime);
     // The API counts apart from the workers.
     let metrics = Arc::new(Metrics::new(workers + 1));
-    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
+    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
     let secrets = secrets(&config, &snapshots, &metrics);
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
@@ -216,10 +216,10 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         }),
     ];
     // What the disk has is there for the first connection, which waits for it.
-    let position = restore(&applier, &readiness).await;
+    let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
     let known = Arc::clone(&readiness);
-    tasks.push(spawn(follow(config.clone(), data_addr, applier, known, metrics, position)));
+    tasks.push(spawn(follow(config.clone(), data_addr, applier, known, metrics, restored)));
     let certificates = entrances.certificates.clone();
     tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
     let config = Box::new(config);
@@ -342,12 +342,12 @@ fn applier(
 }
 
 /// Serves what the disk cache has, and tells how far the control plane had come.
-async fn restore(applier: &Applier, readiness: &Readiness) -> Position {
+async fn restore(applier: &Applier, readiness: &Readiness) -> Option<Position> {
     let restored = applier.restore().await;
     if restored.is_some() {
         readiness.known(Source::Disk);
     }
-    restored.unwrap_or_default()
+    restored
 }
 
 /// Serves what the control plane says.
@@ -357,8 +357,11 @@ async fn follow(
     applier: Arc<Applier>,
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
-    position: Position,
+    restored: Option<Position>,
 ) {
+    if restored.is_some() {
+        applier.restore_previous().await;
+    }
     let Some(control_plane) = config.control_plane else {
         readiness.note(|flags| {
             flags.problem = Some("no control plane is configured".to_owned());
@@ -372,7 +375,7 @@ async fn follow(
         applier,
         readiness,
         metrics,
-        position,
+        position: restored.unwrap_or_default(),
         session_id: uuid::Uuid::new_v4().to_string(),
         failures: 0,
     };

@@ -35,6 +35,8 @@ pub struct Config {
     pub template_env: Vec<String>,
     /// Where bundles are kept, so that a responder can start while the control plane is away.
     pub cache_dir: Option<PathBuf>,
+    /// Whether the version of a replay that was served before stays in memory, to be asked for and to go back to.
+    pub keep_previous: bool,
     /// The project, with or without `projects/` before it.
     pub project: String,
     /// The ids or full names of the replays to serve; empty for all of the project.
@@ -122,6 +124,7 @@ impl Default for Config {
             files_dir: None,
             template_env: Vec::new(),
             cache_dir: None,
+            keep_previous: true,
             project: "default".to_owned(),
             replays: Vec::new(),
             secret_poll: Duration::from_secs(1),

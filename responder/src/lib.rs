@@ -20,6 +20,7 @@ pub mod journal;
 mod materials;
 mod metrics;
 pub mod passthrough;
+mod pin;
 mod readiness;
 pub mod record;
 pub mod recorder;

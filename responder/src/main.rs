@@ -35,7 +35,8 @@ this node.
 
 If nothing recorded answers a request, the response is 404 with the header `x-countersign-miss: true` and a JSON body that names the \
 recorded requests that come nearest. When several replays are active, the header `x-countersign-replay: ID` selects one; otherwise they \
-are tried in turn, the one that was started last first.
+are tried in turn, the one that was started last first. The header `x-countersign-bundle: DIGEST` asks for one version, which may be the \
+one before; with `?` the response tells which one has answered.
 
 Where the test config of a replay has `passthrough_mode`, a request that nothing recorded answers goes to the real host instead, if \
 --passthrough-allow names it; its answer has the header `x-countersign-passthrough: true`. --record writes what passed through.
@@ -87,6 +88,15 @@ struct Args {
     /// Where bundles are kept, so that this responder can start while the control plane is away.
     #[arg(long, env = "COUNTERSIGN_CACHE_DIR", value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// Whether the version of a replay that was served before stays in memory, so that requests can ask for it and a rollback takes no time.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_KEEP_PREVIOUS",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    keep_previous: bool,
     /// The replays to serve, by id or full name, separated by commas; all of the project if not given.
     #[arg(long, env = "COUNTERSIGN_REPLAYS", value_name = "ID,…", value_delimiter = ',')]
     replays: Vec<String>,
@@ -244,6 +254,7 @@ impl Args {
             files_dir: self.files_dir,
             template_env: self.template_env.into_iter().filter(|name| !name.is_empty()).collect(),
             cache_dir: self.cache_dir,
+            keep_previous: self.keep_previous,
             project: self.project,
             replays: self.replays.into_iter().filter(|replay| !replay.is_empty()).collect(),
             key_overlap: self.key_overlap,

@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) nacks: Counter,
     /// Bytes of blobs that were fetched from a control plane.
     pub(crate) fetched: Counter,
+    /// Subscriptions opened anew because the control plane expected another state.
+    pub(crate) resyncs: Counter,
     /// Secrets that became unusable.
     pub(crate) secret_errors: Counter,
     /// The generation of the key ring.
@@ -99,6 +101,7 @@ impl Metrics {
             swaps: Counter::default(),
             nacks: Counter::default(),
             fetched: Counter::default(),
+            resyncs: Counter::default(),
             secret_errors: Counter::default(),
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
@@ -129,6 +132,11 @@ impl Metrics {
             "fetched_bytes",
             "Bytes of blobs fetched from a control plane",
             metrics.fetched.clone(),
+        );
+        registry.register(
+            "resyncs",
+            "Subscriptions opened anew because the control plane expected another state",
+            metrics.resyncs.clone(),
         );
         registry.register(
             "secret_reload_errors",

@@ -42,6 +42,11 @@ pub use start::StartError;
 
 /// Marks an answer of the real host.
 const PASSTHROUGH_HEADER: HeaderName = HeaderName::from_static("x-countersign-passthrough");
+
+/// Whether a response came from a real host, or should have.
+pub(crate) fn has_passed(response: &Response) -> bool {
+    response.headers().contains_key(PASSTHROUGH_HEADER)
+}
 /// What an answer may take, so that none fills the memory of whoever reads it by way of us.
 const MAX_ANSWER: u64 = 1024 * 1024 * 1024;
 

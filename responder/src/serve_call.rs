@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use crate::{
     fate::Broken,
     metrics::Lane,
-    serve_request::{Plane, REPLAY_HEADER, serve_plain},
+    pin::{self, Selection, Version},
+    serve_request::{Plane, serve_plain},
     server::{
         call::{Call, Code, Kind, ended},
         read::OneMessage,
@@ -36,7 +37,10 @@ pub(crate) async fn serve_call(
     plane: &Arc<Plane>,
     lane: &Arc<Lane>,
 ) -> Result<Response, Broken> {
-    let recorded = recorded(plane, &request);
+    let selection = Selection::of(request.headers());
+    let recorded = recorded(plane, &request, &selection);
+    let version = recorded.as_ref().filter(|_| selection.version.is_some());
+    let told = version.and_then(|(replay, _)| pin::digest(replay));
     let served = async {
         if call.kind == Kind::Native {
             let grace = match &recorded {
@@ -60,17 +64,29 @@ pub(crate) async fn serve_call(
             }
         },
     };
-    Ok(call.finish(response, recorded.is_some()))
+    let mut response = call.finish(response, recorded.is_some());
+    if let Some(told) = told {
+        response.headers_mut().entry(pin::BUNDLE).or_insert(told);
+    }
+    Ok(response)
 }
 
 /// The method that is called, in the replay that is asked for or else the first that knows it.
-fn recorded(plane: &Plane, request: &Request<Incoming>) -> Option<(Arc<Replay>, Method)> {
+fn recorded(
+    plane: &Plane,
+    request: &Request<Incoming>,
+    selection: &Selection,
+) -> Option<(Arc<Replay>, Method)> {
     let table = plane.snapshots.load();
     let path = request.uri().path();
     let method =
         |replay: &Arc<Replay>| Some((Arc::clone(replay), replay.serving.snapshot().method(path)?));
-    match request.headers().get(REPLAY_HEADER).and_then(|wanted| wanted.to_str().ok()) {
-        Some(wanted) => table.find(wanted).and_then(method),
-        None => table.replays.iter().find_map(method),
+    let wanted = selection.replay.as_deref();
+    match (&selection.version, wanted) {
+        (Some(version @ Version::Only(_)), _) => {
+            version.among(&table, wanted).ok()?.into_iter().find_map(method)
+        }
+        (_, Some(wanted)) => table.find(wanted).and_then(method),
+        (_, None) => table.replays.iter().find_map(method),
     }
 }

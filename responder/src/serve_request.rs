@@ -26,7 +26,8 @@ use crate::{
     fate::{self, Broken},
     journal::{self, Entry, Journal},
     metrics::{Lane, Metrics},
-    passthrough::{Passed, Passthrough},
+    passthrough::{self, Passed, Passthrough},
+    pin::{self, NotServed, Version},
     serve_call::serve_call,
     serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
@@ -35,11 +36,8 @@ use crate::{
         read::{self, Received, Refusal, Trailing},
         write::{self, Response},
     },
-    snapshots::{Replay, Snapshots},
+    snapshots::{Replay, Snapshots, Table},
 };
-
-/// Selects a replay by its id or full name.
-pub(crate) const REPLAY_HEADER: &str = "x-countersign-replay";
 
 /// What every request shares.
 #[derive(Debug)]
@@ -74,6 +72,8 @@ enum Outcome {
     Miss(Arc<Replay>),
     /// The replay that it asks for is not served here; these are.
     Unknown(String, Vec<String>),
+    /// The version that it asks for is not served here.
+    NotServed(Box<NotServed>),
     /// Nothing is served yet; these are awaited.
     Unavailable(Vec<String>),
     /// The engine has a defect.
@@ -171,6 +171,9 @@ fn refuse((refusal, parts): (Refusal, Parts), at: i64, plane: &Plane, lane: &Lan
 
 fn answer_read(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lane>) -> Served {
     lane.request_body(received.body().len());
+    if received.selection.version.is_some() {
+        return answer_pinned(received, at, plane, lane);
+    }
     match guarded(|| answer(&received, &plane.snapshots, entered(at, &received))) {
         Outcome::Hit(hit, replay) if is_sent_at_once(&hit) => {
             count(&hit, lane);
@@ -187,6 +190,26 @@ fn answer_read(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lane>
             ))
         }
     }
+}
+
+/// The same for a request that asks for a version, or which one answers.
+fn answer_pinned(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lane>) -> Served {
+    let table = plane.snapshots.load_full();
+    let outcome = guarded(|| answer_by_version(&received, &table, entered(at, &received)));
+    let told = match &outcome {
+        Outcome::Hit(_, serial) => table.of_serial(*serial).and_then(|replay| pin::digest(replay)),
+        Outcome::Owed(replay, _) | Outcome::Miss(replay) => pin::digest(replay),
+        _ => None,
+    };
+    let (plane, lane) = (Arc::clone(plane), Arc::clone(lane));
+    Either::Right(Box::pin(async move {
+        let mut response = settle(outcome, received, at, &plane, &lane).await?;
+        // What the real host says is of no version.
+        if let Some(told) = told.filter(|_| !passthrough::has_passed(&response)) {
+            response.headers_mut().insert(pin::BUNDLE, told);
+        }
+        Ok(response)
+    }))
 }
 
 /// Whether an answer is neither held back nor cut off nor the beginning of something else.
@@ -291,6 +314,10 @@ fn unanswered(outcome: Outcome, lane: &Lane) -> (journal::Outcome, Response) {
             lane.miss();
             (journal::Outcome::Refused, write::unknown_replay(&wanted, &served))
         }
+        Outcome::NotServed(refused) => {
+            lane.miss();
+            (journal::Outcome::Refused, write::bundle_not_served(&refused))
+        }
         Outcome::Unavailable(awaited) => {
             lane.unavailable();
             (journal::Outcome::Unavailable, write::unavailable(&awaited))
@@ -314,12 +341,15 @@ pub(crate) fn guard<T>(ask: impl FnOnce() -> T) -> Option<T> {
 
 /// Asks the selected replay, or all of them, the one that was started last first.
 fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
-    let table = snapshots.load();
+    answer_in(received, &snapshots.load(), now)
+}
+
+fn answer_in(received: &Received, table: &Table, now: i64) -> Outcome {
     let Some(newest) = table.replays.first() else {
         return Outcome::Unavailable(table.awaited.iter().cloned().collect());
     };
     let request = received.request();
-    if let Some(wanted) = &received.replay {
+    if let Some(wanted) = &received.selection.replay {
         return match table.find(wanted) {
             Some(replay) => answer_from(replay, &request, now)
                 .unwrap_or_else(|| Outcome::Miss(Arc::clone(replay))),
@@ -335,6 +365,22 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
         }
     }
     Outcome::Miss(Arc::clone(newest))
+}
+
+/// Asks the version that is asked for, which may be the one before.
+fn answer_by_version(received: &Received, table: &Table, now: i64) -> Outcome {
+    let selection = &received.selection;
+    let Some(version) = selection.version.as_ref().filter(|it| **it != Version::Any) else {
+        return answer_in(received, table, now);
+    };
+    let replays = match version.among(table, selection.replay.as_deref()) {
+        Ok(replays) => replays,
+        Err(refused) => return Outcome::NotServed(Box::new(refused)),
+    };
+    let request = received.request();
+    let answered = replays.iter().find_map(|replay| answer_from(replay, &request, now));
+    let missed = || replays.first().map(|replay| Outcome::Miss(Arc::clone(replay)));
+    answered.or_else(missed).unwrap_or(Outcome::Defect)
 }
 
 /// Asks one replay; `None` is a miss. Where HEAD was not recorded, it is answered as GET is; the body is left out on the way out.

@@ -30,6 +30,7 @@ use crate::{
     fate::Broken,
     journal::{Ended, Ending, Messages, Outcome},
     metrics::Lane,
+    pin::{self, Selection},
     serve_request::{Plane, guard, now, serve_plain},
     server::{
         body::Outgoing,
@@ -84,13 +85,12 @@ pub(crate) async fn serve_socket(
     let mut head = http::Request::new(()).into_parts().0;
     head.uri.clone_from(request.uri());
     head.headers.clone_from(request.headers());
+    Selection::take(&mut head.headers);
     let mut response = serve_plain(request, plane, lane).await?;
     let Some(Handshake { hit, serial }) = response.extensions_mut().remove() else {
         return Ok(response);
     };
-    let table = plane.snapshots.load();
-    let replay = table.replays.iter().find(|replay| replay.serial == serial).cloned();
-    drop(table);
+    let replay = plane.snapshots.load().of_serial(serial).cloned();
     let Some((replay, talk)) =
         replay.and_then(|replay| replay.serving.talk(&hit).map(|talk| (replay, talk)))
     else {
@@ -99,7 +99,10 @@ pub(crate) async fn serve_socket(
     let Ok(permit) = Arc::clone(&plane.sockets).try_acquire_owned() else {
         return Ok(write::too_many());
     };
-    let accepted = accepted(&head.headers, &hit.headers);
+    let mut accepted = accepted(&head.headers, &hit.headers);
+    if let Some(told) = response.headers().get(pin::BUNDLE) {
+        accepted.headers_mut().insert(pin::BUNDLE, told.clone());
+    }
     let limits = plane.limits;
     let lane = plane.metrics.lane(lane.number());
     let entry = Ending::begin(plane.journal.as_ref(), lane.number(), now());

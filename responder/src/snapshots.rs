@@ -1,10 +1,12 @@
-//! The replays that are served. This is the only place that swaps them.
+//! The replays that are served, and beside each the version before and the one that is prepared. This is the only place that swaps them.
 //!
 //! Readers load one table and see one state; writers change a copy and swap it in whole, one at a time. A key ring never gives way to an
 //! older one.
 
+mod target;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -20,6 +22,7 @@ use countersign_engine::{
 use tokio::sync::watch;
 
 use crate::{metrics::Metrics, server};
+pub(crate) use target::{Phase, Target};
 
 /// What the control plane told this responder to serve under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,19 @@ pub(crate) struct Rejected {
     pub(crate) generation: u64,
     /// Why.
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Whether it was to be served, and not only to be prepared.
+    pub(crate) activating: bool,
+}
+
+/// The version that was served before.
+#[derive(Debug, Clone)]
+pub(crate) struct Previous {
+    /// What was assigned.
+    pub(crate) assignment: Assignment,
+    /// Every blob that its bundle consists of.
+    pub(crate) blobs: Arc<[Digest]>,
+    /// Ready to be served again; `None` where only its blobs are kept.
+    pub(crate) replay: Option<Arc<Replay>>,
 }
 
 /// Everything at one moment.
@@ -69,6 +85,12 @@ pub(crate) struct Rejected {
 pub(crate) struct Table {
     /// What is served, the replay that was started last first.
     pub(crate) replays: Vec<Arc<Replay>>,
+    /// What was served before, by name.
+    pub(crate) previous: BTreeMap<String, Previous>,
+    /// What can be served at once, by name.
+    pub(crate) prepared: BTreeMap<String, Arc<Replay>>,
+    /// What the control plane has said since the subscription was opened, by name.
+    pub(crate) targets: BTreeMap<String, Target>,
     /// Names that are assigned, but not served in any version.
     pub(crate) awaited: BTreeSet<String>,
     /// Bundles that were refused and not replaced since.
@@ -82,6 +104,8 @@ pub(crate) struct Snapshots {
     ring: Mutex<Ring>,
     changes: watch::Sender<u64>,
     metrics: Arc<Metrics>,
+    /// Whether the version before stays in memory.
+    keeps_previous: bool,
 }
 
 #[derive(Debug)]
@@ -103,6 +127,18 @@ impl Rejected {
 }
 
 impl Assignment {
+    /// Whether this is the same version of the same replay, whenever it was announced.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.bundle == other.bundle
+            && self.generation == other.generation
+    }
+
+    /// Whether this is its replay's id or full name.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.name.rsplit('/').next() == Some(name)
+    }
+
     /// A number that only the same version of the same replay has.
     fn serial(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -112,22 +148,54 @@ impl Assignment {
 }
 
 impl Table {
-    /// The replay of this serial number, while it is served.
+    /// The replay of this serial number, while it is served or can be asked for.
     pub(crate) fn of_serial(&self, serial: u64) -> Option<&Arc<Replay>> {
-        self.replays.iter().find(|replay| replay.serial == serial)
+        self.versions().find(|replay| replay.serial == serial)
+    }
+
+    /// Everything that can answer: what is served, then what was before.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &Arc<Replay>> {
+        let previous = self.previous.values().filter_map(|previous| previous.replay.as_ref());
+        self.replays.iter().chain(previous)
+    }
+
+    /// What is served under this full name.
+    pub(crate) fn active(&self, name: &str) -> Option<&Arc<Replay>> {
+        self.replays.iter().find(|replay| replay.assignment.name == name)
+    }
+
+    /// Forgets that this version, or an older one, was refused.
+    fn forget_refusal(&mut self, assignment: &Assignment) {
+        let older = |refused: &Rejected| refused.generation <= assignment.generation;
+        if self.rejected.get(&assignment.name).is_some_and(older) {
+            self.rejected.remove(&assignment.name);
+        }
+    }
+
+    /// Whether another version is to be served under this name than is.
+    pub(crate) fn is_behind(&self, name: &str) -> bool {
+        let wanted = self.targets.get(name).and_then(|target| target.active.as_ref());
+        wanted.is_some_and(|wanted| !self.active(name).is_some_and(|it| it.assignment.is(wanted)))
+    }
+
+    /// The blobs and secrets of all versions that are kept.
+    pub(crate) fn kept(&self) -> (HashSet<Digest>, BTreeSet<SecretRef>) {
+        let held = || self.versions().chain(self.prepared.values());
+        let before = self.previous.values().flat_map(|previous| previous.blobs.iter());
+        (
+            held().flat_map(|replay| replay.blobs.iter()).chain(before).copied().collect(),
+            held().flat_map(|replay| replay.secrets.iter().cloned()).collect(),
+        )
     }
 
     /// The replay of this id or full name.
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<Replay>> {
-        self.replays.iter().find(|replay| {
-            let full = replay.assignment.name.as_str();
-            full == name || full.rsplit('/').next() == Some(name)
-        })
+        self.replays.iter().find(|replay| replay.assignment.is_called(name))
     }
 }
 
 impl Snapshots {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, keeps_previous: bool) -> Self {
         Self {
             table: ArcSwap::default(),
             ring: Mutex::new(Ring {
@@ -136,7 +204,13 @@ impl Snapshots {
             }),
             changes: watch::Sender::new(0),
             metrics,
+            keeps_previous,
         }
+    }
+
+    /// Whether the version before stays in memory.
+    pub(crate) fn keeps_previous(&self) -> bool {
+        self.keeps_previous
     }
 
     /// The table as it is now; not to be held across an await.
@@ -154,42 +228,99 @@ impl Snapshots {
         self.changes.subscribe()
     }
 
-    /// Notes that these names are assigned; they are awaited until served.
-    pub(crate) fn expect(&self, names: impl IntoIterator<Item = String>) {
-        self.change(|_, table| {
-            for name in names {
-                if !table.replays.iter().any(|replay| replay.assignment.name == name) {
-                    table.awaited.insert(name);
-                }
+    /// Joins a compiled snapshot with the keys, and serves it or holds it beside what is served, as is wanted by now; tells which, if any. Takes
+    /// time: not for the request path's threads.
+    pub(crate) fn arrive(
+        &self,
+        assignment: &Assignment,
+        compiled: &Arc<CompiledSnapshot>,
+        blobs: &Arc<[Digest]>,
+    ) -> Option<Phase> {
+        let mut arrived = None;
+        self.change(|ring, table| {
+            if !table.wants(assignment) {
+                return;
             }
+            let replay = Arc::new(Replay::new(assignment.clone(), compiled, blobs, &ring.keys));
+            table.forget_refusal(assignment);
+            arrived = Some(if table.serves(assignment) {
+                self.swap_in(table, replay);
+                Phase::Activate
+            } else {
+                table.prepared.insert(assignment.name.clone(), replay);
+                Phase::Prepare
+            });
         });
+        arrived
     }
 
-    /// Joins a compiled snapshot with the keys and serves it from now on. Takes time: not for the request path's threads.
-    pub(crate) fn install(
+    /// The same with what was served before, if this is its bundle.
+    pub(crate) fn arrive_again(&self, assignment: &Assignment) -> Option<Phase> {
+        let previous = self.load().previous.get(&assignment.name).and_then(|p| p.replay.clone())?;
+        if previous.assignment.bundle != assignment.bundle {
+            return None;
+        }
+        self.arrive(assignment, previous.serving.snapshot(), &previous.blobs)
+    }
+
+    /// Serves what was prepared from now on, if it was.
+    pub(crate) fn activate(&self, assignment: &Assignment) -> Option<Phase> {
+        let mut activated = None;
+        self.change(|_, table| {
+            let name = &assignment.name;
+            if table.prepared.get(name).is_some_and(|held| held.assignment.is(assignment))
+                && let Some(replay) = table.prepared.remove(name)
+            {
+                table.forget_refusal(assignment);
+                self.swap_in(table, replay);
+                activated = Some(Phase::Activate);
+            }
+        });
+        activated
+    }
+
+    /// What was served until now stays for those who ask for it.
+    fn swap_in(&self, table: &mut Table, next: Arc<Replay>) {
+        let name = next.assignment.name.clone();
+        if let Some(previous) = table.previous.get(&name).and_then(|p| p.replay.as_ref())
+            && Arc::ptr_eq(previous.serving.snapshot(), next.serving.snapshot())
+        {
+            // Whoever asked for it meanwhile has moved its turns.
+            next.serving.snapshot().reset();
+        }
+        let old = table.active(&name).cloned();
+        table.replays.retain(|replay| replay.assignment.name != name);
+        table.awaited.remove(&name);
+        // A version with the same bundle is no way back.
+        if let Some(old) = old.filter(|old| old.assignment.bundle != next.assignment.bundle) {
+            table.previous.insert(name, self.previous(old));
+        }
+        table.replays.push(next);
+        sort(&mut table.replays);
+        self.metrics.swaps.inc();
+    }
+
+    fn previous(&self, old: Arc<Replay>) -> Previous {
+        Previous {
+            assignment: old.assignment.clone(),
+            blobs: Arc::clone(&old.blobs),
+            replay: self.keeps_previous.then_some(old),
+        }
+    }
+
+    /// Holds what was served before the process was started; without a compiled snapshot, only its blobs.
+    pub(crate) fn hold_previous(
         &self,
         assignment: Assignment,
-        compiled: Arc<CompiledSnapshot>,
+        compiled: Option<&Arc<CompiledSnapshot>>,
         blobs: Arc<[Digest]>,
     ) {
         self.change(|ring, table| {
-            let (name, start) = (assignment.name.clone(), assignment.start_time);
-            let replay = Replay {
-                serial: assignment.serial(),
-                assignment,
-                secrets: compiled.required_secrets().to_vec(),
-                pairs: compiled.pairs(),
-                serving: Arc::new(
-                    Serving::new(compiled, &ring.keys).started_at(start).on_cores(server::cores()),
-                ),
-                blobs,
-            };
-            table.replays.retain(|old| old.assignment.name != name);
-            table.replays.push(Arc::new(replay));
-            sort(&mut table.replays);
-            table.awaited.remove(&name);
-            table.rejected.remove(&name);
-            self.metrics.swaps.inc();
+            let replay = compiled.map(|compiled| {
+                Arc::new(Replay::new(assignment.clone(), compiled, &blobs, &ring.keys))
+            });
+            let name = assignment.name.clone();
+            table.previous.insert(name, Previous { assignment, blobs, replay });
         });
     }
 
@@ -202,7 +333,7 @@ impl Snapshots {
                 *replay = Arc::new(replay.with(assignment.clone(), Arc::clone(&replay.serving)));
             }
             sort(&mut table.replays);
-            table.rejected.remove(&assignment.name);
+            table.forget_refusal(assignment);
         });
     }
 
@@ -216,14 +347,14 @@ impl Snapshots {
 
     /// Withdraws a replay unless it was announced at this revision or later; tells whether it is gone.
     pub(crate) fn withdraw(&self, name: &str, revision: u64) -> bool {
-        let younger = |replay: &Arc<Replay>| {
-            replay.assignment.name == name && replay.assignment.revision >= revision
-        };
-        if self.load().replays.iter().any(younger) {
+        if self.load().active(name).is_some_and(|replay| replay.assignment.revision >= revision) {
             return false;
         }
         self.change(|_, table| {
             table.replays.retain(|replay| replay.assignment.name != name);
+            table.previous.remove(name);
+            table.prepared.remove(name);
+            table.targets.remove(name);
             table.awaited.remove(name);
             table.rejected.remove(name);
         });
@@ -250,7 +381,9 @@ impl Snapshots {
                 return;
             }
             *ring = Ring { generation, keys };
-            for replay in table.replays.iter_mut().filter(|replay| !replay.secrets.is_empty()) {
+            let previous = table.previous.values_mut().filter_map(|p| p.replay.as_mut());
+            let held = table.replays.iter_mut().chain(previous).chain(table.prepared.values_mut());
+            for replay in held.filter(|replay| !replay.secrets.is_empty()) {
                 *replay =
                     Arc::new(replay.with(
                         replay.assignment.clone(),
@@ -275,6 +408,24 @@ impl Snapshots {
 }
 
 impl Replay {
+    fn new(
+        assignment: Assignment,
+        compiled: &Arc<CompiledSnapshot>,
+        blobs: &Arc<[Digest]>,
+        keys: &KeyRing,
+    ) -> Self {
+        let start = assignment.start_time;
+        let serving = Serving::new(Arc::clone(compiled), keys);
+        Self {
+            serial: assignment.serial(),
+            assignment,
+            secrets: compiled.required_secrets().to_vec(),
+            pairs: compiled.pairs(),
+            serving: Arc::new(serving.started_at(start).on_cores(server::cores())),
+            blobs: Arc::clone(blobs),
+        }
+    }
+
     fn with(&self, assignment: Assignment, serving: Arc<Serving>) -> Self {
         Self {
             serial: assignment.serial(),
@@ -293,3 +444,6 @@ fn sort(replays: &mut [Arc<Replay>]) {
         b.start_time.cmp(&a.start_time).then_with(|| a.name.cmp(&b.name))
     });
 }
+
+#[cfg(test)]
+mod tests;

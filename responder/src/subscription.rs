@@ -1,16 +1,17 @@
-//! The stream from the control plane: says hello, carries out deltas one after the other, acknowledges each once.
+//! The stream from the control plane: says hello, acknowledges each delta once, and reports when what takes longer is done.
 //!
-//! The stream is read all the time, also while a delta is carried out. When it ends it is opened again, later each time; what is served
+//! The stream is read all the time, also while something is fetched. When it ends it is opened again, later each time; what is served
 //! goes on meanwhile. Absence never withdraws a replay, only a tombstone does.
 
 pub(crate) mod apply;
 mod status;
+mod work;
 
-use std::{collections::VecDeque, convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use countersign_engine::snapshot::wire;
 use countersign_proto::discovery::v1::{
-    self as proto, Delta, Hello, SubscribeRequest, Welcome,
+    self as proto, AssignmentPhase, Delta, Heartbeat, Hello, SubscribeRequest, Welcome,
     chunk_service_client::ChunkServiceClient, discovery_service_client::DiscoveryServiceClient,
     subscribe_request::Message as Say, subscribe_response::Message as Said,
 };
@@ -21,7 +22,6 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
@@ -31,10 +31,11 @@ use crate::{
     fetch::{FetchError, Remote, SCHEMA},
     metrics::Metrics,
     readiness::{Readiness, Source},
-    snapshots::Assignment,
+    snapshots::{Assignment, Phase},
 };
 use apply::{Applier, Position, chain};
 use status::Teller;
+use work::Work;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the answer to `Hello` may take; the server itself may wait two seconds until it is fresh enough.
@@ -49,8 +50,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const MISSED_HEARTBEATS: u32 = 3;
 const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 const FETCH_ATTEMPTS: u32 = 3;
-/// Deltas that may wait; the protocol allows one unacknowledged.
-const WAITING: usize = 8;
+/// The most replays that a responder may be told of.
+const REPLAYS: usize = 10_000;
+/// So many heartbeats in a row may expect another state than there is.
+const MISMATCHES: u32 = 2;
 const MAX_MESSAGE: usize = 1024 * 1024;
 const MIB: u32 = 1024 * 1024;
 
@@ -73,6 +76,8 @@ enum Ended {
     Task(#[source] JoinError),
     #[error("the control plane asked to come back in {0:?}")]
     GoAway(Duration),
+    #[error("the control plane expects another state than there is")]
+    Diverged,
 }
 
 /// A subscription, kept up for ever.
@@ -98,13 +103,6 @@ struct Session {
     silence: Duration,
     store_uid: String,
 }
-
-/// A delta that was carried out.
-struct Applied {
-    delta: Delta,
-}
-
-type Work = AbortOnDropHandle<Result<Applied, FetchError>>;
 
 impl Subscription {
     /// Keeps the subscription up.
@@ -198,16 +196,21 @@ impl Subscription {
 
     fn hello(&self) -> Hello {
         let table = self.applier.snapshots.load();
-        let held = |assignment: &Assignment| proto::HeldAssignment {
+        let held = |assignment: &Assignment, phase: AssignmentPhase| proto::HeldAssignment {
             name: assignment.name.clone(),
             bundle: Some(wire::encode_digest(&assignment.bundle)),
+            generation: assignment.generation,
+            phase: phase.into(),
         };
+        let active = table.replays.iter().map(|it| held(&it.assignment, AssignmentPhase::Activate));
+        let prepared =
+            table.prepared.values().map(|it| held(&it.assignment, AssignmentPhase::Prepare));
         Hello {
             responder: self.responder.clone(),
             session_id: self.session_id.clone(),
             store_uid: self.position.store_uid.clone(),
             last_revision: self.position.revision,
-            held: table.replays.iter().map(|replay| held(&replay.assignment)).collect(),
+            held: active.chain(prepared).collect(),
             selectors: self.applier.selectors.clone(),
             data_address: self.data_address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -223,19 +226,16 @@ impl Subscription {
             self.applier.snapshots.forget_revisions();
             self.position = Position { store_uid: session.store_uid.clone(), revision: 0 };
         }
+        self.applier.snapshots.hear_anew();
         let mut secrets = self.applier.secrets.subscribe();
         secrets.mark_unchanged();
         let mut report_at = None;
         let mut reported = Instant::now();
-        let mut waiting: VecDeque<Delta> = VecDeque::new();
-        let mut work: Option<Work> = None;
+        let mut work = Work::default();
+        let mut mismatches = 0;
         let mut deadline = Instant::now() + session.silence;
         loop {
-            if work.is_none()
-                && let Some(delta) = waiting.pop_front()
-            {
-                work = Some(self.start(delta, session.remote.clone()));
-            }
+            work.go_on(&self.applier, &session.remote);
             tokio::select! {
                 message = timeout_at(deadline, session.inbound.message()) => {
                     let message = message.map_err(|_| Ended::Silent(session.silence))?.map_err(ended)?.ok_or(Ended::Closed)?;
@@ -243,19 +243,20 @@ impl Subscription {
                     // Only now is the session worth more than a greeting; one that ends right after it has to wait longer each time.
                     self.failures = 0;
                     match message.message {
-                        Some(Said::Delta(delta)) if waiting.len() < WAITING => waiting.push_back(delta),
-                        Some(Said::Delta(_)) => return Err(Ended::Protocol("it sends deltas without waiting for acknowledgements")),
-                        Some(Said::Heartbeat(_)) => {}
+                        Some(Said::Delta(delta)) => self.take(&session, &mut work, delta).await?,
+                        Some(Said::Heartbeat(beat)) => {
+                            mismatches = if self.agrees(&beat, &work) { 0 } else { mismatches + 1 };
+                            if mismatches >= MISMATCHES {
+                                self.metrics.resyncs.inc();
+                                return Err(Ended::Diverged);
+                            }
+                        }
                         Some(Said::GoAway(go_away)) => return Err(Ended::GoAway(duration(go_away.retry_after))),
                         Some(Said::Welcome(_)) => return Err(Ended::Protocol("a second `Welcome`")),
                         None => tracing::debug!("message of an unknown kind left aside; the control plane may be newer"),
                     }
                 }
-                applied = finished(&mut work) => {
-                    work = None;
-                    let applied = applied.map_err(Ended::Task)?.map_err(Ended::Fetch)?;
-                    self.acknowledge(&session, applied).await?;
-                }
+                done = work.done() => self.done(&session, &work, &done?).await?,
                 // The sender lives as long as the applier.
                 _ = secrets.changed() => report_at = report_at.or(Some(reported + REPORT_INTERVAL)),
                 () = due(report_at) => {
@@ -267,31 +268,36 @@ impl Subscription {
         }
     }
 
-    /// Carries a delta out in a task of its own, which ends with the session.
-    fn start(&self, delta: Delta, remote: Remote) -> Work {
-        let applier = Arc::clone(&self.applier);
-        let task = async move {
-            applier
-                .snapshots
-                .expect(delta.upserted.iter().map(|assignment| assignment.name.clone()));
-            for announced in &delta.upserted {
-                if let Some(assignment) = decode(announced, delta.revision) {
-                    assign(&applier, &remote, assignment).await?;
-                }
+    /// Carries out what takes no time, and acknowledges all of it.
+    async fn take(
+        &mut self,
+        session: &Session,
+        work: &mut Work,
+        delta: Delta,
+    ) -> Result<(), Ended> {
+        for tombstone in &delta.removed {
+            match tombstone.prepared_generation {
+                0 => self.applier.withdraw(&tombstone.name, tombstone.revision).await,
+                generation => self.applier.unprepare(&tombstone.name, generation).await,
             }
-            for tombstone in &delta.removed {
-                applier.withdraw(&tombstone.name, tombstone.revision).await;
+        }
+        for announced in &delta.upserted {
+            let Some(assignment) = decode(announced, delta.revision) else { continue };
+            let phase = match announced.phase() {
+                AssignmentPhase::Prepare => Phase::Prepare,
+                AssignmentPhase::Unspecified | AssignmentPhase::Activate => Phase::Activate,
+            };
+            if self.applier.hear(&assignment, phase).await {
+                work.add(assignment);
             }
-            Ok(Applied { delta })
-        };
-        AbortOnDropHandle::new(tokio::spawn(task))
-    }
-
-    async fn acknowledge(&mut self, session: &Session, applied: Applied) -> Result<(), Ended> {
-        let delta = applied.delta;
+        }
         self.position.revision = self.position.revision.max(delta.revision);
         let outcomes = {
             let table = self.applier.snapshots.load_full();
+            if table.targets.len() > REPLAYS {
+                return Err(Ended::Protocol("it announces more replays than a responder may hold"));
+            }
+            work.revise(&table);
             let teller = self.teller(&table);
             delta.upserted.iter().map(|announced| teller.outcome(announced)).collect()
         };
@@ -299,8 +305,31 @@ impl Subscription {
         if delta.initial_sync_complete {
             self.readiness.known(Source::ControlPlane);
         }
-        self.applier.settle(self.position.clone()).await;
+        self.applier.settle(self.position.clone(), work.is_idle()).await;
         Ok(())
+    }
+
+    /// Tells that a version is prepared, served or refused.
+    async fn done(
+        &self,
+        session: &Session,
+        work: &Work,
+        assignment: &Assignment,
+    ) -> Result<(), Ended> {
+        let outcomes = {
+            let table = self.applier.snapshots.load_full();
+            vec![self.teller(&table).outcome(&encode(assignment))]
+        };
+        say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await?;
+        self.applier.settle(self.position.clone(), work.is_idle()).await;
+        Ok(())
+    }
+
+    /// Whether the control plane believes of this responder what is so; a heartbeat that says nothing of that agrees.
+    fn agrees(&self, beat: &Heartbeat, work: &Work) -> bool {
+        let table = self.applier.snapshots.load_full();
+        let expected = &beat.expected_state_digest[..];
+        expected.is_empty() || expected == table.state_digest(|wanted| work.contains(wanted))
     }
 
     async fn report(&self, session: &Session) -> Result<(), Ended> {
@@ -319,36 +348,10 @@ impl Subscription {
     }
 }
 
-/// Tries a few times, for a lost connection is no reason to give the whole session up.
-async fn assign(
-    applier: &Applier,
-    remote: &Remote,
-    assignment: Assignment,
-) -> Result<(), FetchError> {
-    let mut attempt = 0;
-    loop {
-        match applier.assign(Some(remote), assignment.clone()).await {
-            Err(error) if attempt + 1 < FETCH_ATTEMPTS => {
-                tracing::debug!(error = chain(&error), "fetch failed; trying again");
-                sleep(jitter(BACKOFF_MIN.saturating_mul(1 << attempt))).await;
-                attempt += 1;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
 async fn say(outbound: &mpsc::Sender<SubscribeRequest>, message: Say) -> Result<(), Ended> {
     let sent =
         timeout(SEND_TIMEOUT, outbound.send(SubscribeRequest { message: Some(message) })).await;
     sent.map_err(|_| Ended::Silent(SEND_TIMEOUT))?.map_err(|_| Ended::Closed)
-}
-
-async fn finished(work: &mut Option<Work>) -> Result<Result<Applied, FetchError>, JoinError> {
-    match work {
-        Some(work) => work.await,
-        None => pending().await,
-    }
 }
 
 async fn due(at: Option<Instant>) {
@@ -370,6 +373,15 @@ fn decode(announced: &proto::Assignment, revision: u64) -> Option<Assignment> {
             .unwrap_or_default(),
         revision,
     })
+}
+
+fn encode(assignment: &Assignment) -> proto::Assignment {
+    proto::Assignment {
+        name: assignment.name.clone(),
+        bundle: Some(wire::encode_digest(&assignment.bundle)),
+        generation: assignment.generation,
+        ..proto::Assignment::default()
+    }
 }
 
 fn ended(status: Status) -> Ended {

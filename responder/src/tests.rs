@@ -11,6 +11,7 @@ mod record;
 mod steps;
 mod subscription;
 mod tls_host;
+mod versions;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

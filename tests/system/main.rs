@@ -24,6 +24,7 @@ mod record;
 mod recordings;
 mod redaction;
 mod replicas;
+mod rollouts;
 mod sessions;
 mod streams;
 mod stubs;

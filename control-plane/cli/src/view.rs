@@ -3,7 +3,7 @@
 use countersign_proto::{
     control::v1::{
         RedactionCount, RedactionReport, Replay, ReplayState, Responder, ResponderPhase,
-        ResponderStatus, SecretStatus, Snapshot, SnapshotState, TestConfig,
+        ResponderStatus, Rollout, RolloutStage, SecretStatus, Snapshot, SnapshotState, TestConfig,
     },
     snapshot::v1::ServeDirection,
     transform::v1::Transform,
@@ -172,7 +172,10 @@ impl View for Replay {
             "state": replay_state(self.state()),
             "etag": self.etag,
             "bundle": digest(self.bundle.as_ref()),
+            "activeBundle": digest(self.active_bundle.as_ref()),
+            "previousBundle": digest(self.previous_bundle.as_ref()),
             "generation": self.generation,
+            "rollout": self.rollout.as_ref().map(rollout),
             "ready": ready(self).is_some_and(|ready| ready.status() == ConditionStatus::True),
             "conditions": self.conditions.iter().map(condition).collect::<Vec<_>>(),
             "responders": self.responders.iter().map(responder_status).collect::<Vec<_>>(),
@@ -328,6 +331,27 @@ fn condition(condition: &Condition) -> Value {
     })
 }
 
+fn rollout(rollout: &Rollout) -> Value {
+    let stage = match rollout.stage() {
+        RolloutStage::Unspecified => "UNKNOWN",
+        RolloutStage::Canary => "CANARY",
+        RolloutStage::Preparing => "PREPARING",
+        RolloutStage::Activated => "ACTIVATED",
+        RolloutStage::Failed => "FAILED",
+    };
+    json!({
+        "stage": stage,
+        "generation": rollout.generation,
+        "canary": rollout.canary,
+        "expected": rollout.expected,
+        "prepared": rollout.prepared,
+        "active": rollout.active,
+        "waitingFor": rollout.waiting_for,
+        "excluded": rollout.excluded,
+        "startTime": time(rollout.start_time),
+    })
+}
+
 fn responder_status(status: &ResponderStatus) -> Value {
     json!({
         "responder": status.responder,
@@ -377,6 +401,7 @@ fn responder_phase(phase: ResponderPhase) -> &'static str {
         ResponderPhase::Fetching => "FETCHING",
         ResponderPhase::Active => "ACTIVE",
         ResponderPhase::Rejected => "REJECTED",
+        ResponderPhase::Prepared => "PREPARED",
     }
 }
 

@@ -6,6 +6,10 @@ use std::{
 };
 
 use super::Responder;
+use crate::store::now;
+
+/// Who was connected to a control plane that has ended is remembered for so long, in nanoseconds.
+const REMEMBERED: i64 = 60_000_000_000;
 
 /// What one other control plane reports.
 #[derive(Debug, Clone)]
@@ -28,6 +32,10 @@ pub(super) struct Peers {
 #[derive(Debug, Default)]
 struct Known {
     alive: bool,
+    /// Since when it is not, in nanoseconds since the epoch.
+    dead_since: i64,
+    /// It has ended in order. Its responders are on their way to others, and are listed no more.
+    left: bool,
     reports: u64,
     responders: HashMap<(String, String), Responder>,
 }
@@ -36,13 +44,22 @@ impl Peers {
     /// Takes in reports of all there are; says whether anything is new.
     pub(super) fn hear(&self, peers: Vec<Peer>) -> bool {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.len();
-        known.retain(|name, _| peers.iter().any(|peer| peer.replica == *name));
-        let mut news = known.len() < before;
+        let mut news = false;
+        for (name, known) in known.iter_mut().filter(|(_, known)| !known.left) {
+            if !peers.iter().any(|peer| peer.replica == *name) {
+                known.dead_since = if known.alive { now() } else { known.dead_since };
+                (known.alive, known.left, news) = (false, true, true);
+            }
+        }
+        let forgotten = now().saturating_sub(REMEMBERED);
+        known.retain(|_, known| !known.left || known.dead_since > forgotten);
         for peer in peers {
             let known = known.entry(peer.replica).or_default();
             news |= known.alive != peer.alive || !peer.responders.is_empty();
-            known.alive = peer.alive;
+            if known.alive && !peer.alive {
+                known.dead_since = now();
+            }
+            (known.alive, known.left) = (peer.alive, false);
             known.reports = peer.reports;
             let keyed =
                 peer.responders.into_iter().map(|r| ((r.project.clone(), r.name.clone()), r));
@@ -53,25 +70,57 @@ impl Peers {
 
     pub(super) fn heard(&self) -> BTreeMap<String, u64> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.iter().map(|(name, known)| (name.clone(), known.reports)).collect()
+        let present = known.iter().filter(|(_, known)| !known.left);
+        present.map(|(name, known)| (name.clone(), known.reports)).collect()
     }
 
     /// Adds the responders of a project.
     pub(super) fn add(&self, project: &str, found: &mut Vec<Responder>) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        for known in known.values() {
+        for known in known.values().filter(|known| !known.left) {
             let of_project = known.responders.values().filter(|r| r.project == project);
-            let connected =
-                |r: &Responder| Responder { connected: r.connected && known.alive, ..r.clone() };
-            found.extend(of_project.map(connected));
+            found.extend(of_project.map(|r| known.seen(r)));
+        }
+    }
+
+    /// Shows each responder of a project, and whether it is connected.
+    pub(super) fn each(&self, project: &str, mut show: impl FnMut(&Responder, bool)) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        for known in known.values() {
+            for responder in known.responders.values().filter(|r| r.project == project) {
+                if known.alive {
+                    show(responder, responder.connected);
+                } else {
+                    show(&known.seen(responder), false);
+                }
+            }
+        }
+    }
+}
+
+impl Known {
+    /// A responder as it is to be seen: whose control plane is gone is gone, too.
+    fn seen(&self, responder: &Responder) -> Responder {
+        let lost = responder.connected && !self.alive;
+        Responder {
+            connected: responder.connected && self.alive,
+            leave_time: if lost { self.dead_since } else { responder.leave_time },
+            ..responder.clone()
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use countersign_engine::snapshot::digest::Digest;
+
     use super::*;
-    use crate::fleet::Fleet;
+    use crate::{
+        fleet::{Absence, Fleet},
+        publish::Assignment,
+    };
 
     fn responder(name: &str, connected: bool, connect_time: i64) -> Responder {
         Responder {
@@ -81,6 +130,7 @@ mod tests {
             data_address: connect_time.to_string(),
             version: String::new(),
             connect_time,
+            leave_time: 0,
             selectors: Vec::new(),
             replays: BTreeMap::new(),
         }
@@ -120,6 +170,22 @@ mod tests {
         assert_eq!(listed(&fleet), [("far".into(), false, 1), ("moves".into(), false, 9)]);
         fleet.hear(Vec::new());
         assert_eq!(listed(&fleet), [("moves".into(), false, 5)]);
+
+        // Who was connected to one that has ended may be on its way here.
+        let connected = [responder("far", true, 1)];
+        fleet.hear(vec![peer("b", true, 1, &connected)]);
+        fleet.hear(Vec::new());
+        assert_eq!((listed(&fleet).len(), fleet.heard().len()), (1, 0));
+        let version = Assignment { bundle: Digest::of(b"x"), generation: 1, start_time: 0 };
+        let nodes = |now| {
+            let absence = Absence { lease: Duration::from_secs(10), began: 0, now };
+            let nodes = fleet.nodes("projects/p/replays/r", &version, &[], absence);
+            nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (nodes(now()), nodes(now() + 20_000_000_000)),
+            (vec!["far".to_owned(), "moves".to_owned()], vec![])
+        );
     }
 
     #[test]

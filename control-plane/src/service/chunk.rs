@@ -71,12 +71,13 @@ impl Chunks {
         request.digests.iter().enumerate().map(parse).collect()
     }
 
-    /// What a replay's bundle is made of, and the one before it; `None` when the replay is not announced.
+    /// What a replay's bundles are made of: the one that is served, the one before it and the one that will be; `None` when the replay is not
+    /// announced.
     async fn closure(&self, name: &Name) -> Result<Option<HashSet<Digest>>, Problem> {
         let table = self.plane.publisher.table();
-        let Some(announced) = table.assignments.get(&name.full) else { return Ok(None) };
+        let Some(announced) = table.get(&name.full) else { return Ok(None) };
         let mut closure = HashSet::new();
-        for bundle in [Some(announced.now.bundle), announced.before].into_iter().flatten() {
+        for bundle in announced.bundles() {
             closure.extend(self.closures.of(&*self.plane.blobs, bundle).await?.iter().copied());
         }
         Ok(Some(closure))

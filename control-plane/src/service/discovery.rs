@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use countersign_engine::snapshot::wire::timestamp;
 use countersign_proto::discovery::v1::{
     Delta, GoAway, Heartbeat, Hello, Outcome, SubscribeRequest, SubscribeResponse, Welcome,
@@ -24,7 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Plane, Problem, name, wire};
-use crate::{content::SCHEMA, fleet, store::now};
+use crate::{content::SCHEMA, fleet, publish::Table, store::now};
 use session::Session;
 
 /// A responder that takes nothing for so long is gone.
@@ -132,7 +133,8 @@ fn check(hello: &Hello) -> Result<(), Problem> {
             "a responder's name has 1 to 253 bytes",
         ));
     }
-    if hello.held.len() > HELLO_LIMIT || hello.selectors.len() > HELLO_LIMIT {
+    // Of each it may hold what it serves and what it has prepared.
+    if hello.held.len() > 2 * HELLO_LIMIT || hello.selectors.len() > HELLO_LIMIT {
         return Err(Problem::field(
             "hello",
             "TOO_MANY",
@@ -160,6 +162,7 @@ fn responder(hello: &Hello) -> fleet::Responder {
         data_address: hello.data_address.clone(),
         version: hello.version.clone(),
         connect_time: now(),
+        leave_time: 0,
         selectors: hello.selectors.clone(),
         replays: BTreeMap::new(),
     }
@@ -218,8 +221,9 @@ impl Shared {
         for outcome in outcomes {
             let replay = outcome.name.clone();
             let outcome = wire::decode_outcome(outcome);
+            let retries = self.plane.publisher.table().get(&replay).map(|told| told.retries);
             // What is not announced to it, it cannot report on.
-            if self.session().heard(&replay, &outcome) {
+            if self.session().heard(&replay, &outcome, retries.unwrap_or_default()) {
                 self.plane.fleet.report(&self.entry, &replay, outcome);
             }
         }
@@ -264,6 +268,7 @@ impl Stream<'_> {
         loop {
             let now_announced = Arc::clone(&table.borrow_and_update());
             let delta = self.shared.session().next(&now_announced);
+            self.repeat_refusals(&now_announced);
             if let Some(delta) = delta {
                 self.deliver(delta).await?;
                 continue;
@@ -273,17 +278,39 @@ impl Stream<'_> {
                 changed = table.changed() => if changed.is_err() { return self.go_away().await },
                 () = self.shared.acknowledged.notified() => {}
                 _ = heartbeat.tick() => {
-                    let beat = Heartbeat { server_time: Some(timestamp(now())), revision: now_announced.revision };
-                    self.send(Say::Heartbeat(beat)).await?;
+                    self.send(Say::Heartbeat(self.heartbeat(now_announced.revision))).await?;
                 }
                 () = plane.stopping.cancelled() => return self.go_away().await,
             }
         }
     }
 
+    fn heartbeat(&self, revision: u64) -> Heartbeat {
+        let digest = self.shared.session().state_digest();
+        Heartbeat {
+            server_time: Some(timestamp(now())),
+            revision,
+            expected_state_digest: digest.map_or_else(Bytes::new, |digest| digest.to_vec().into()),
+        }
+    }
+
+    /// Whoever waits for this responder learns that the answer is known already.
+    fn repeat_refusals(&self, table: &Table) {
+        let Shared { plane, entry, .. } = &*self.shared;
+        let refused = self.shared.session().refused(table);
+        for (replay, outcome) in refused {
+            self.shared.session().told_of(&replay, outcome.generation);
+            plane.fleet.report(entry, &replay, outcome);
+        }
+    }
+
     async fn deliver(&self, delta: Delta) -> Result<(), Status> {
+        let Shared { plane, entry, .. } = &*self.shared;
         for removed in &delta.removed {
-            self.shared.plane.fleet.withdraw(&self.shared.entry, &removed.name);
+            match removed.prepared_generation {
+                0 => plane.fleet.withdraw(entry, &removed.name),
+                generation => plane.fleet.forget(entry, &removed.name, generation),
+            }
         }
         self.send(Say::Delta(delta)).await
     }

@@ -1,5 +1,6 @@
 //! Replays: create, start, stop, watch; and the responders that serve them.
 
+mod change;
 mod start;
 pub(super) use start::choose;
 mod status;
@@ -10,8 +11,8 @@ use countersign_engine::snapshot::wire::timestamp;
 use countersign_proto::control::v1::{
     CreateReplayRequest, DeleteReplayRequest, GetReplayRequest, ListReplaysRequest,
     ListReplaysResponse, ListRespondersRequest, ListRespondersResponse, Replay, ReplayState,
-    StartReplayRequest, StopReplayRequest, WatchReplayRequest,
-    replay_service_server::ReplayService,
+    RetryReplayRequest, RollbackReplayRequest, StartReplayRequest, StopReplayRequest,
+    WatchReplayRequest, replay_service_server::ReplayService,
 };
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Plane, Problem,
+    announced::decode_policy,
     name::{self, Name},
     page, snapshot, test_config,
     transform::expect,
@@ -82,8 +84,24 @@ impl ReplayService for Replays {
     ) -> Result<Response<Replay>, Status> {
         let request = request.into_inner();
         let name = Name::parse(Kind::Replay, "name", &request.name)?;
-        let record = start::start(&self.plane, &name, request.validate_only).await?;
+        let record = start::start(&self.plane, &name, &request).await?;
         Ok(Response::new(self.complete(record)?))
+    }
+
+    async fn rollback_replay(
+        &self,
+        request: Request<RollbackReplayRequest>,
+    ) -> Result<Response<Replay>, Status> {
+        let name = Name::parse(Kind::Replay, "name", &request.into_inner().name)?;
+        Ok(Response::new(self.complete(change::roll_back(&self.plane, &name).await?)?))
+    }
+
+    async fn retry_replay(
+        &self,
+        request: Request<RetryReplayRequest>,
+    ) -> Result<Response<Replay>, Status> {
+        let name = Name::parse(Kind::Replay, "name", &request.into_inner().name)?;
+        Ok(Response::new(self.complete(change::retry(&self.plane, &name).await?)?))
     }
 
     async fn stop_replay(
@@ -137,6 +155,7 @@ impl Replays {
     /// The replay of a record, with what the fleet makes of it.
     fn complete(&self, record: Record) -> Result<Replay, Problem> {
         let stored: Replay = super::stored(&record)?;
+        let revision = record.revision;
         let replay = Replay {
             name: record.name,
             etag: record.etag,
@@ -144,7 +163,7 @@ impl Replays {
             update_time: Some(timestamp(record.updated)),
             ..stored
         };
-        Ok(self.transitions.with_status(replay, &self.plane.fleet))
+        Ok(self.transitions.with_status(replay, revision, &self.plane))
     }
 
     async fn list(&self, request: ListReplaysRequest) -> Result<ListReplaysResponse, Problem> {
@@ -173,6 +192,7 @@ impl Replays {
         let project = name::project("parent", &request.parent)?;
         let given = request.replay.unwrap_or_default();
         let parts = Parts::parse(&project, &given)?;
+        decode_policy(&given.rollout_policy.unwrap_or_default())?;
         let id = if request.replay_id.is_empty() { &parts.snapshot.id } else { &request.replay_id };
         let name = Name::within(Kind::Replay, &project, "replay_id", id)?;
         snapshot::ready(&self.plane, &parts.snapshot).await?;
@@ -186,6 +206,7 @@ impl Replays {
             test_config: parts.test_config.full,
             serve: parts.serve.into(),
             state: ReplayState::Stopped.into(),
+            rollout_policy: given.rollout_policy,
             ..Replay::default()
         };
         if request.validate_only {
@@ -225,10 +246,12 @@ impl Replays {
     ) -> Result<(), Problem> {
         let mut revision = self.plane.meta.revision();
         let mut fleet = self.plane.fleet.subscribe();
+        let mut table = self.plane.publisher.subscribe();
         let mut sent = None;
         loop {
             revision.mark_unchanged();
             fleet.mark_unchanged();
+            table.mark_unchanged();
             let now = self.current(name).await?;
             if sent.as_ref() != Some(&now) {
                 if states.send(Ok(now.clone())).await.is_err() {
@@ -239,6 +262,7 @@ impl Replays {
             let changed = tokio::select! {
                 changed = revision.changed() => changed,
                 changed = fleet.changed() => changed,
+                changed = table.changed() => changed,
             };
             if changed.is_err() {
                 return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! Lossy and coalesced: what is told is how a responder stands, at most twice a second. Nothing here counts as a change of the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use countersign_engine::snapshot::wire::encode_digest;
 use countersign_proto::{control::v1::ResponderStatus, discovery::v1::Outcome};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Plane, chain, wire};
 use crate::{
-    fleet::{Peer, Responder},
+    fleet::{AtReplay, Peer, Responder},
     store::{Entry, Reported, Roster, StoreError},
 };
 
@@ -105,13 +105,17 @@ struct StoredResponder {
     /// As the responder reported them.
     #[prost(message, repeated, tag = "6")]
     outcomes: Vec<Outcome>,
+    #[prost(int64, tag = "7")]
+    leave_time: i64,
 }
 
 fn encode(responder: &Responder) -> Entry {
-    let outcomes = responder.replays.iter().map(|(replay, outcome)| Outcome {
-        name: replay.clone(),
-        bundle: outcome.bundle.as_ref().map(encode_digest),
-        status: ResponderStatus::decode(outcome.report.clone()).ok(),
+    let outcomes = responder.replays.iter().flat_map(|(replay, at)| {
+        at.outcomes().map(|outcome| Outcome {
+            name: replay.clone(),
+            bundle: outcome.bundle.as_ref().map(encode_digest),
+            status: ResponderStatus::decode(outcome.report.clone()).ok(),
+        })
     });
     let body = StoredResponder {
         connected: responder.connected,
@@ -120,6 +124,7 @@ fn encode(responder: &Responder) -> Entry {
         connect_time: responder.connect_time,
         selectors: responder.selectors.clone(),
         outcomes: outcomes.collect(),
+        leave_time: responder.leave_time,
     };
     Entry {
         project: responder.project.clone(),
@@ -132,7 +137,10 @@ fn decode(reported: Reported) -> Peer {
     let responder = |entry: Entry| {
         // Of another version, perhaps; it will be told again.
         let stored = StoredResponder::decode(entry.body).ok()?;
-        let outcomes = stored.outcomes.into_iter();
+        let mut replays: BTreeMap<String, AtReplay> = BTreeMap::new();
+        for outcome in stored.outcomes {
+            replays.entry(outcome.name.clone()).or_default().note(wire::decode_outcome(outcome));
+        }
         Some(Responder {
             project: entry.project,
             name: entry.name,
@@ -140,8 +148,9 @@ fn decode(reported: Reported) -> Peer {
             data_address: stored.data_address,
             version: stored.version,
             connect_time: stored.connect_time,
+            leave_time: stored.leave_time,
             selectors: stored.selectors,
-            replays: outcomes.map(|o| (o.name.clone(), wire::decode_outcome(o))).collect(),
+            replays,
         })
     };
     let responders = reported.changed.into_iter().filter_map(responder).collect();
@@ -151,8 +160,6 @@ fn decode(reported: Reported) -> Peer {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use countersign_engine::snapshot::digest::Digest;
     use countersign_proto::control::v1::ResponderPhase;
 
@@ -161,15 +168,19 @@ mod tests {
 
     #[test]
     fn a_responder_arrives_as_it_was_told() {
-        let status =
-            ResponderStatus { phase: ResponderPhase::Active.into(), ..ResponderStatus::default() };
-        let outcome = Outcome {
-            name: "projects/p/replays/r".into(),
-            bundle: Some(encode_digest(&Digest::of(b"bundle"))),
-            status: Some(status),
+        let outcome = |phase: ResponderPhase, generation| {
+            let status =
+                ResponderStatus { phase: phase.into(), generation, ..ResponderStatus::default() };
+            wire::decode_outcome(Outcome {
+                name: "projects/p/replays/r".into(),
+                bundle: Some(encode_digest(&Digest::of(b"bundle"))),
+                status: Some(status),
+            })
         };
-        let outcome = wire::decode_outcome(outcome);
-        assert_eq!(outcome.phase, Phase::Active);
+        let mut at = AtReplay::default();
+        at.note(outcome(ResponderPhase::Active, 1));
+        at.note(outcome(ResponderPhase::Prepared, 2));
+        assert_eq!(at.next.as_ref().unwrap().phase, Phase::Prepared);
         let responder = Responder {
             project: "projects/p".into(),
             name: "n".into(),
@@ -177,8 +188,9 @@ mod tests {
             data_address: "a:1".into(),
             version: "v".into(),
             connect_time: 7,
+            leave_time: 9,
             selectors: vec!["r".into()],
-            replays: BTreeMap::from([("projects/p/replays/r".to_owned(), outcome)]),
+            replays: BTreeMap::from([("projects/p/replays/r".to_owned(), at)]),
         };
         let reported = Reported {
             replica: "x".into(),

@@ -8,7 +8,7 @@ use countersign_engine::{
         digest::Digest,
         wire::{
             WireError, decode_digest, decode_treatment, encode_diagnostic, encode_digest,
-            encode_secret_ref, encode_serve, encode_treatment, nanos, timestamp,
+            encode_secret_ref, encode_serve, encode_treatment, timestamp,
         },
     },
 };
@@ -29,6 +29,8 @@ use crate::{
     import::{Report, treat::Redaction},
     publish::Assignment,
 };
+
+pub(crate) use super::announced::{decode_announced, encode_announced};
 
 /// A snapshot as it is stored.
 #[derive(Clone, PartialEq, Message)]
@@ -138,28 +140,18 @@ pub(crate) fn decode_bundle(bytes: Bytes) -> Result<BundleParts, WireError> {
 }
 
 /// Encodes an assignment for a responder.
-pub(crate) fn encode_assignment(name: &str, assignment: &Assignment) -> discovery::Assignment {
+pub(crate) fn encode_assignment(
+    name: &str,
+    assignment: &Assignment,
+    phase: discovery::AssignmentPhase,
+) -> discovery::Assignment {
     discovery::Assignment {
         name: name.to_owned(),
         bundle: Some(encode_digest(&assignment.bundle)),
         generation: assignment.generation,
         start_time: Some(timestamp(assignment.start_time)),
+        phase: phase.into(),
     }
-}
-
-/// Encodes an assignment for the store.
-pub(crate) fn encode_stored_assignment(assignment: &Assignment) -> Bytes {
-    encode_assignment("", assignment).encode_to_vec().into()
-}
-
-/// Decodes a stored assignment.
-pub(crate) fn decode_assignment(bytes: Bytes) -> Result<Assignment, WireError> {
-    let assignment: discovery::Assignment = decode("assignment", bytes)?;
-    Ok(Assignment {
-        bundle: required(assignment.bundle.as_ref())?,
-        generation: assignment.generation,
-        start_time: assignment.start_time.map_or(Ok(0), nanos)?,
-    })
 }
 
 /// Encodes an import's report.
@@ -206,6 +198,9 @@ pub(crate) fn encode_diagnostics(findings: &[Diagnostic]) -> Vec<common::Diagnos
 /// What a responder says about a replay may have so many findings and secrets; the rest is cut.
 const REPORTED: usize = 200;
 
+/// A refusal has so many characters; it is stored, and told in a condition.
+const REFUSAL: usize = 1000;
+
 /// Reads what a responder made of an assignment.
 pub(crate) fn decode_outcome(outcome: discovery::Outcome) -> Outcome {
     let mut status = outcome.status.unwrap_or_default();
@@ -213,11 +208,12 @@ pub(crate) fn decode_outcome(outcome: discovery::Outcome) -> Outcome {
     status.secrets.truncate(REPORTED);
     let phase = match status.phase() {
         ResponderPhase::Unspecified | ResponderPhase::Fetching => Phase::Fetching,
+        ResponderPhase::Prepared => Phase::Prepared,
         ResponderPhase::Active => Phase::Active,
         ResponderPhase::Rejected => Phase::Rejected,
     };
     let refusal = match status.diagnostics.iter().max_by_key(|found| found.severity) {
-        Some(worst) if phase == Phase::Rejected => worst.message.clone(),
+        Some(worst) if phase == Phase::Rejected => worst.message.chars().take(REFUSAL).collect(),
         None if phase == Phase::Rejected => "it gave no reason".to_owned(),
         _ => String::new(),
     };
@@ -230,7 +226,9 @@ pub(crate) fn decode_outcome(outcome: discovery::Outcome) -> Outcome {
         .collect();
     // An outcome without a usable digest is about no bundle that we know.
     let bundle = outcome.bundle.as_ref().and_then(|digest| decode_digest(digest).ok());
-    Outcome { bundle, phase, refusal, unresolved, report: status.encode_to_vec().into() }
+    let generation = status.generation;
+    let report = status.encode_to_vec().into();
+    Outcome { bundle, generation, phase, refusal, unresolved, report }
 }
 
 /// A responder's status as it reported it; before it did, that it was told.
@@ -241,7 +239,7 @@ pub(crate) fn encode_status(responder: &str, outcome: Option<&Outcome>) -> Respo
     ResponderStatus { responder: responder.to_owned(), ..status }
 }
 
-fn required(digest: Option<&common::Digest>) -> Result<Digest, WireError> {
+pub(super) fn required(digest: Option<&common::Digest>) -> Result<Digest, WireError> {
     decode_digest(digest.ok_or(WireError::Range { what: "digest" })?)
 }
 
@@ -252,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn manifests_bundles_and_assignments_come_back() {
+    fn manifests_and_bundles_come_back() {
         let digest = |text: &str| Digest::of(text.as_bytes());
         let manifest = manifest::Stored {
             chunks: vec![(digest("a"), 3), (digest("b"), 4)],
@@ -279,13 +277,6 @@ mod tests {
             (parts.manifest, parts.transform, parts.test_config),
             (bundle.manifest, bundle.transform, bundle.test_config)
         );
-        let assignment = Assignment {
-            bundle: digest("x"),
-            generation: 7,
-            start_time: 1_700_000_000_000_000_001,
-        };
-        assert_eq!(decode_assignment(encode_stored_assignment(&assignment)).unwrap(), assignment);
-        assert!(decode_assignment(Bytes::from_static(b"\xff")).is_err());
         assert!(
             decode_manifest(Bytes::from_static(b"\x0a\x00")).is_err(),
             "a chunk without a digest"

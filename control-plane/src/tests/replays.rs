@@ -162,7 +162,11 @@ async fn the_wrong_direction_is_refused_before_anything_is_announced() {
     let served = Replay { serve: ServeDirection::In.into(), ..of("inbound") };
     let request = CreateReplayRequest { replay_id: "in".into(), ..create(served) };
     let replay = server.replays().create_replay(request).await.unwrap().into_inner();
-    let dry = StartReplayRequest { name: replay.name.clone(), validate_only: true };
+    let dry = StartReplayRequest {
+        name: replay.name.clone(),
+        validate_only: true,
+        ..StartReplayRequest::default()
+    };
     assert_eq!(
         server.replays().start_replay(dry).await.unwrap().into_inner().state(),
         ReplayState::Stopped

@@ -14,7 +14,7 @@ use countersign_proto::{
         AppendRecordsRequest, CommitSnapshotRequest, DeleteSnapshotRequest, ListRespondersRequest,
         Replay, ResponderPhase,
     },
-    discovery::v1::{Hello, ReadChunksRequest, subscribe_request::Message as Say},
+    discovery::v1::{AssignmentPhase, Hello, ReadChunksRequest, subscribe_request::Message as Say},
 };
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -69,9 +69,21 @@ async fn what_is_announced_at_one_reaches_responders_of_another_and_back() {
     let (mut far, welcome) = Responder::greet(&b, hello("far")).await;
     let delta = far.delta().await;
     far.ack(delta.nonce, vec![]).await;
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    let listed = async |server: &Server| {
+        let list = ListRespondersRequest { parent: PROJECT.into(), ..Default::default() };
+        server.replays().list_responders(list).await.unwrap().into_inner().responders
+    };
+    while listed(&a).await.is_empty() {
+        pause.tick().await;
+    }
     let replay = a.running_replay("r").await;
     let delta = far.delta().await;
     assert_eq!(names(&delta), (vec!["r"], vec![]));
+    assert_eq!(delta.upserted[0].phase(), AssignmentPhase::Prepare);
+    far.ack(delta.nonce, vec![outcome(&replay, ResponderPhase::Prepared)]).await;
+    let delta = far.delta().await;
+    assert_eq!(delta.upserted[0].phase(), AssignmentPhase::Activate);
     let bundle = replay.bundle.clone().unwrap();
 
     // Its chunks come from either, also from one that has not heard of it yet.
@@ -85,7 +97,7 @@ async fn what_is_announced_at_one_reaches_responders_of_another_and_back() {
     // Both say the same of who serves it, wherever the responders are.
     let (mut near, _) = Responder::greet(&a, hello("near")).await;
     let nonce = near.delta().await.nonce;
-    let active = || vec![outcome(&replay.name, &bundle, ResponderPhase::Active)];
+    let active = || vec![outcome(&replay, ResponderPhase::Active)];
     near.ack(nonce, active()).await;
     let waiting =
         |replay: &Replay| replay.responders.len() == 2 && replay.conditions[0].reason == "Fetching";
@@ -109,11 +121,9 @@ async fn what_is_announced_at_one_reaches_responders_of_another_and_back() {
     )
     .await;
     assert_eq!(again.store_uid, welcome.store_uid);
-    let mut pause = tokio::time::interval(Duration::from_millis(50));
     loop {
         pause.tick().await;
-        let list = ListRespondersRequest { parent: PROJECT.into(), ..Default::default() };
-        let found = b.replays().list_responders(list).await.unwrap().into_inner().responders;
+        let found = listed(&b).await;
         let all: Vec<_> = found.iter().map(|r| (r.name.as_str(), r.connected)).collect();
         if all == [("far", true), ("near", true)] {
             break;
@@ -124,6 +134,39 @@ async fn what_is_announced_at_one_reaches_responders_of_another_and_back() {
     // A replica that ends takes its responders with it.
     a.running.shutdown().await;
     until(&b, &replay.name, |r| r.conditions[0].reason == "NoResponders").await;
+}
+
+#[tokio::test]
+async fn a_rollout_goes_on_at_another_replica() {
+    let Some(shared) = Shared::start() else { return };
+    let (a, b) = (shared.replica().await, shared.replica().await);
+    let mut near = Responder::synced(&a, "near").await;
+    let mut zone = Responder::synced(&b, "zone").await;
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    for server in [&a, &b] {
+        let list = || ListRespondersRequest { parent: PROJECT.into(), ..Default::default() };
+        while server.replays().list_responders(list()).await.unwrap().into_inner().responders.len()
+            < 2
+        {
+            pause.tick().await;
+        }
+    }
+    // The one that is connected where it was started tries it; the other one hears nothing of it.
+    let replay = a.running_replay("r").await;
+    near.answers(&replay, AssignmentPhase::Prepare, ResponderPhase::Fetching).await;
+    until(&b, &replay.name, |r| {
+        r.rollout.as_ref().is_some_and(|rollout| rollout.canary == "near")
+            && r.responders.iter().any(|r| r.phase() == ResponderPhase::Fetching)
+    })
+    .await;
+    a.running.shutdown().await;
+    let (mut near, _) = Responder::greet(&b, hello("near")).await;
+    near.answers(&replay, AssignmentPhase::Prepare, ResponderPhase::Prepared).await;
+    zone.answers(&replay, AssignmentPhase::Prepare, ResponderPhase::Prepared).await;
+    near.answers(&replay, AssignmentPhase::Activate, ResponderPhase::Active).await;
+    zone.answers(&replay, AssignmentPhase::Activate, ResponderPhase::Active).await;
+    let ready = until(&b, &replay.name, |r| r.conditions[0].reason == "Serving").await;
+    assert_eq!(ready.responders.len(), 2);
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ use countersign_proto::{
         SecretStatus, StopReplayRequest, WatchReplayRequest,
     },
     discovery::v1::{
-        Ack, Delta, HeldAssignment, Hello, Outcome, StatusReport, SubscribeRequest,
-        SubscribeResponse, Welcome, subscribe_request::Message as Say,
+        Ack, AssignmentPhase, Delta, HeldAssignment, Hello, Outcome, StatusReport,
+        SubscribeRequest, SubscribeResponse, Welcome, subscribe_request::Message as Say,
         subscribe_response::Message as Heard,
     },
-    r#type::v1::{ConditionStatus, Diagnostic, Digest, SecretRef, Severity},
+    r#type::v1::{ConditionStatus, Diagnostic, SecretRef, Severity},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -70,13 +70,16 @@ impl Responder {
     }
 }
 
-pub(super) fn outcome(replay: &str, bundle: &Digest, phase: ResponderPhase) -> Outcome {
+/// What became of a replay as it was started last.
+pub(super) fn outcome(replay: &Replay, phase: ResponderPhase) -> Outcome {
+    let bundle = replay.bundle.clone();
     let status = ResponderStatus {
         phase: phase.into(),
-        active_bundle: Some(bundle.clone()),
+        active_bundle: bundle.clone().filter(|_| phase == ResponderPhase::Active),
+        generation: replay.generation,
         ..Default::default()
     };
-    Outcome { name: replay.into(), bundle: Some(bundle.clone()), status: Some(status) }
+    Outcome { name: replay.name.clone(), bundle, status: Some(status) }
 }
 
 pub(super) fn names(delta: &Delta) -> (Vec<&str>, Vec<&str>) {
@@ -136,9 +139,9 @@ async fn announcements_acknowledgements_and_tombstones() {
     // Both starts happen while the first delta is unacknowledged, so that they come as one.
     let one = server.running_replay("one").await;
     let two = server.running_replay("two").await;
-    let fetching = until(&server, &two.name, |r| r.conditions[0].reason == "Fetching").await;
+    let preparing = until(&server, &two.name, |r| r.conditions[0].reason == "Preparing").await;
     assert_eq!(
-        (fetching.responders.len(), fetching.responders[0].phase()),
+        (preparing.responders.len(), preparing.responders[0].phase()),
         (1, ResponderPhase::Unspecified)
     );
     responder.ack(empty.nonce, vec![]).await;
@@ -147,8 +150,16 @@ async fn announcements_acknowledgements_and_tombstones() {
     let of_two = delta.upserted.iter().find(|a| a.name == two.name).unwrap();
     assert_eq!((&of_two.bundle, of_two.generation), (&two.bundle, 1));
     assert!(of_two.start_time.is_some());
-    let bundle = two.bundle.clone().unwrap();
-    responder.ack(delta.nonce, vec![outcome(&two.name, &bundle, ResponderPhase::Active)]).await;
+    assert_eq!(of_two.phase(), AssignmentPhase::Prepare);
+    responder.ack(delta.nonce, vec![outcome(&two, ResponderPhase::Prepared)]).await;
+    let delta = responder.delta().await;
+    assert_eq!(
+        (names(&delta), delta.upserted[0].phase()),
+        ((vec!["two"], vec![]), AssignmentPhase::Activate)
+    );
+    let fetching = until(&server, &two.name, |r| r.conditions[0].reason == "Fetching").await;
+    assert_eq!(fetching.responders[0].phase(), ResponderPhase::Prepared);
+    responder.ack(delta.nonce, vec![outcome(&two, ResponderPhase::Active)]).await;
     let ready =
         until(&server, &two.name, |r| r.conditions[0].status() == ConditionStatus::True).await;
     assert_eq!(
@@ -172,10 +183,9 @@ async fn announcements_acknowledgements_and_tombstones() {
 async fn a_refusal_shows_at_the_replay_and_is_not_repeated() {
     let server = server().await;
     let replay = server.running_replay("r").await;
-    let bundle = replay.bundle.clone().unwrap();
     let (mut responder, _) = Responder::greet(&server, hello("a")).await;
     let delta = responder.delta().await;
-    let mut refusal = outcome(&replay.name, &bundle, ResponderPhase::Rejected);
+    let mut refusal = outcome(&replay, ResponderPhase::Rejected);
     let status = refusal.status.as_mut().unwrap();
     status.active_bundle = None;
     status.diagnostics = vec![Diagnostic {
@@ -190,8 +200,12 @@ async fn a_refusal_shows_at_the_replay_and_is_not_repeated() {
     assert_eq!(rejected.conditions[0].message, "a: cannot be compiled");
     assert_eq!(rejected.responders[0].diagnostics[0].code, "x");
 
-    // The same bundle is parked; another replay comes through.
-    server.start_replay(&replay.name).await.unwrap();
+    // The same bundle is parked, so that the next start fails at once; another replay comes through.
+    let again = server.start_replay(&replay.name).await.unwrap();
+    let rejected = until(&server, &replay.name, |r| r.conditions[0].reason != "Preparing").await;
+    let ready = &rejected.conditions[0];
+    assert_eq!((ready.reason.as_str(), again.generation), ("ResponderRejected", 2));
+    assert_eq!(ready.message, "a: cannot be compiled; the version before goes on");
     server.running_replay("other").await;
     assert_eq!(names(&responder.delta().await).0, ["other"]);
 }
@@ -200,11 +214,10 @@ async fn a_refusal_shows_at_the_replay_and_is_not_repeated() {
 async fn unresolved_secrets_show_as_a_condition() {
     let server = server().await;
     let replay = server.running_replay("r").await;
-    let bundle = replay.bundle.clone().unwrap();
     let (mut responder, _) = Responder::greet(&server, hello("a")).await;
     let delta = responder.delta().await;
     let with = |resolved, error: &str| {
-        let mut outcome = outcome(&replay.name, &bundle, ResponderPhase::Active);
+        let mut outcome = outcome(&replay, ResponderPhase::Active);
         let secret = SecretRef { secret: "jwt-demo".into(), key: "tls.key".into() };
         outcome.status.as_mut().unwrap().secrets = vec![SecretStatus {
             r#ref: Some(secret),
@@ -237,7 +250,7 @@ async fn selectors_and_held_names_decide_what_is_sent() {
     server.running_replay("wanted").await;
     server.running_replay("unwanted").await;
     let held = ["gone", "unwanted"]
-        .map(|id| HeldAssignment { name: format!("{PROJECT}/replays/{id}"), bundle: None });
+        .map(|id| HeldAssignment { name: format!("{PROJECT}/replays/{id}"), ..Default::default() });
     let picky = Hello { selectors: vec!["wanted".into()], held: held.into(), ..hello("a") };
     let (mut responder, _) = Responder::greet(&server, picky).await;
     let delta = responder.delta().await;

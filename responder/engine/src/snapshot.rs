@@ -8,6 +8,7 @@ pub mod digest;
 pub mod encoded;
 pub mod ordinals;
 pub mod stub;
+pub mod told;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -28,7 +28,7 @@ pub(super) async fn explain(
     let turn = timeout(PATIENCE, shared.explanations.acquire()).await;
     let Ok(Ok(permit)) = turn else { return Err(Problem::Busy) };
     let table = shared.admin.snapshots.load_full();
-    let replays = select(&table, received.replay.as_deref())?;
+    let replays = select(&table, received.selection.replay.as_deref())?;
     let task = tokio::task::spawn_blocking(move || by_whoever_answers(&replays, &received));
     let told = task.await.map_err(|_| Problem::Defect)?;
     drop(permit);

@@ -114,9 +114,9 @@ mod tests {
         assert_eq!((request.host, request.path, request.query), ("api.example", "/a%20b", "x=1"));
         assert_eq!(request.headers.get_all("x-a").iter().count(), 2);
         assert!(!request.headers.contains_key("x-countersign-replay"));
-        assert_eq!(received.replay.as_deref(), Some("r"));
+        assert_eq!(received.selection.replay.as_deref(), Some("r"));
         let received = read(Some(message), &[], "s".into(), 10).unwrap();
-        assert_eq!(received.replay.as_deref(), Some("s"), "the message is asked first");
+        assert_eq!(received.selection.replay.as_deref(), Some("s"), "the message is asked first");
     }
 
     #[test]

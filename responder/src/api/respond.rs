@@ -126,6 +126,11 @@ fn said(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Result<Miss, P
         }
         write::NOTHING_TO_SERVE => Err(Problem::NothingToServe { message }),
         write::DEFECT => Err(Problem::Defect),
+        write::BUNDLE_NOT_SERVED => Err(Problem::Said {
+            code: Code::FailedPrecondition,
+            reason: code.to_uppercase(),
+            message,
+        }),
         _ if headers.contains_key(MISS_HEADER) => Ok(Miss {
             replay: text("replay"),
             near_miss_json: String::from_utf8_lossy(body).into_owned(),

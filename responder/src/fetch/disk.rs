@@ -38,6 +38,9 @@ pub(crate) struct Current {
     pub(crate) store_uid: String,
     pub(crate) revision: u64,
     assignments: Vec<Held>,
+    /// What was served before these.
+    #[serde(default)]
+    previous: Vec<Held>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +59,7 @@ impl Current {
         store_uid: &str,
         revision: u64,
         assignments: impl IntoIterator<Item = &'a Assignment>,
+        previous: impl IntoIterator<Item = &'a Assignment>,
     ) -> Self {
         let held = |assignment: &Assignment| Held {
             name: assignment.name.clone(),
@@ -70,19 +74,29 @@ impl Current {
             store_uid: store_uid.to_owned(),
             revision,
             assignments: assignments.into_iter().map(held).collect(),
+            previous: previous.into_iter().map(held).collect(),
         }
     }
 
     /// The assignments whose digests can be read.
     pub(crate) fn assignments(&self) -> impl Iterator<Item = Assignment> {
-        self.assignments.iter().filter_map(|held| {
-            Some(Assignment {
-                name: held.name.clone(),
-                bundle: Digest::from_parts(unhex(&held.bundle)?, held.size),
-                generation: held.generation,
-                start_time: held.start_time,
-                revision: held.revision,
-            })
+        self.assignments.iter().filter_map(Held::assignment)
+    }
+
+    /// The same of what was served before.
+    pub(crate) fn previous(&self) -> impl Iterator<Item = Assignment> {
+        self.previous.iter().filter_map(Held::assignment)
+    }
+}
+
+impl Held {
+    fn assignment(&self) -> Option<Assignment> {
+        Some(Assignment {
+            name: self.name.clone(),
+            bundle: Digest::from_parts(unhex(&self.bundle)?, self.size),
+            generation: self.generation,
+            start_time: self.start_time,
+            revision: self.revision,
         })
     }
 }
@@ -213,11 +227,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::open(dir.path().join("deep/cache")).unwrap();
         assert_eq!(disk.current().unwrap(), None);
-        let current = Current::new("projects/p", "uid", 9, [&assignment()]);
+        let before = Assignment { generation: 2, ..assignment() };
+        let current = Current::new("projects/p", "uid", 9, [&assignment()], [&before]);
         disk.set_current(&current).unwrap();
         let back = disk.current().unwrap().unwrap();
         assert_eq!(back, current);
         assert_eq!(back.assignments().collect::<Vec<_>>(), [assignment()]);
+        assert_eq!(back.previous().collect::<Vec<_>>(), [before]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Node {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new(1));
-        let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
+        let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), true));
         let secrets = Arc::new(Secrets::new(
             root.path().to_owned(),
             Pace { overlap: Duration::ZERO, grace: Duration::from_secs(600) },

@@ -26,7 +26,8 @@ use crate::{
     fate::{self, Broken},
     journal::{Ended, Ending, Messages, Outcome},
     metrics::Lane,
-    serve_request::{Plane, REPLAY_HEADER, guard, now},
+    pin::Selection,
+    serve_request::{Plane, guard, now},
     server::{
         body::{Cut, Outgoing},
         call::{Call, Code, end, ended},
@@ -93,7 +94,7 @@ pub(super) async fn serve(
 ) -> Result<Response, Broken> {
     let entry = Ending::begin(plane.journal.as_ref(), lane.number(), now());
     let (mut head, incoming) = request.into_parts();
-    head.headers.remove(REPLAY_HEADER);
+    Selection::take(&mut head.headers);
     let mut dialogue = Dialogue {
         replay,
         head,

@@ -9,15 +9,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::{grpc, request::Request};
-use http::{HeaderMap, HeaderName, Method, Version, header, request::Parts};
+use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::{error::Elapsed, timeout};
 
 use super::route::is_authority_form;
-use crate::{config::Limits, fields::takes_trailers, serve_request::REPLAY_HEADER};
-
-const SELECTS: HeaderName = HeaderName::from_static(REPLAY_HEADER);
+use crate::{config::Limits, fields::takes_trailers, pin::Selection};
 
 /// What is read of a body that was refused, so that the client reads our answer before it meets a closed connection.
 const DISCARDED: usize = 1024 * 1024;
@@ -29,8 +27,8 @@ pub(crate) struct Received {
     parts: Parts,
     body: Bytes,
     trailers: Option<Box<HeaderMap>>,
-    /// The replay that it selects.
-    pub(crate) replay: Option<String>,
+    /// What it wants answered by whom.
+    pub(crate) selection: Selection,
 }
 
 /// What becomes of a response's trailers (RFC 9110, section 6.5.1).
@@ -92,8 +90,9 @@ impl Received {
         trailers: Option<HeaderMap>,
         replay: Option<String>,
     ) -> Self {
-        let named = take_replay(&mut parts);
-        Self { parts, body, trailers: trailers.map(Box::new), replay: replay.or(named) }
+        let named = Selection::take(&mut parts.headers);
+        let selection = Selection { replay: replay.or(named.replay), ..named };
+        Self { parts, body, trailers: trailers.map(Box::new), selection }
     }
 
     /// Its head.
@@ -170,8 +169,8 @@ pub(crate) fn without_body(mut parts: Parts) -> Result<Received, Box<(Refusal, P
     if let Err(refusal) = check(&parts) {
         return Err(Box::new((refusal, parts)));
     }
-    let replay = take_replay(&mut parts);
-    Ok(Received { parts, body: Bytes::new(), trailers: None, replay })
+    let selection = Selection::take(&mut parts.headers);
+    Ok(Received { parts, body: Bytes::new(), trailers: None, selection })
 }
 
 /// Refuses heads that cannot be answered.
@@ -191,12 +190,6 @@ fn check(parts: &Parts) -> Result<(), Refusal> {
         return Err(Refusal::Expectation);
     }
     Ok(())
-}
-
-/// The replay that a header field selects; the recording knows nothing of the field.
-fn take_replay(parts: &mut Parts) -> Option<String> {
-    let value = parts.headers.remove(SELECTS)?;
-    value.to_str().ok().map(str::to_owned)
 }
 
 /// The authority of the target (HTTP/2, absolute form), else the `Host` header.

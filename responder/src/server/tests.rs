@@ -23,7 +23,7 @@ use super::*;
 use crate::{
     config::Limits,
     metrics::Metrics,
-    snapshots::{Assignment, Snapshots},
+    snapshots::{Assignment, Phase, Snapshots},
 };
 
 mod http1;
@@ -52,10 +52,10 @@ impl Node {
     }
 
     fn serving(limits: Limits, pairs: Vec<RrPair>) -> Self {
-        Self::with(limits, compiled(pairs))
+        Self::with(limits, &compiled(pairs))
     }
 
-    fn with(limits: Limits, compiled: Arc<CompiledSnapshot>) -> Self {
+    fn with(limits: Limits, compiled: &Arc<CompiledSnapshot>) -> Self {
         Self::behind(plane(limits, compiled), Door::default())
     }
 
@@ -82,10 +82,11 @@ impl Node {
 }
 
 /// A plane that serves this.
-fn plane(limits: Limits, compiled: Arc<CompiledSnapshot>) -> Plane {
+fn plane(limits: Limits, compiled: &Arc<CompiledSnapshot>) -> Plane {
     let metrics = Arc::new(Metrics::new(1));
-    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics)));
-    snapshots.install(assignment(), compiled, Arc::default());
+    let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), true));
+    snapshots.hear(&assignment(), Phase::Activate);
+    snapshots.arrive(&assignment(), compiled, &Arc::default());
     Plane::new(Arc::clone(&snapshots), Arc::clone(&metrics), limits, None, None, Handle::current())
 }
 

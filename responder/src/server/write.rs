@@ -15,7 +15,7 @@ use super::{
     body::{Outgoing, Piece},
     read::{Refusal, Trailing},
 };
-use crate::upstream::policy::Refused;
+use crate::{pin::NotServed, snapshots::Assignment, upstream::policy::Refused};
 
 /// A response, ready to send.
 pub(crate) type Response = http::Response<Outgoing>;
@@ -30,6 +30,8 @@ const UNEXPLAINED: &str = "there are more misses than are explained at a time; `
 
 /// The error of a request for a replay that is not served.
 pub(crate) const UNKNOWN_REPLAY: &str = "unknown_replay";
+/// The error of a request for a version that is not served.
+pub(crate) const BUNDLE_NOT_SERVED: &str = "bundle_not_served";
 /// The error of any request while nothing is served.
 pub(crate) const NOTHING_TO_SERVE: &str = "nothing_to_serve";
 /// The error of a request that the engine has a defect with.
@@ -138,6 +140,19 @@ pub(crate) fn miss(
 /// The replay that was asked for is not served here.
 pub(crate) fn unknown_replay(wanted: &str, served: &[String]) -> Response {
     missed(&json!({ "error": UNKNOWN_REPLAY, "replay": wanted, "served": served }))
+}
+
+/// The version that was asked for cannot answer.
+pub(crate) fn bundle_not_served(refused: &NotServed) -> Response {
+    let version = |it: &Assignment| json!({ "replay": it.name, "bundle": it.bundle.to_hex() });
+    let mut response = missed(&json!({
+        "error": BUNDLE_NOT_SERVED,
+        "message": refused.why,
+        "bundle": refused.wanted,
+        "served": refused.versions.iter().map(version).collect::<Vec<_>>(),
+    }));
+    *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+    response
 }
 
 /// Nothing is served yet.

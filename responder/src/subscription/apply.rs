@@ -1,10 +1,6 @@
 //! Carries out what the control plane says: fetch, compile, bind, swap; or refuse, and leave what is served as it is.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    error::Error,
-    sync::Arc,
-};
+use std::{error::Error, sync::Arc};
 
 use countersign_engine::{
     compile::{CompiledSnapshot, compile_encoded},
@@ -19,7 +15,7 @@ use crate::{
     fetch::{Blobs, FetchError, Fetched, Remote, disk::Current},
     materials::Allowed,
     secrets::Secrets,
-    snapshots::{Assignment, Rejected, Snapshots},
+    snapshots::{Assignment, Phase, Rejected, Snapshots},
 };
 
 /// Carries out assignments, one at a time.
@@ -44,50 +40,70 @@ pub(crate) struct Position {
 }
 
 impl Applier {
-    /// Serves an assignment, or refuses it for good.
+    /// Carries out what takes no time; tells whether something is left that does.
+    pub(crate) async fn hear(&self, assignment: &Assignment, phase: Phase) -> bool {
+        self.snapshots.hear(assignment, phase);
+        let table = self.snapshots.load_full();
+        if table.active(&assignment.name).is_some_and(|replay| replay.assignment.is(assignment)) {
+            self.snapshots.confirm(assignment);
+            return false;
+        }
+        if phase == Phase::Activate && self.snapshots.is_refused_already(assignment) {
+            return false;
+        }
+        let prepared = table.prepared.get(&assignment.name);
+        let held = prepared.is_some_and(|replay| replay.assignment.is(assignment));
+        drop(table);
+        let (snapshots, wanted) = (Arc::clone(&self.snapshots), assignment.clone());
+        let arrived = spawn_blocking(move || match phase {
+            Phase::Prepare if held => Some(Phase::Prepare),
+            Phase::Activate if held => snapshots.activate(&wanted),
+            // Going back to what was served before takes no more than going on.
+            Phase::Prepare | Phase::Activate => snapshots.arrive_again(&wanted),
+        });
+        let arrived = arrived.await.unwrap_or_default();
+        tell(assignment, arrived);
+        if arrived.is_none() {
+            self.snapshots.try_again(assignment);
+        }
+        arrived.is_none()
+    }
+
+    /// Gets and compiles a version, and serves it if it is to be served by then; or refuses it for good.
     ///
     /// # Errors
     /// When trying again may help.
-    pub(crate) async fn assign(
+    pub(crate) async fn work(
         &self,
         remote: Option<&Remote>,
-        assignment: Assignment,
+        assignment: &Assignment,
     ) -> Result<(), FetchError> {
-        let same = |held: &Assignment| {
-            held.bundle == assignment.bundle && held.generation == assignment.generation
-        };
-        if self
-            .snapshots
-            .load()
-            .find(&assignment.name)
-            .is_some_and(|replay| same(&replay.assignment))
-        {
-            self.snapshots.confirm(&assignment);
-            return Ok(());
-        }
         let fetched = match self.blobs.bundle(remote, &assignment.name, assignment.bundle).await {
             Ok(fetched) => fetched,
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
-                self.refuse(&assignment, vec![Diagnostic::error(error.code(), "", chain(&error))]);
+                self.refuse(assignment, vec![Diagnostic::error(error.code(), "", chain(&error))]);
                 return Ok(());
             }
         };
-        match self.install(fetched, assignment.clone()).await {
-            Ok(()) => {
-                tracing::info!(replay = assignment.name, bundle = %assignment.bundle, generation = assignment.generation, "serving");
-            }
-            Err(diagnostics) => self.refuse(&assignment, diagnostics),
+        let snapshots = Arc::clone(&self.snapshots);
+        let wanted = assignment.clone();
+        let compiled = self
+            .compile(fetched, move |compiled, blobs| snapshots.arrive(&wanted, &compiled, &blobs));
+        match compiled.await {
+            Ok(arrived) => tell(assignment, arrived),
+            Err(diagnostics) => self.refuse(assignment, diagnostics),
         }
         Ok(())
     }
 
-    async fn install(
+    /// Compiles what was fetched, and does something with it.
+    async fn compile<T: Send + 'static>(
         &self,
         fetched: Fetched,
-        assignment: Assignment,
-    ) -> Result<(), Vec<Diagnostic>> {
-        let (snapshots, secrets) = (Arc::clone(&self.snapshots), Arc::clone(&self.secrets));
+        then: impl FnOnce(Arc<CompiledSnapshot>, Arc<[Digest]>) -> T + Send + 'static,
+    ) -> Result<T, Vec<Diagnostic>> {
+        let secrets = Arc::clone(&self.secrets);
         let (allowed, serve_jwks) = (Arc::clone(&self.allowed), self.serve_jwks);
         let held = Arc::clone(&self.blobs);
         let task = spawn_blocking(move || {
@@ -97,12 +113,19 @@ impl Applier {
             let compiled = build(fetched, &allowed, serve_jwks)?;
             // The keys come first, so that the first answer is signed.
             secrets.require(compiled.required_secrets());
-            snapshots.install(assignment, Arc::new(compiled), blobs);
-            Ok(())
+            Ok(then(Arc::new(compiled), blobs))
         });
         task.await.unwrap_or_else(|error| {
             Err(vec![Diagnostic::error("compile_failed", "", chain(&error))])
         })
+    }
+
+    /// Drops what was prepared at this generation.
+    pub(crate) async fn unprepare(&self, name: &str, generation: u64) {
+        let (snapshots, replay) = (Arc::clone(&self.snapshots), name.to_owned());
+        if let Err(error) = spawn_blocking(move || snapshots.unprepare(&replay, generation)).await {
+            tracing::warn!(%error, "what was prepared could not be dropped");
+        }
     }
 
     /// Withdraws a replay. Freeing a large one takes a while, so it is not done on a thread that others wait for.
@@ -129,8 +152,8 @@ impl Applier {
             self.selectors.is_empty() || self.selectors.iter().any(|selector| selector == name)
         };
         for assignment in current.assignments().filter(|assignment| wanted(&assignment.name)) {
-            self.snapshots.expect([assignment.name.clone()]);
-            if let Err(error) = self.assign(None, assignment).await {
+            self.snapshots.hear(&assignment, Phase::Activate);
+            if let Err(error) = self.work(None, &assignment).await {
                 tracing::warn!(error = chain(&error), "the disk cache is incomplete");
             }
         }
@@ -145,39 +168,90 @@ impl Applier {
         Some(Position { store_uid: current.store_uid, revision: current.revision })
     }
 
-    /// Notes on disk what is served, and forgets the bytes and keys that nothing needs any more.
-    pub(crate) async fn settle(&self, position: Position) {
+    /// Holds from the disk cache what was served before that.
+    pub(crate) async fn restore_previous(&self) {
+        let blobs = Arc::clone(&self.blobs);
+        let current = spawn_blocking(move || blobs.disk()?.current().ok().flatten()).await;
+        let Some(current) = current.ok().flatten().filter(|it| it.project == self.project) else {
+            return;
+        };
+        for assignment in current.previous() {
+            if self.snapshots.load().active(&assignment.name).is_none() {
+                continue;
+            }
+            let name = assignment.name.clone();
+            let fetched = self.blobs.bundle(None, &name, assignment.bundle).await;
+            let snapshots = Arc::clone(&self.snapshots);
+            let held = match fetched {
+                Ok(fetched) if snapshots.keeps_previous() => {
+                    let hold = move |compiled: Arc<_>, blobs| {
+                        snapshots.hold_previous(assignment, Some(&compiled), blobs);
+                    };
+                    self.compile(fetched, hold)
+                        .await
+                        .map_err(|_| "it cannot be compiled any more".to_owned())
+                }
+                Ok(fetched) => {
+                    snapshots.hold_previous(assignment, None, fetched.blobs);
+                    Ok(())
+                }
+                Err(error) => Err(chain(&error)),
+            };
+            if let Err(reason) = held {
+                tracing::debug!(replay = name, reason, "the version before is not held");
+            }
+        }
+        let blobs = Arc::clone(&self.blobs);
+        if let Err(error) = spawn_blocking(move || blobs.release()).await {
+            tracing::warn!(%error, "the blobs in memory could not be released");
+        }
+    }
+
+    /// Notes on disk what is served, and forgets the bytes and keys that nothing needs any more, if nothing is being fetched.
+    pub(crate) async fn settle(&self, position: Position, idle: bool) {
         let project = self.project.clone();
         let (snapshots, secrets, blobs) =
             (Arc::clone(&self.snapshots), Arc::clone(&self.secrets), Arc::clone(&self.blobs));
         let settled = spawn_blocking(move || {
             let table = snapshots.load_full();
-            let needed: BTreeSet<_> =
-                table.replays.iter().flat_map(|replay| replay.secrets.iter().cloned()).collect();
-            secrets.retain(&needed);
-            let assignments = table.replays.iter().map(|replay| &replay.assignment);
-            let current =
-                Current::new(&project, &position.store_uid, position.revision, assignments);
+            let active = table.replays.iter().map(|replay| &replay.assignment);
+            let previous = table.previous.values().map(|previous| &previous.assignment);
+            let (uid, revision) = (&position.store_uid, position.revision);
+            let current = Current::new(&project, uid, revision, active, previous);
             if let Some(Err(error)) = blobs.disk().map(|disk| disk.set_current(&current)) {
                 tracing::warn!(%error, "the disk cache cannot be written");
             }
-            let keep: HashSet<Digest> =
-                table.replays.iter().flat_map(|replay| replay.blobs.iter().copied()).collect();
-            blobs.retain(&keep);
+            if idle {
+                let (keep, needed) = table.kept();
+                secrets.retain(&needed);
+                blobs.retain(&keep);
+            }
         });
         if let Err(error) = settled.await {
             tracing::warn!(%error, "the disk cache cannot be written");
         }
-        let blobs = Arc::clone(&self.blobs);
-        // The next assignment does not wait for it.
-        drop(spawn_blocking(move || blobs.pack()));
+        if idle {
+            let blobs = Arc::clone(&self.blobs);
+            // The next assignment does not wait for it.
+            drop(spawn_blocking(move || blobs.pack()));
+        }
     }
 
     fn refuse(&self, assignment: &Assignment, diagnostics: Vec<Diagnostic>) {
-        let rejected =
-            Rejected { bundle: assignment.bundle, generation: assignment.generation, diagnostics };
+        let activating = self.snapshots.load().serves(assignment);
+        let (bundle, generation) = (assignment.bundle, assignment.generation);
+        let rejected = Rejected { bundle, generation, diagnostics, activating };
         tracing::warn!(replay = assignment.name, bundle = %assignment.bundle, reason = rejected.first_reason(), "bundle refused");
         self.snapshots.reject(&assignment.name, rejected);
+    }
+}
+
+fn tell(assignment: &Assignment, arrived: Option<Phase>) {
+    let Assignment { name, bundle, generation, .. } = assignment;
+    match arrived {
+        Some(Phase::Prepare) => tracing::info!(replay = name, %bundle, generation, "prepared"),
+        Some(Phase::Activate) => tracing::info!(replay = name, %bundle, generation, "serving"),
+        None => {}
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the control plane is told about each replay.
 
+use std::sync::Arc;
+
 use countersign_engine::{
     diagnostic::Diagnostic,
     jwt::key::SecretRef,
@@ -11,6 +13,7 @@ use countersign_proto::{
     r#type::v1 as common,
 };
 
+use super::decode;
 use crate::{
     secrets::Secrets,
     snapshots::{Rejected, Replay, Table},
@@ -28,18 +31,20 @@ pub(super) struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// What became of an assignment.
+    /// What has become of an assignment by now.
     pub(super) fn outcome(&self, announced: &Assignment) -> Outcome {
-        let replay = self
-            .table
-            .replays
-            .iter()
-            .find(|replay| replay.assignment.name == announced.name)
-            .map(AsRef::as_ref);
-        match (self.table.rejected.get(&announced.name), replay) {
-            (Some(rejected), replay) => self.rejected(&announced.name, rejected, replay),
-            (None, Some(replay)) => self.active(replay),
-            (None, None) => self.unreadable(announced),
+        let Some(assignment) = decode(announced, 0) else { return self.unreadable(announced) };
+        let is_it = |replay: &&Arc<Replay>| replay.assignment.is(&assignment);
+        let active = self.table.active(&assignment.name);
+        let rejected = self.table.rejected.get(&assignment.name);
+        let prepared = self.table.prepared.get(&assignment.name).filter(is_it);
+        if let Some(rejected) = rejected.filter(|it| it.generation == assignment.generation) {
+            return self.rejected(&announced.name, rejected, active.map(AsRef::as_ref));
+        }
+        match (active.filter(is_it), prepared) {
+            (Some(replay), _) => self.active(replay),
+            (None, Some(replay)) => self.prepared(replay),
+            (None, None) => self.fetching(announced),
         }
     }
 
@@ -67,6 +72,31 @@ impl Teller<'_> {
             generation: replay.assignment.generation,
         };
         Outcome { name: replay.assignment.name.clone(), bundle: Some(bundle), status: Some(status) }
+    }
+
+    fn prepared(&self, replay: &Replay) -> Outcome {
+        let outcome = self.active(replay);
+        let active = self.active_bundle(&replay.assignment.name);
+        let phase = ResponderPhase::Prepared.into();
+        let status =
+            outcome.status.map(|status| ResponderStatus { phase, active_bundle: active, ..status });
+        Outcome { status, ..outcome }
+    }
+
+    fn fetching(&self, announced: &Assignment) -> Outcome {
+        let status = ResponderStatus {
+            responder: self.responder.to_owned(),
+            phase: ResponderPhase::Fetching.into(),
+            active_bundle: self.active_bundle(&announced.name),
+            generation: announced.generation,
+            ..ResponderStatus::default()
+        };
+        let (name, bundle) = (announced.name.clone(), announced.bundle.clone());
+        Outcome { name, bundle, status: Some(status) }
+    }
+
+    fn active_bundle(&self, name: &str) -> Option<common::Digest> {
+        self.table.active(name).map(|replay| encode_digest(&replay.assignment.bundle))
     }
 
     fn rejected(&self, name: &str, rejected: &Rejected, active: Option<&Replay>) -> Outcome {

@@ -11,8 +11,8 @@ use countersign_engine::snapshot::{RrPair, chunk, digest::Digest, ordinals, wire
 use countersign_proto::{
     control::v1::{ResponderPhase, ResponderStatus},
     discovery::v1::{
-        Ack, Assignment, Delta, Hello, Outcome, ReadChunksRequest, ReadChunksResponse,
-        StatusReport, SubscribeRequest, SubscribeResponse, Tombstone, Welcome,
+        Ack, Assignment, AssignmentPhase, Delta, Hello, Outcome, ReadChunksRequest,
+        ReadChunksResponse, StatusReport, SubscribeRequest, SubscribeResponse, Tombstone, Welcome,
         chunk_service_server::{ChunkService, ChunkServiceServer},
         discovery_service_server::{DiscoveryService, DiscoveryServiceServer},
         subscribe_request::Message as Said,
@@ -22,7 +22,10 @@ use countersign_proto::{
 };
 use http::Uri;
 use prost::Message as _;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
@@ -36,6 +39,7 @@ pub(super) struct ControlPlane {
     blobs: Blobs,
     asked: Arc<Mutex<Vec<Digest>>>,
     streams: mpsc::Receiver<Stream>,
+    held: Arc<watch::Sender<bool>>,
     _server: AbortOnDropHandle<()>,
 }
 
@@ -49,6 +53,7 @@ pub(super) struct Stream {
 struct Service {
     blobs: Blobs,
     asked: Arc<Mutex<Vec<Digest>>>,
+    held: Arc<watch::Sender<bool>>,
     streams: mpsc::Sender<Stream>,
 }
 
@@ -58,14 +63,19 @@ impl ControlPlane {
         let addr = listener.local_addr().unwrap();
         let (blobs, asked) = (Blobs::default(), Arc::default());
         let (streams, accepted) = mpsc::channel(4);
-        let service =
-            Arc::new(Service { blobs: Arc::clone(&blobs), asked: Arc::clone(&asked), streams });
+        let held = Arc::new(watch::Sender::new(false));
+        let service = Arc::new(Service {
+            blobs: Arc::clone(&blobs),
+            asked: Arc::clone(&asked),
+            held: Arc::clone(&held),
+            streams,
+        });
         let server = tonic::transport::Server::builder()
             .add_service(DiscoveryServiceServer::from_arc(Arc::clone(&service)))
             .add_service(ChunkServiceServer::from_arc(service))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let server = AbortOnDropHandle::new(tokio::spawn(async move { server.await.unwrap() }));
-        Self { addr, blobs, asked, streams: accepted, _server: server }
+        Self { addr, blobs, asked, streams: accepted, held, _server: server }
     }
 
     pub(super) fn url(&self) -> Uri {
@@ -140,6 +150,11 @@ impl ControlPlane {
         }
     }
 
+    /// Whether blobs wait to be sent.
+    pub(super) fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
     /// The digests that were asked for since the last call.
     pub(super) fn asked(&self) -> Vec<Digest> {
         std::mem::take(&mut self.asked.lock().unwrap())
@@ -170,9 +185,13 @@ impl Stream {
             bundle: Some(wire::encode_digest(bundle)),
             generation: *generation,
             start_time: Some(wire::timestamp(i64::try_from(*generation).unwrap())),
+            phase: AssignmentPhase::Activate.into(),
         });
-        let removed =
-            removed.iter().map(|(id, revision)| Tombstone { name: name(id), revision: *revision });
+        let removed = removed.iter().map(|(id, revision)| Tombstone {
+            name: name(id),
+            revision: *revision,
+            ..Tombstone::default()
+        });
         self.say(Say::Delta(Delta {
             nonce,
             revision,
@@ -187,8 +206,34 @@ impl Stream {
         self.outbound.send(Ok(SubscribeResponse { message: Some(message) })).await.unwrap();
     }
 
-    /// The next acknowledgement; reports before it are passed over.
+    /// Has it prepare a version.
+    pub(super) async fn prepare(&mut self, nonce: u64, id: &str, bundle: Digest, generation: u64) {
+        let upserted = vec![Assignment {
+            name: name(id),
+            bundle: Some(wire::encode_digest(&bundle)),
+            generation,
+            start_time: Some(wire::timestamp(i64::try_from(generation).unwrap())),
+            phase: AssignmentPhase::Prepare.into(),
+        }];
+        let delta = Delta { nonce, revision: nonce, upserted, ..Delta::default() };
+        self.say(Say::Delta(delta)).await;
+    }
+
+    /// The next acknowledgement, with what had become of everything when nothing was left to do; other reports are passed over.
     pub(super) async fn ack(&mut self) -> Ack {
+        let mut ack = self.first_ack().await;
+        while let Some(open) = ack.outcomes.iter_mut().find(|outcome| is_open(outcome)) {
+            let Said::Status(report) = self.hear().await else { panic!("acknowledged twice") };
+            let told = report.outcomes.into_iter().find(|told| told.name == open.name);
+            if let Some(told) = told.filter(|told| !is_open(told)) {
+                *open = told;
+            }
+        }
+        ack
+    }
+
+    /// The next acknowledgement as it comes; reports before it are passed over.
+    pub(super) async fn first_ack(&mut self) -> Ack {
         loop {
             if let Said::Ack(ack) = self.hear().await {
                 return ack;
@@ -208,6 +253,10 @@ impl Stream {
     async fn hear(&mut self) -> Said {
         in_time(self.inbound.message()).await.unwrap().unwrap().message.unwrap()
     }
+}
+
+fn is_open(outcome: &Outcome) -> bool {
+    outcome.status.as_ref().is_some_and(|status| status.phase() == ResponderPhase::Fetching)
 }
 
 pub(super) fn name(id: &str) -> String {
@@ -258,7 +307,9 @@ impl ChunkService for Service {
             .collect();
         self.asked.lock().unwrap().extend(&digests);
         let blobs = Arc::clone(&self.blobs);
+        let mut held = self.held.subscribe();
         tokio::spawn(async move {
+            held.wait_for(|held| !held).await.ok();
             for (index, digest) in (0..).zip(digests) {
                 let blob = blobs.lock().unwrap().get(&digest).cloned();
                 let Some(blob) = blob else {

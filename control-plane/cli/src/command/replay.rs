@@ -1,5 +1,6 @@
 //! `countersign replay`: serving a snapshot.
 
+mod policy;
 mod ready;
 
 use std::{process::ExitCode, time::Duration};
@@ -8,13 +9,15 @@ use clap::{Args, Subcommand};
 use countersign_proto::{
     control::v1::{
         CreateReplayRequest, DeleteReplayRequest, GetReplayRequest, ListReplaysRequest, Replay,
-        StartReplayRequest, StopReplayRequest,
+        RetryReplayRequest, RollbackReplayRequest, StartReplayRequest, StopReplayRequest,
     },
     snapshot::v1::ServeDirection,
     r#type::v1::Diagnostic,
 };
 use tonic::Code;
 
+use policy::PolicyArgs;
+use ready::wait_and_tell;
 pub(crate) use ready::wait_until_ready;
 
 use super::PAGE;
@@ -40,6 +43,10 @@ pub(crate) enum ReplayCommand {
     /// List the replays
     #[command(visible_alias = "ls")]
     List,
+    /// Go back to what a replay served before it was started last; while a start is rolled out, end that
+    Rollback(AgainArgs),
+    /// Have responders try again what they refused
+    Retry(AgainArgs),
     /// Stop a replay on all responders
     Stop {
         /// Its id
@@ -60,7 +67,8 @@ pub(crate) enum ReplayCommand {
 Examples:
   countersign replay start login                           # the snapshot `login` as recorded
   countersign replay start login --transform jwt --wait    # re-signed; returns when served
-  countersign replay start --snapshot login --id blue --serve in --wait=30s")]
+  countersign replay start --snapshot login --id blue --serve in --wait=30s
+  countersign replay start login --quorum 90% --on-straggler exclude --rollout-timeout 30s --wait")]
 pub(crate) struct StartArgs {
     /// The replay's id; the snapshot's id by default
     #[arg(value_name = "REPLAY", required_unless_present_any = ["snapshot", "id"])]
@@ -86,6 +94,20 @@ pub(crate) struct StartArgs {
     #[arg(long, value_enum)]
     serve: Option<Serve>,
 
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    /// Wait until every connected responder serves it, at most so long
+    #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = seconds)]
+    wait: Option<Duration>,
+}
+
+/// Announces something else of a running replay.
+#[derive(Debug, Args)]
+pub(crate) struct AgainArgs {
+    /// Its id
+    id: String,
+
     /// Wait until every connected responder serves it, at most so long
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = seconds)]
     wait: Option<Duration>,
@@ -109,6 +131,18 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     match command {
         ReplayCommand::Start(args) => start(args, client, out).await?,
+        ReplayCommand::Rollback(AgainArgs { id, wait }) => {
+            let request = RollbackReplayRequest { name: client.name(Collection::Replays, &id) };
+            let back = client.replays().rollback_replay(request).await;
+            let back = back.map_err(Failure::rpc(format!("roll the replay {id} back")))?;
+            finish(back.into_inner(), wait, client, out).await?;
+        }
+        ReplayCommand::Retry(AgainArgs { id, wait }) => {
+            let request = RetryReplayRequest { name: client.name(Collection::Replays, &id) };
+            let again = client.replays().retry_replay(request).await;
+            let again = again.map_err(Failure::rpc(format!("retry the replay {id}")))?;
+            finish(again.into_inner(), wait, client, out).await?;
+        }
         ReplayCommand::Status { id } => status(&get(client, &id).await?, out),
         ReplayCommand::List => out.many(&list(client).await?, "there are no replays"),
         ReplayCommand::Stop { id } => {
@@ -127,18 +161,40 @@ pub(crate) async fn run(
 }
 
 async fn start(args: StartArgs, client: &Client, out: &Output) -> Result<(), Failure> {
-    let wait = args.wait;
-    let name = create_if_new(args, client, out).await?;
-    let mut replay = start_named(client, &name).await?;
+    let (wait, policy) = (args.wait, args.policy.clone());
+    let known = create_if_new(args, client, out).await?;
+    let rollout_policy = policy.over(known.rollout_policy);
+    let request = StartReplayRequest {
+        name: known.name.clone(),
+        rollout_policy,
+        ..StartReplayRequest::default()
+    };
+    finish(start_as(client, request).await?, wait, client, out).await
+}
+
+/// Shows a replay, once it is served if that is wanted.
+async fn finish(
+    mut replay: Replay,
+    wait: Option<Duration>,
+    client: &Client,
+    out: &Output,
+) -> Result<(), Failure> {
     if let Some(timeout) = wait {
-        replay = wait_until_ready(client, &replay, timeout).await?;
+        let mut last = String::new();
+        let progress = |now: &str| {
+            if now != last {
+                out.note(now);
+                now.clone_into(&mut last);
+            }
+        };
+        replay = wait_and_tell(client, &replay, timeout, progress).await?;
     }
     status(&replay, out);
     Ok(())
 }
 
-/// The name of the replay to start.
-async fn create_if_new(args: StartArgs, client: &Client, out: &Output) -> Result<String, Failure> {
+/// The replay to start.
+async fn create_if_new(args: StartArgs, client: &Client, out: &Output) -> Result<Replay, Failure> {
     let chosen = args.replay.or(args.id);
     let snapshot = args.snapshot.or_else(|| chosen.clone()).unwrap_or_default();
     let replay_id = chosen.unwrap_or_else(|| id(&snapshot).to_owned());
@@ -159,13 +215,13 @@ async fn create_if_new(args: StartArgs, client: &Client, out: &Output) -> Result
     match get(client, &name).await {
         Ok(known) => {
             check_same(&known, &wanted, &replay_id, snapshot != replay_id)?;
-            Ok(name)
+            Ok(known)
         }
         Err(failure) if failure.is(Code::NotFound) => {
             let wanted = with_embedded(client, wanted, out).await?;
-            create(client, &replay_id, wanted).await?;
+            let created = create(client, &replay_id, wanted).await?;
             out.note(&format!("created the replay {replay_id}"));
-            Ok(name)
+            Ok(created)
         }
         Err(failure) => Err(failure),
     }
@@ -268,9 +324,14 @@ pub(crate) async fn create(
 
 /// Starts a replay, or starts it again.
 pub(crate) async fn start_named(client: &Client, name: &str) -> Result<Replay, Failure> {
-    let request = StartReplayRequest { name: name.to_owned(), ..StartReplayRequest::default() };
+    let name = name.to_owned();
+    start_as(client, StartReplayRequest { name, ..StartReplayRequest::default() }).await
+}
+
+async fn start_as(client: &Client, request: StartReplayRequest) -> Result<Replay, Failure> {
+    let doing = format!("start the replay {}", id(&request.name));
     let started = client.replays().start_replay(request).await;
-    Ok(started.map_err(Failure::rpc(format!("start the replay {}", id(name))))?.into_inner())
+    Ok(started.map_err(Failure::rpc(doing))?.into_inner())
 }
 
 /// Deletes a replay.

@@ -228,44 +228,50 @@ fn file(root: &TempDir, name: &str) -> PathBuf {
 async fn good_edits_are_taken_over_and_broken_ones_change_nothing() {
     let (planes, root) = planes(&[("1.md", pair("one", "OUT"))]).await;
     let client = planes.client.clone();
-    run(planes, async move {
-        fs::write(root.path().join("t.json"), TEMPLATE).unwrap();
-        let mut session = Session::new(client.clone(), inputs(&root));
-        session.start(&out()).await?;
-        let recordings = Changes { recordings: true, ..Changes::default() };
-        let transform = Changes { transform: true, ..Changes::default() };
-        let served = |session: &Session| session.current().unwrap().replay.clone();
+    run(
+        planes,
+        Box::pin(async move {
+            fs::write(root.path().join("t.json"), TEMPLATE).unwrap();
+            let mut session = Session::new(client.clone(), inputs(&root));
+            session.start(&out()).await?;
+            let recordings = Changes { recordings: true, ..Changes::default() };
+            let transform = Changes { transform: true, ..Changes::default() };
+            let served = |session: &Session| session.current().unwrap().replay.clone();
 
-        fs::write(file(&root, "2.md"), pair("two", "OUT")).unwrap();
-        session.reload(recordings, &out()).await?;
-        assert_eq!(session.counts(), "2 OUT pairs");
-        let good = served(&session);
+            fs::write(file(&root, "2.md"), pair("two", "OUT")).unwrap();
+            session.reload(recordings, &out()).await?;
+            assert_eq!(session.counts(), "2 OUT pairs");
+            let good = served(&session);
 
-        fs::write(file(&root, "3.json"), "{").unwrap();
-        let broken = session.reload(recordings, &out()).await.unwrap_err();
-        assert_eq!(broken.exit_code(), 2);
-        fs::write(root.path().join("t.json"), TEMPLATE.replace("\"path\"", "\"pfad\"")).unwrap();
-        let broken = session.reload(transform, &out()).await.unwrap_err();
-        assert!(
-            broken.render().contains("responder[0].transforms[0].config.path"),
-            "{}",
-            broken.render()
-        );
-        assert_eq!(served(&session), good);
+            fs::write(file(&root, "3.json"), "{").unwrap();
+            let broken = session.reload(recordings, &out()).await.unwrap_err();
+            assert_eq!(broken.exit_code(), 2);
+            fs::write(root.path().join("t.json"), TEMPLATE.replace("\"path\"", "\"pfad\""))
+                .unwrap();
+            let broken = session.reload(transform, &out()).await.unwrap_err();
+            assert!(
+                broken.render().contains("responder[0].transforms[0].config.path"),
+                "{}",
+                broken.render()
+            );
+            assert_eq!(served(&session), good);
 
-        fs::write(root.path().join("t.json"), TEMPLATE.replace("\"a\"", "\"b\"")).unwrap();
-        session.reload(transform, &out()).await?;
-        let now = served(&session);
-        assert!(
-            now.name == good.name && now.generation > good.generation && now.bundle != good.bundle
-        );
-        // Of everything that was made on the way only what is served is left.
-        assert_eq!(
-            (replay::list(&client).await?.len(), snapshot::list(&client).await?.len()),
-            (1, 1)
-        );
-        Ok(())
-    })
+            fs::write(root.path().join("t.json"), TEMPLATE.replace("\"a\"", "\"b\"")).unwrap();
+            session.reload(transform, &out()).await?;
+            let now = served(&session);
+            assert!(
+                now.name == good.name
+                    && now.generation > good.generation
+                    && now.bundle != good.bundle
+            );
+            // Of everything that was made on the way only what is served is left.
+            assert_eq!(
+                (replay::list(&client).await?.len(), snapshot::list(&client).await?.len()),
+                (1, 1)
+            );
+            Ok(())
+        }),
+    )
     .await;
 }
 

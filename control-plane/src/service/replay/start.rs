@@ -12,18 +12,23 @@ use countersign_engine::{
     transform::Template,
 };
 use countersign_proto::{
-    control::v1::{Replay, ReplayState, Snapshot, TestConfig},
+    control::v1::{Replay, ReplayState, Snapshot, StartReplayRequest, TestConfig},
     snapshot::v1::ServeDirection,
     transform::v1::Transform,
 };
 use prost::Message as _;
 
-use super::Parts;
+use super::{
+    Parts,
+    change::{self, Chosen},
+};
 use crate::{
-    content::{Bundle, Root},
+    content::Bundle,
     publish::Assignment,
-    service::{Plane, Problem, name::Name, snapshot, stored, test_config, wire},
-    store::{Expect, Kind, Record, Txn, now},
+    service::{
+        Plane, Problem, announced::decode_policy, name::Name, snapshot, stored, test_config, wire,
+    },
+    store::{Kind, Record, now},
     validate::{self, Checked},
 };
 
@@ -31,10 +36,12 @@ use crate::{
 pub(super) async fn start(
     plane: &Plane,
     name: &Name,
-    validate_only: bool,
+    asked: &StartReplayRequest,
 ) -> Result<Record, Problem> {
     let record = plane.get(Kind::Replay, &name.full).await?;
     let replay: Replay = stored(&record)?;
+    let policy = asked.rollout_policy.or(replay.rollout_policy).unwrap_or_default();
+    let policy = decode_policy(&policy)?;
     let parts = Parts::parse(&name.project, &replay)?;
     let (snapshot, manifest) = snapshot::ready(plane, &parts.snapshot).await?;
     let serve = choose(parts.serve, &snapshot);
@@ -53,7 +60,7 @@ pub(super) async fn start(
         return Err(Problem::Unusable { what, reason: "REPLAY_INVALID", findings });
     }
     let diagnostics = wire::encode_diagnostics(&findings);
-    if validate_only {
+    if asked.validate_only {
         return Ok(Record {
             body: Replay { diagnostics, ..replay }.encode_to_vec().into(),
             ..record
@@ -73,31 +80,18 @@ pub(super) async fn start(
         serve,
     };
     let bundle = plane.blobs.put(wire::encode_bundle(&bundle)).await?;
-    let assignment =
-        Assignment { bundle, generation: replay.generation.saturating_add(1), start_time: now() };
     let started = Replay {
         state: ReplayState::Running.into(),
         serve: encode_serve(serve).into(),
         bundle: Some(encode_digest(&bundle)),
-        generation: assignment.generation,
+        generation: replay.generation.saturating_add(1),
         diagnostics,
+        rollout_policy: asked.rollout_policy.or(replay.rollout_policy),
         ..replay
     };
-    let txn = Txn::put(
-        Kind::Replay,
-        name.full.clone(),
-        Expect::Etag(record.etag.clone()),
-        started.encode_to_vec(),
-    )
-    .and_put(
-        Kind::Assignment,
-        name.full.clone(),
-        Expect::Any,
-        wire::encode_stored_assignment(&assignment),
-    );
-    let committed = plane.commit_stored(storing, txn, Root::Bundle(bundle)).await?;
-    plane.publisher.caught_up(committed.revision).await;
-    Ok(committed.records.into_iter().next().unwrap_or(record))
+    let next = Assignment { bundle, generation: started.generation, start_time: now() };
+    let chosen = Chosen { next, policy, proven: false, storing: Some(storing) };
+    change::announce(plane, record, &started, chosen).await
 }
 
 /// Compiles as a responder will; the template is empty when the replay has none.

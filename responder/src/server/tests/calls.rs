@@ -198,7 +198,7 @@ async fn an_answer_that_takes_longer_than_the_deadline_is_its_end() {
     let late = RrPair { duration: 60_000_000_000, ..call("Late", &["a"], &["A"], FINE) };
     let node = Node::with(
         Limits::default(),
-        compiled_by(vec![late], r#"{"id":"t","responder":{"timing":"recorded"}}"#),
+        &compiled_by(vec![late], r#"{"id":"t","responder":{"timing":"recorded"}}"#),
     );
     let mut client = client(&node).await;
     let mut asked = Request::new(message("a"));
@@ -228,4 +228,24 @@ async fn a_page_speaks_grpc_web() {
     assert!(text.contains("access-control-allow-headers: x-grpc-web\r\n"), "{text}");
     let text = node.exchange(&asked.replace("/t.S/One", "/other")).await;
     assert!(text.starts_with("HTTP/1.1 404"), "{text}");
+}
+
+#[tokio::test]
+async fn a_call_can_ask_for_a_version() {
+    let node = Node::serving(Limits::default(), recording());
+    let mut client = client(&node).await;
+    let ask = |method: &str, version: &str| {
+        let mut asked = Request::new(tokio_stream::iter([message("hi"), message("a")]));
+        asked.metadata_mut().insert("x-countersign-bundle", version.parse().unwrap());
+        (asked, path(method))
+    };
+    let served = assignment().bundle.to_hex();
+    let (asked, to) = ask("Talk", served.get(..12).unwrap());
+    let answer = client.streaming(asked, to, Raw).await.unwrap();
+    assert_eq!(answer.metadata().get("x-countersign-bundle").unwrap(), served.as_str());
+    client.ready().await.unwrap();
+    let (asked, to) = ask("Talk", "0123456789ab");
+    let refused = client.streaming(asked, to, Raw).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("bundle_not_served"), "{}", refused.message());
 }

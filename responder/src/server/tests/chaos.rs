@@ -14,7 +14,7 @@ fn node(rule: &str) -> Node {
     let pairs = vec![pair("/a", "recorded")];
     let (compiled, found) = compile(pairs, &Template::default(), &config, Serve::Out);
     assert!(!found.has_errors(), "{:?}", found.as_slice());
-    Node::with(Limits::default(), Arc::new(compiled))
+    Node::with(Limits::default(), &Arc::new(compiled))
 }
 
 /// What comes back, and how the connection ends.

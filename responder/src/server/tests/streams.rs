@@ -119,7 +119,7 @@ async fn events_are_sent_one_by_one_where_time_is_kept() {
     let text = node.exchange(ask).await;
     assert!(text.contains("content-length: 18\r\n") && text.ends_with(body), "{text}");
     let timing = r#"{"id":"t","responder":{"timing":"recorded"}}"#;
-    let node = Node::with(Limits::default(), compiled_by(vec![events], timing));
+    let node = Node::with(Limits::default(), &compiled_by(vec![events], timing));
     let text = node.exchange(ask).await;
     assert!(text.ends_with("9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\n0\r\n\r\n"), "{text}");
 }

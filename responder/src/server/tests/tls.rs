@@ -29,7 +29,7 @@ pub(super) fn secure_plane(
         client_auth: ClientAuth::None,
     };
     change(&mut tls, dir.path());
-    let mut plane = plane(limits, compiled(pairs));
+    let mut plane = plane(limits, &compiled(pairs));
     plane.certificates = Some(Arc::new(Certificates::read(tls, Handle::current()).unwrap()));
     plane.forward_proxy = true;
     (plane, dir)

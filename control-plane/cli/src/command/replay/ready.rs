@@ -22,11 +22,21 @@ pub(crate) async fn wait_until_ready(
     started: &Replay,
     timeout: Duration,
 ) -> Result<Replay, Failure> {
+    Box::pin(wait_and_tell(client, started, timeout, |_| {})).await
+}
+
+/// The same, telling how far it is.
+pub(super) async fn wait_and_tell(
+    client: &Client,
+    started: &Replay,
+    timeout: Duration,
+    mut progress: impl FnMut(&str),
+) -> Result<Replay, Failure> {
     let deadline = Instant::now() + timeout;
     let mut last = started.clone();
     let mut drops = 0;
     loop {
-        let watched = timeout_at(deadline, watch(client, started, &mut last)).await;
+        let watched = timeout_at(deadline, watch(client, started, &mut last, &mut progress)).await;
         let status = match watched {
             Ok(Ok(verdict)) => return verdict,
             Ok(Err(status)) => status,
@@ -50,6 +60,7 @@ async fn watch(
     client: &Client,
     started: &Replay,
     last: &mut Replay,
+    progress: &mut impl FnMut(&str),
 ) -> Result<Result<Replay, Failure>, Status> {
     let request = WatchReplayRequest { name: started.name.clone() };
     let mut states = client.replays().watch_replay(request).await?.into_inner();
@@ -58,6 +69,7 @@ async fn watch(
         if let Some(verdict) = judge(started, state) {
             return Ok(verdict);
         }
+        progress(&why(last));
     }
     Err(Status::unavailable("the watch ended early"))
 }
@@ -86,6 +98,10 @@ fn judge(started: &Replay, state: Replay) -> Option<Result<Replay, Failure>> {
                 lines.join("\n  ")
             ))))
         }
+        "RolloutTimedOut" => Some(Err(Failure::failed(format!(
+            "the replay {replay} was given up: {}",
+            ready.message
+        )))),
         _ => None,
     }
 }
@@ -127,6 +143,8 @@ mod tests {
         assert!(judge(state(1, ConditionStatus::True, "Serving")).is_none(), "an older start");
         assert!(judge(state(2, ConditionStatus::False, "NoResponders")).is_none());
         assert!(judge(state(2, ConditionStatus::True, "Serving")).unwrap().is_ok());
+        let late = judge(state(2, ConditionStatus::False, "RolloutTimedOut")).unwrap();
+        assert!(late.unwrap_err().render().contains("given up: RolloutTimedOut it is"));
         let refused = judge(state(2, ConditionStatus::False, "ResponderRejected")).unwrap();
         assert!(refused.unwrap_err().render().contains("ResponderRejected it is"));
         assert_eq!(why(&started), "Fetching it is");
