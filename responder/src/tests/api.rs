@@ -153,7 +153,7 @@ async fn tokens_are_signed_anew() {
     let dump = node.admin().await.dump(DumpRequest::default()).await.unwrap().into_inner();
     let replay = &dump.replays[0];
     assert_eq!((replay.pairs, replay.signatures, replay.tokens, replay.generation), (1, 1, 1, 4));
-    assert!(replay.key_generation > 0 && replay.blobs == 4, "{replay:?}");
+    assert!(replay.key_generation > 0 && replay.blobs == 6, "{replay:?}");
     assert!(replay.snapshot_manifest != replay.bundle && replay.snapshot_manifest.is_some());
     assert!(dump.keys[0].resolved, "{:?}", dump.keys);
     assert!(!format!("{dump:?}").contains(KEY), "no key material");
