@@ -159,7 +159,7 @@ async fn odd_one(grpc: SocketAddr, name: &str, refuses: Arc<AtomicBool>) -> Join
     let hello = Hello {
         responder: name.into(),
         project: "projects/default".into(),
-        max_schema: 1,
+        max_schema: 2,
         ..Hello::default()
     };
     say.send(SubscribeRequest { message: Some(Say::Hello(hello)) }).await.unwrap();
