@@ -15,6 +15,7 @@ mod formats;
 mod h2spec;
 mod layering;
 mod lineage;
+mod mutual;
 mod operations;
 mod planes;
 mod proxy;
