@@ -16,6 +16,8 @@ mod plot;
 mod rotation;
 mod server;
 mod soak;
+#[path = "../swarm/swarm.rs"]
+mod swarm;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -38,6 +40,8 @@ enum Command {
     Peers(peers::Plan),
     /// Minutes of load with new keys and new snapshots all along.
     Soak(soak::Plan),
+    /// Thousands of subscriptions to one control plane, which is published from, killed and cut off (P9).
+    Swarm(swarm::Plan),
     /// Instructions of an answer, compared with a baseline (needs valgrind).
     Instructions(instructions::Plan),
     /// All of it, and a table of what is reached.
@@ -130,6 +134,12 @@ fn main() -> anyhow::Result<()> {
                 "memory grew"
             );
             Ok(())
+        }
+        Command::Swarm(plan) => {
+            if !plan.quick {
+                refuse_debug()?;
+            }
+            tell(&swarm::run(plan)?)
         }
         Command::Goals(plan) => {
             refuse_debug()?;

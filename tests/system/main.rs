@@ -26,6 +26,7 @@ mod replicas;
 mod sessions;
 mod streams;
 mod stubs;
+mod swarm;
 mod tidy;
 mod tls;
 mod token_world;
