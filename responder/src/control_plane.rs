@@ -1,6 +1,6 @@
 //! How the control plane is reached: its URL, and over TLS whom to trust and what to show. Files are read again for each connection.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use countersign_tls::{
@@ -99,7 +99,12 @@ impl Way {
             Some(scheme) if *scheme == Scheme::HTTP && settings.is_any() => {
                 return Err(SettingsError::Plaintext(url));
             }
-            Some(scheme) if *scheme == Scheme::HTTP => None,
+            Some(scheme) if *scheme == Scheme::HTTP => {
+                if !is_here(&url) {
+                    tracing::warn!(control_plane = %url, "the control plane is reached without TLS: whoever is between can say what is served");
+                }
+                None
+            }
             _ => return Err(SettingsError::Url(url)),
         };
         Ok(Self { url, tls })
@@ -125,6 +130,12 @@ impl Way {
             None => endpoint.connect_lazy(),
         }
     }
+}
+
+/// Whether this machine is meant.
+fn is_here(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl fmt::Display for Way {
@@ -168,6 +179,19 @@ mod tests {
             &["--control-plane-id", "https://a"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_told_from_others() {
+        for (url, here) in [
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost", true),
+            ("http://10.0.0.1:1", false),
+            ("http://countersign:1", false),
+        ] {
+            assert_eq!(is_here(&url.parse().unwrap()), here, "{url}");
         }
     }
 
