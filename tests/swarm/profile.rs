@@ -158,15 +158,16 @@ impl Swarm {
         Ok(rounds)
     }
 
-    /// Kills the control plane and starts it again. Tells how long it took until all were back, and how many bundles would have been fetched.
-    pub(crate) async fn restart(&mut self) -> anyhow::Result<(Duration, usize)> {
+    /// Kills the control plane and starts it again. Tells how long it took until all were back, what it computed until then, and how many
+    /// bundles would have been fetched.
+    pub(crate) async fn restart(&mut self) -> anyhow::Result<(Duration, Duration, usize)> {
         let held = self.board.lock().fetches;
         let begin = tokio::task::block_in_place(|| self.plane.kill_and_restart())?;
         // Those who have not noticed yet are not back already.
         self.board.forget(begin);
         let back = self.board.all_synced(self.count, begin, GATHER).await?;
         let fetches = self.board.lock().fetches.saturating_sub(held);
-        Ok((back, fetches))
+        Ok((back, server::cpu(self.plane.pid())?, fetches))
     }
 
     /// Lets nothing pass for a while, publishes meanwhile, and tells how long after it heals all have acknowledged.
