@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The services' modules exist only with the `grpc` feature; messages never depend on tonic.
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::SmallBuffers")
         // Sorted, so that the same pair is always the same bytes: chunks are addressed by what they hold.
         .btree_map(".")
         .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")

@@ -9,9 +9,16 @@ use std::{
     time::Duration,
 };
 
+use countersign_tls::{CertificateError, accept::accept, server::ServerTls};
 use rustix::fs::{FlockOperation, flock};
-use tokio::{net::TcpSocket, sync::Semaphore, task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Semaphore,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_stream::StreamExt as _;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -20,7 +27,11 @@ use crate::{
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
-    service::{Appending, Plane, health, rollout, roster, routes},
+    service::{
+        Appending, Plane,
+        access::{Connection, Guard},
+        health, rollout, roster, routes,
+    },
     store::{StoreError, blob::io_error, blocking, now},
     sweep,
 };
@@ -39,6 +50,10 @@ pub struct Running {
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    tls: Option<Arc<ServerTls>>,
+    /// Reads the certificates again.
+    #[expect(dead_code, reason = "it ends with its owner")]
+    renewal: Option<AbortOnDropHandle<()>>,
     /// Have something to say to the store at last.
     last_words: [JoinHandle<()>; 2],
     replaced: CancellationToken,
@@ -52,6 +67,12 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Whether they are spoken to over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Resolves when the server ends by itself, which is a failure, or has to because another store is where its own was.
@@ -93,12 +114,16 @@ pub enum StartError {
     /// The address is not loopback, and callers are not authenticated.
     #[error(
         "refusing to listen on {listen}: callers are not authenticated, so that whoever reaches the port can read and change everything; \
-         listen on 127.0.0.1, or pass --allow-insecure when the network is trusted"
+         listen on 127.0.0.1, have clients show certificates (--tls-cert, --tls-key and --client-ca), or pass --allow-insecure when the \
+         network is trusted"
     )]
     Insecure {
         /// The address.
         listen: SocketAddr,
     },
+    /// A certificate or key cannot be used.
+    #[error("TLS cannot be spoken")]
+    Certificates(#[from] CertificateError),
     /// Somebody else listens there.
     #[error(
         "address already in use: {listen}; stop the process that listens there, or choose another port with --listen"
@@ -167,7 +192,7 @@ impl StartError {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Insecure { .. } => true,
+            Self::Insecure { .. } | Self::Certificates(_) => true,
             Self::Store { source } => matches!(**source, StoreError::Settings(_)),
             _ => false,
         }
@@ -180,9 +205,10 @@ impl StartError {
 /// When the data directory cannot be used or the address cannot be listened on.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     check_exposure(&config)?;
+    let tls = config.tls.clone().map(ServerTls::read).transpose()?;
     // First, so that a second process on the same port does not touch the data.
-    let incoming = listen(config.listen)?;
-    let addr = incoming
+    let listener = listen(config.listen)?;
+    let addr = listener
         .local_addr()
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let stopping = CancellationToken::new();
@@ -206,16 +232,26 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(sweep::run(Arc::clone(&plane)));
     }
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
-    let router = routes::all(&plane, &health).await;
+    let guard = Guard { closed: tls.as_ref().is_some_and(|tls| tls.is_mutual()) };
+    let router = routes::all(&plane, &health, guard).await;
     let router = router.map_err(|source| StartError::Describe { source })?;
-    let serve = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
-    let server = tokio::spawn(serve);
-    tracing::info!(%addr, data_dir = %config.data_dir.display(), "control plane listens");
+    let ended = stopping.clone().cancelled_owned();
+    let server = if let Some(tls) = &tls {
+        let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));
+        tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
+    } else {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
+    };
+    let renewal = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.poll())));
+    tracing::info!(%addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
     Ok(Running {
         addr,
         stopping,
         health,
         server,
+        tls,
+        renewal,
         last_words,
         replaced,
         grace: config.shutdown_grace,
@@ -224,7 +260,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
-    if config.listen.ip().is_loopback() {
+    let is_mutual = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    if config.listen.ip().is_loopback() || is_mutual {
         return Ok(());
     }
     if !config.allow_insecure {
@@ -234,7 +271,7 @@ fn check_exposure(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn listen(listen: SocketAddr) -> Result<TcpIncoming, StartError> {
+fn listen(listen: SocketAddr) -> Result<TcpListener, StartError> {
     let bind = || {
         let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -242,7 +279,7 @@ fn listen(listen: SocketAddr) -> Result<TcpIncoming, StartError> {
         socket.listen(BACKLOG)
     };
     match bind() {
-        Ok(listener) => Ok(TcpIncoming::from(listener).with_nodelay(Some(true))),
+        Ok(listener) => Ok(listener),
         Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
             Err(StartError::InUse { listen })
         }

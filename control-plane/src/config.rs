@@ -4,6 +4,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
+use countersign_tls::{identity::TrustDomain, server::Settings};
+
 use crate::store::{
     StoreError,
     place::{self, Places},
@@ -21,6 +23,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where records and blobs are kept.
     pub places: Places,
+    /// The certificate, and whose clients are let in; without it plain HTTP/2 is spoken.
+    pub tls: Option<Settings>,
     /// Listens off loopback although callers are not authenticated.
     pub allow_insecure: bool,
     /// The largest upload, in bytes.
@@ -39,6 +43,7 @@ impl Config {
             listen,
             places: Places::embedded(&data_dir),
             data_dir,
+            tls: None,
             allow_insecure: false,
             max_upload: 16 * 1024 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(5),
@@ -92,6 +97,10 @@ Examples:
     AWS_ENDPOINT_URL=https://s3.example PGPASSWORD=… countersign-control-plane \\
         --meta postgres://countersign@db.example/countersign --blobs s3://countersign/blobs
 
+  For other hosts, with certificates that `countersign certs init certs` makes:
+    countersign-control-plane --listen 0.0.0.0:4180 --tls-cert certs/control-plane/tls.crt \
+        --tls-key certs/control-plane/tls.key --client-ca certs/ca/tls.crt
+
   Import a recording and serve it (a responder has to be connected):
     countersign snapshot import ./recording --id login
     countersign replay start login
@@ -111,6 +120,9 @@ pub struct Args {
 
     #[command(flatten)]
     place: PlaceArgs,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Listen off loopback although callers are not authenticated: whoever reaches the port can read and change everything
     #[arg(long, env = "COUNTERSIGN_ALLOW_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -174,12 +186,41 @@ impl fmt::Debug for PlaceArgs {
     }
 }
 
+/// The flags of TLS.
+#[derive(Debug, clap::Args)]
+struct TlsArgs {
+    /// Speak TLS, with this certificate: PEM, followed by those that signed it
+    #[arg(long, env = "COUNTERSIGN_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert, PEM
+    #[arg(long, env = "COUNTERSIGN_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// The certificates, PEM, that sign clients' certificates. Clients have to show one then, which says what they may do: see docs/tls.md
+    #[arg(long, env = "COUNTERSIGN_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    client_ca: Option<PathBuf>,
+
+    /// The trust domain whose identities (spiffe://DOMAIN/…) are believed; that of --tls-cert if not given
+    #[arg(long, env = "COUNTERSIGN_TRUST_DOMAIN", value_name = "DOMAIN", requires = "client_ca")]
+    trust_domain: Option<TrustDomain>,
+}
+
+impl From<TlsArgs> for Option<Settings> {
+    fn from(args: TlsArgs) -> Self {
+        let (certificate, key) = args.tls_cert.zip(args.tls_key)?;
+        let TlsArgs { client_ca, trust_domain, .. } = args;
+        Some(Settings { certificate, key, client_ca, trust_domain })
+    }
+}
+
 impl TryFrom<Args> for Config {
     type Error = StoreError;
 
     fn try_from(args: Args) -> Result<Self, StoreError> {
         Ok(Self {
             places: args.place.places()?,
+            tls: args.tls.into(),
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),
@@ -219,5 +260,29 @@ mod tests {
         );
         assert!(Args::try_parse_from(["x", "--listen", "nowhere"]).is_err());
         assert!(Args::try_parse_from(["x", "--max-upload-mib", "0"]).is_err());
+    }
+
+    #[test]
+    fn the_flags_of_tls_go_together() {
+        let tls = |words: &[&str]| {
+            let args = Args::try_parse_from([&["x"], words].concat())?;
+            Ok::<_, clap::Error>(Option::<Settings>::from(args.tls))
+        };
+        assert!(tls(&[]).unwrap().is_none());
+        let pair = ["--tls-cert", "c", "--tls-key", "k"];
+        assert!(tls(&pair).unwrap().unwrap().client_ca.is_none());
+        let all = [&pair[..], &["--client-ca", "ca", "--trust-domain", "a.b"]].concat();
+        let all = tls(&all).unwrap().unwrap();
+        assert_eq!((all.certificate, all.client_ca), ("c".into(), Some("ca".into())));
+        assert_eq!(all.trust_domain.unwrap().to_string(), "a.b");
+        for words in [
+            &["--tls-cert", "c"][..],
+            &["--tls-key", "k"],
+            &["--client-ca", "ca"],
+            &["--tls-cert", "c", "--tls-key", "k", "--trust-domain", "a"],
+            &["--tls-cert", "c", "--tls-key", "k", "--client-ca", "ca", "--trust-domain", "A/"],
+        ] {
+            assert!(tls(words).is_err(), "{words:?}");
+        }
     }
 }

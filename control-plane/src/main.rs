@@ -10,6 +10,7 @@ use countersign_control_plane::{
     app::{self, StartError},
     config::{Args, LogFormat},
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     let args = Args::parse();
     install_log(args.log_format);
+    raise_file_limit();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -33,7 +35,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut running = app::start(args.try_into().map_err(StartError::settings)?).await?;
     // For scripts that asked for port 0. Nobody may be reading any more.
-    drop(writeln!(io::stdout(), "grpc listening on http://{}", running.addr()));
+    let scheme = if running.is_tls() { "https" } else { "http" };
+    drop(writeln!(io::stdout(), "grpc listening on {scheme}://{}", running.addr()));
     let ended = tokio::select! {
         ended = running.ended() => ended,
         _ = interrupt.recv() => Ok(()),
@@ -43,6 +46,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!("shutting down");
     running.shutdown().await;
     Ok(())
+}
+
+/// A fleet takes two connections for each responder, and the limit that processes begin with is often 1,024.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn install_log(format: LogFormat) {

@@ -3,6 +3,7 @@
 //! Each error carries `google.rpc` details: an `ErrorInfo` always, and field violations, the resource's name or the failed precondition
 //! as fits. Wire types stay in this module's files.
 
+pub(crate) mod access;
 mod announced;
 pub(crate) mod chunk;
 pub(crate) mod discovery;

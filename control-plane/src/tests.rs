@@ -4,6 +4,7 @@ mod documents;
 mod faults;
 mod inspect;
 mod lineage;
+mod mutual;
 mod replays;
 mod replicas;
 mod rollouts;
@@ -70,11 +71,8 @@ pub(crate) async fn in_dir(dir: TempDir) -> Server {
 
 pub(crate) async fn with_config(dir: TempDir, config: Config) -> Server {
     let running = app::start(config).await.unwrap();
-    let channel = Channel::from_shared(format!("http://{}", running.addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let endpoint = Channel::from_shared(format!("http://{}", running.addr())).unwrap();
+    let channel = endpoint.connect().await.unwrap();
     Server { dir, running, channel }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Wire types stay at the edges: the engine's `snapshot::wire`, the services, the subscription, the CLI and tests.
 
+#[cfg(feature = "grpc")]
+pub mod codec;
+
 macro_rules! package {
     ($area:ident, $file:literal) => {
         #[allow(

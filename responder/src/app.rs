@@ -17,6 +17,7 @@ use crate::{
     api::{self, ApiError, Shared},
     certificates::CertificateError,
     config::{Config, DEFAULT_SECRET_DIR},
+    control_plane::{SettingsError, Way},
     drain::Drain,
     entrances::Entrances,
     fetch::{Blobs, disk::Disk},
@@ -88,11 +89,9 @@ pub enum StartError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The URL is not one of a control plane.
-    #[error(
-        "{0} is no URL of a control plane; it looks like http://127.0.0.1:4180, without a path"
-    )]
-    ControlPlane(Uri),
+    /// The control plane cannot be reached as it is told.
+    #[error(transparent)]
+    ControlPlane(#[from] SettingsError),
     /// Real hosts cannot be reached, or what passes through not be recorded.
     #[error(transparent)]
     Passthrough(#[from] passthrough::StartError),
@@ -154,7 +153,7 @@ impl Drop for KillOnDrop {
 /// # Errors
 /// When an address, a directory or the control plane's URL cannot be used. That the control plane is away is no error.
 pub async fn start(mut config: Config) -> Result<Running, StartError> {
-    check(&config)?;
+    let way = check(&config)?;
     let disk = disk(&config)?;
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
@@ -218,8 +217,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     // What the disk has is there for the first connection, which waits for it.
     let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
-    let known = Arc::clone(&readiness);
-    tasks.push(spawn(follow(config.clone(), data_addr, applier, known, metrics, restored)));
+    let (name, known) = (config.name.clone(), Arc::clone(&readiness));
+    tasks.push(spawn(follow(way, name, data_addr, applier, known, metrics, restored)));
     let certificates = entrances.certificates.clone();
     tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
     let config = Box::new(config);
@@ -352,7 +351,8 @@ async fn restore(applier: &Applier, readiness: &Readiness) -> Option<Position> {
 
 /// Serves what the control plane says.
 async fn follow(
-    config: Config,
+    way: Option<Way>,
+    name: String,
     data_addr: SocketAddr,
     applier: Arc<Applier>,
     readiness: Arc<Readiness>,
@@ -362,7 +362,7 @@ async fn follow(
     if restored.is_some() {
         applier.restore_previous().await;
     }
-    let Some(control_plane) = config.control_plane else {
+    let Some(control_plane) = way else {
         readiness.note(|flags| {
             flags.problem = Some("no control plane is configured".to_owned());
         });
@@ -370,7 +370,7 @@ async fn follow(
     };
     let subscription = Subscription {
         control_plane,
-        responder: config.name,
+        responder: name,
         data_address: data_addr.to_string(),
         applier,
         readiness,
@@ -402,7 +402,8 @@ fn listen(
         .map_err(|source| StartError::Listen { addr, purpose, source })
 }
 
-fn check(config: &Config) -> Result<(), StartError> {
+/// Refuses settings that make no sense, and tells how the control plane is reached.
+fn check(config: &Config) -> Result<Option<Way>, StartError> {
     if !config.admin_listen.ip().is_loopback() && !config.allow_insecure {
         return Err(StartError::InsecureAdmin(config.admin_listen));
     }
@@ -411,13 +412,12 @@ fn check(config: &Config) -> Result<(), StartError> {
     {
         return Err(StartError::InsecureApi(addr));
     }
-    if let Some(url) = &config.control_plane
-        && (url.scheme_str() != Some("http")
-            || url.host().is_none_or(str::is_empty)
-            || !matches!(url.path(), "" | "/"))
-    {
-        return Err(StartError::ControlPlane(url.clone()));
-    }
+    check_secrets(config)?;
+    let url = config.control_plane.clone();
+    Ok(url.map(|url| Way::new(url, &config.control_plane_tls)).transpose()?)
+}
+
+fn check_secrets(config: &Config) -> Result<(), StartError> {
     match std::fs::read_dir(&config.secret_dir) {
         // Without secrets, tokens are served as recorded; that is no reason not to start.
         Err(error)

@@ -4,22 +4,19 @@
 //! debug output, and the bytes that they are read into are wiped.
 
 mod authority;
-mod describe;
-mod files;
 mod leaves;
 pub mod make;
 pub(crate) mod name;
 
 use std::{
-    io,
     net::IpAddr,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
-use countersign_engine::snapshot::digest::Digest;
+pub use countersign_tls::CertificateError;
+use countersign_tls::{chain, describe::About, files};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{
@@ -33,86 +30,11 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use self::{authority::Authority, describe::About, leaves::Leaves, name::Name};
-use crate::{
-    subscription::apply::chain,
-    transport::{ClientAuth, Identity, Tls},
-};
+use self::{authority::Authority, leaves::Leaves, name::Name};
+use crate::transport::{ClientAuth, Identity, Tls};
 
 /// Certificates that are made at a time. The key of an authority may be a large RSA key, at ten milliseconds a signature.
 const MAKERS: usize = 2;
-
-/// Why certificates cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// A file cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("{} cannot be written", path.display())]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// There is none in the file.
-    #[error("{} holds no PEM certificate", path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is none in the file.
-    #[error("{} holds no PEM private key without a passphrase", path.display())]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The key is another one's.
-    #[error("the private key does not fit the certificate in {}", path.display())]
-    Mismatch {
-        /// The certificate's file.
-        path: PathBuf,
-    },
-    /// Clients would refuse what it signs.
-    #[error("{subject} in {} may not sign other certificates; use it with --tls-cert and --tls-key", path.display())]
-    NoAuthority {
-        /// The certificate's file.
-        path: PathBuf,
-        /// Who it says that it is.
-        subject: String,
-    },
-    /// A certificate could not be made.
-    #[error("no certificate can be made with or for {}", path.display())]
-    Make {
-        /// The authority's file, or the name.
-        path: PathBuf,
-        /// What the library says.
-        #[source]
-        source: rcgen::Error,
-    },
-    /// The TLS library refuses them.
-    #[error("the certificates cannot be used")]
-    Tls(#[source] rustls::Error),
-    /// The clients' authorities cannot be used.
-    #[error("the certificates in {} cannot check clients: {reason}", path.display())]
-    ClientCa {
-        /// The file.
-        path: PathBuf,
-        /// What the library says.
-        reason: String,
-    },
-    /// The responder ends.
-    #[error("the responder ends")]
-    Ending,
-}
 
 /// The certificates of a data plane.
 #[derive(Debug)]
@@ -130,7 +52,7 @@ struct State {
     shown: Shown,
     about: About,
     /// What the next reading is compared with.
-    digest: Digest,
+    fingerprint: [u8; 32],
     client_authorities: usize,
 }
 
@@ -148,11 +70,6 @@ struct Maker {
     /// A configuration for no name in particular.
     template: ServerConfig,
     leaves: Leaves,
-}
-
-/// Reads the authority of a directory, to see whether it can be used.
-fn check_authority(dir: &Path) -> Result<(), CertificateError> {
-    Authority::new(files::directory_or_file(dir)?).map(drop)
 }
 
 impl Certificates {
@@ -210,7 +127,7 @@ impl Certificates {
         let problem = match State::read(&self.tls) {
             Ok(state) => {
                 let problem = state.about.problem(SystemTime::now());
-                if state.digest != before.digest {
+                if state.fingerprint != before.fingerprint {
                     tracing::info!(subject = %state.about.subject, "certificates taken over");
                     self.current.store(Arc::new(state));
                 }
@@ -274,7 +191,7 @@ impl State {
             Some(path) if tls.client_auth != ClientAuth::None => files::authorities(path)?,
             _ => Vec::new(),
         };
-        let digest = digest(&pair, &client_ca);
+        let fingerprint = files::fingerprint(Some(&pair), &client_ca);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = verifier(tls, &client_ca, &provider)?;
         let tickets = Ticketer::new().map_err(CertificateError::Tls)?;
@@ -300,16 +217,8 @@ impl State {
                 (Shown::One(Arc::new(configure(Arc::new(certified))?)), about)
             }
         };
-        Ok(Self { shown, about, digest, client_authorities: client_ca.len() })
+        Ok(Self { shown, about, fingerprint, client_authorities: client_ca.len() })
     }
-}
-
-/// What tells two readings apart.
-fn digest(pair: &files::Pair, client_ca: &[CertificateDer<'_>]) -> Digest {
-    let certificates = pair.chain.iter().chain(client_ca).map(AsRef::as_ref);
-    let parts = certificates.chain([pair.key.secret_der()]);
-    let digests: Vec<String> = parts.map(|part: &[u8]| Digest::of(part).to_string()).collect();
-    Digest::of(digests.concat().as_bytes())
 }
 
 fn configuration(
@@ -337,7 +246,8 @@ fn verifier(
     let (Some(path), false) = (&tls.client_ca, tls.client_auth == ClientAuth::None) else {
         return Ok(Arc::new(NoClientAuth));
     };
-    let refused = |reason: String| CertificateError::ClientCa { path: path.clone(), reason };
+    let whom = "clients";
+    let refused = |reason| CertificateError::Authorities { path: path.clone(), whom, reason };
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots.add(authority.clone()).map_err(|error| refused(error.to_string()))?;

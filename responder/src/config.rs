@@ -24,8 +24,10 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where the gRPC API is served; nowhere by default, since it has no authentication and can end the responder.
     pub api_listen: Option<SocketAddr>,
-    /// The control plane, an `http` URL; without one, only what the disk cache holds is served.
+    /// The control plane, an `http` or `https` URL; without one, only what the disk cache holds is served.
     pub control_plane: Option<Uri>,
+    /// Whom to trust and what to show where that is `https`.
+    pub control_plane_tls: countersign_tls::client::Settings,
     /// The directory of secrets: one directory for each secret, one file for each of its keys. A missing one is an error unless it is the
     /// default.
     pub secret_dir: PathBuf,
@@ -120,6 +122,7 @@ impl Default for Config {
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
             api_listen: None,
             control_plane: None,
+            control_plane_tls: countersign_tls::client::Settings::default(),
             secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
             files_dir: None,
             template_env: Vec::new(),

@@ -10,6 +10,7 @@ mod api;
 pub mod app;
 pub mod certificates;
 pub mod config;
+pub mod control_plane;
 mod drain;
 mod entrances;
 mod explanations;

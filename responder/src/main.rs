@@ -12,6 +12,7 @@ use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
     config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
+    control_plane::ControlPlaneFlags,
     journal, passthrough,
     transport::TransportFlags,
     upstream::policy::Rule,
@@ -46,6 +47,8 @@ const AFTER: &str = "\
 Examples:
   countersign-responder --control-plane http://127.0.0.1:4180 --secret-dir ./secrets
   countersign-responder --control-plane http://countersign:4180 --listen 0.0.0.0:8080 --cache-dir /var/cache/countersign
+  countersign-responder --control-plane https://countersign:4180 --control-plane-ca certs/responder/ca.crt \\
+      --client-cert certs/responder/tls.crt --client-key certs/responder/tls.key
 
 Secrets are files <secret-dir>/<secret>/<key>, as Kubernetes mounts them. They are read again every second; a file that cannot be used \
 never replaces a key that could.
@@ -76,6 +79,8 @@ struct Args {
     /// The control plane, for example http://127.0.0.1:4180. Without one, only what the cache directory holds is served.
     #[arg(long, env = "COUNTERSIGN_CONTROL_PLANE", value_name = "URL", value_parser = control_plane)]
     control_plane: Option<Uri>,
+    #[command(flatten)]
+    control_plane_tls: ControlPlaneFlags,
     /// The directory of secrets: <secret-dir>/<secret>/<key>.
     #[arg(long, env = "COUNTERSIGN_SECRET_DIR", value_name = "DIR", default_value = DEFAULT_SECRET_DIR)]
     secret_dir: PathBuf,
@@ -250,6 +255,7 @@ impl Args {
             admin_listen: self.admin_listen,
             api_listen: self.api_listen,
             control_plane: self.control_plane,
+            control_plane_tls: self.control_plane_tls.into(),
             secret_dir: self.secret_dir,
             files_dir: self.files_dir,
             template_env: self.template_env.into_iter().filter(|name| !name.is_empty()).collect(),
@@ -293,10 +299,7 @@ fn control_plane(text: &str) -> Result<Uri, String> {
     let url: Uri =
         full.parse().map_err(|error| format!("{error}; it looks like http://127.0.0.1:4180"))?;
     match url.scheme_str() {
-        Some("http") => Ok(url),
-        Some("https") => {
-            Err("TLS to the control plane is not supported yet; use http://".to_owned())
-        }
+        Some("http" | "https") => Ok(url),
         _ => Err("it looks like http://127.0.0.1:4180".to_owned()),
     }
 }
@@ -348,7 +351,7 @@ mod tests {
     #[test]
     fn a_control_plane_is_an_http_url() {
         assert_eq!(control_plane("127.0.0.1:4180").unwrap().to_string(), "http://127.0.0.1:4180/");
-        assert!(control_plane("https://example.com").unwrap_err().contains("TLS"));
+        assert_eq!(control_plane("https://a:1").unwrap().to_string(), "https://a:1/");
         assert!(control_plane("ftp://x").is_err());
     }
 }

@@ -15,19 +15,16 @@ use countersign_proto::discovery::v1::{
     chunk_service_client::ChunkServiceClient, discovery_service_client::DiscoveryServiceClient,
     subscribe_request::Message as Say, subscribe_response::Message as Said,
 };
-use http::Uri;
 use tokio::{
     sync::mpsc,
     task::JoinError,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Status, Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, Streaming};
 
 use crate::{
+    control_plane::Way,
     fetch::{FetchError, Remote, SCHEMA},
     metrics::Metrics,
     readiness::{Readiness, Source},
@@ -83,7 +80,7 @@ enum Ended {
 /// A subscription, kept up for ever.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    pub(crate) control_plane: Uri,
+    pub(crate) control_plane: Way,
     pub(crate) responder: String,
     pub(crate) data_address: String,
     pub(crate) applier: Arc<Applier>,
@@ -148,22 +145,19 @@ impl Subscription {
 
     /// Connects and says hello.
     async fn open(&self) -> Result<Session, Ended> {
-        let endpoint = Endpoint::from(self.control_plane.clone())
+        let way = &self.control_plane;
+        let endpoint = way
+            .endpoint()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_while_idle(true);
-        let discovery = endpoint
-            .clone()
-            .initial_connection_window_size(MIB)
-            .connect()
-            .await
-            .map_err(Ended::Connect)?;
+        let subscribing = endpoint.clone().initial_connection_window_size(MIB);
+        let discovery = way.connect(&subscribing).await.map_err(Ended::Connect)?;
         // Chunks get a connection of their own: bulk that is not read must not hold up the subscription.
-        let bulk: Channel = endpoint
-            .initial_stream_window_size(4 * MIB)
-            .initial_connection_window_size(8 * MIB)
-            .connect_lazy();
+        let fetching =
+            endpoint.initial_stream_window_size(4 * MIB).initial_connection_window_size(8 * MIB);
+        let bulk = way.connect_lazy(&fetching);
         let (outbound, requests) = mpsc::channel(4);
         say(&outbound, Say::Hello(self.hello())).await?;
         let mut client =

@@ -17,6 +17,8 @@ mod plot;
 mod rotation;
 mod server;
 mod soak;
+#[path = "../swarm/swarm.rs"]
+mod swarm;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -42,6 +44,8 @@ enum Command {
     /// What goes wrong under load: R1, R2, R4, R5, and anything in random order.
     #[command(subcommand)]
     Faults(faults::Plan),
+    /// Thousands of subscriptions to one control plane, which is published from, killed and cut off (P9).
+    Swarm(swarm::Plan),
     /// Instructions of an answer, compared with a baseline (needs valgrind).
     Instructions(instructions::Plan),
     /// All of it, and a table of what is reached.
@@ -140,6 +144,12 @@ fn main() -> anyhow::Result<()> {
             tell(&verdicts)?;
             anyhow::ensure!(verdicts.iter().all(|v| v.passed == Some(true)), "it falls short");
             Ok(())
+        }
+        Command::Swarm(plan) => {
+            if !plan.quick {
+                refuse_debug()?;
+            }
+            tell(&swarm::run(plan)?)
         }
         Command::Goals(plan) => {
             refuse_debug()?;

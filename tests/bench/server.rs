@@ -135,6 +135,13 @@ impl Server {
         self.addresses.get(listener).copied().with_context(|| format!("no listener {listener}"))
     }
 
+    /// Kills it at once, and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

@@ -59,13 +59,18 @@ fn cargo(arguments: &[&str]) -> String {
 fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("countersign-proto", &[][..]),
+        ("countersign-tls", &[]),
         ("countersign-engine", &["countersign-proto"]),
-        ("countersign-responder", &["countersign-proto", "countersign-engine"]),
-        ("countersign-control-plane", &["countersign-proto", "countersign-engine"]),
+        ("countersign-responder", &["countersign-proto", "countersign-tls", "countersign-engine"]),
+        (
+            "countersign-control-plane",
+            &["countersign-proto", "countersign-tls", "countersign-engine"],
+        ),
         (
             "countersign-cli",
             &[
                 "countersign-proto",
+                "countersign-tls",
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
@@ -75,6 +80,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             "countersign-tests",
             &[
                 "countersign-proto",
+                "countersign-tls",
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",

@@ -4,12 +4,14 @@ use std::{fs, path::Path};
 
 use harness::process;
 
-const TABLE: [(&str, &[&str]); 9] = [
+const TABLE: [(&str, &[&str]); 11] = [
     ("countersign-control-plane", &["--help"]),
     ("countersign-responder", &["--help"]),
     ("countersign", &["dev", "--help"]),
     ("countersign", &["record", "--help"]),
     ("countersign", &["snapshot", "export", "--help"]),
+    ("countersign", &["certs", "init", "--help"]),
+    ("countersign", &["certs", "issue", "--help"]),
     ("countersign", &["store", "gc", "--help"]),
     ("countersign", &["store", "scrub", "--help"]),
     ("countersign", &["store", "backup", "--help"]),

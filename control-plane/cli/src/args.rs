@@ -10,6 +10,7 @@ use crate::{
         snapshot::SnapshotCommand, store::StoreCommand, test_config::TestConfigCommand,
         transform::TransformCommand,
     },
+    connect::TlsFlags,
     output::Format,
 };
 
@@ -70,6 +71,9 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) server: String,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
 
     /// The project that ids are looked up in
     #[arg(

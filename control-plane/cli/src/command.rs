@@ -34,7 +34,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(args, &global, out).await,
         Command::Record(args) => record::run(args, out).await,
         Command::Store(command) => store::run(command, out).await,
-        Command::Certs(args) => certs::run(&args, out),
+        Command::Certs(args) => certs::run(args, &global, out),
         Command::Completion(args) => {
             completion::run(&args, out);
             Ok(ExitCode::SUCCESS)
@@ -50,7 +50,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
 }
 
 async fn client(global: &Global) -> Result<Client, Failure> {
-    Client::connect(&global.server, &global.project).await
+    Client::connect(&global.server, &global.project, &global.tls.settings()?).await
 }
 
 /// The text of a file, or of stdin for `-`.

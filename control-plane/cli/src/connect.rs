@@ -1,12 +1,17 @@
 //! The connection to a control plane, and the names of what it holds.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use clap::Args;
 use countersign_proto::control::v1::{
     inspect_service_client::InspectServiceClient, replay_service_client::ReplayServiceClient,
     snapshot_service_client::SnapshotServiceClient,
     test_config_service_client::TestConfigServiceClient,
     transform_service_client::TransformServiceClient,
+};
+use countersign_tls::{
+    client::{ClientTls, Settings},
+    identity::Identity,
 };
 use tonic::{
     Code, Status,
@@ -18,6 +23,64 @@ use crate::failure::{Failure, chain};
 
 /// Pages of recorded pairs may be large.
 const MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
+
+/// The flags of TLS to the control plane.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TlsFlags {
+    /// The certificates, PEM, that an https:// control plane is checked with; the system's if not given
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_SERVER_CA",
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    server_ca: Option<PathBuf>,
+
+    /// The certificate, PEM, that is shown to the control plane: who you are. `countersign certs` makes one
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_CLIENT_CERT",
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    client_cert: Option<PathBuf>,
+
+    /// The private key of --client-cert, PEM
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_CLIENT_KEY",
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    client_key: Option<PathBuf>,
+
+    /// The identity that the control plane has to have, whatever host name is in its certificate
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_SERVER_ID",
+        value_name = "SPIFFE-ID",
+        help_heading = "Global options"
+    )]
+    server_id: Option<Identity>,
+}
+
+impl TlsFlags {
+    /// Whom to trust and what to show.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        if self.client_cert.is_some() != self.client_key.is_some() {
+            return Err(Failure::refused("--client-cert and --client-key go together"));
+        }
+        Ok(Settings {
+            authorities: self.server_ca.clone(),
+            certificate: self.client_cert.clone().zip(self.client_key.clone()),
+            server: self.server_id.clone(),
+        })
+    }
+}
 
 /// A control plane that can be reached, and the project that a command is about.
 #[derive(Debug, Clone)]
@@ -41,24 +104,37 @@ pub(crate) enum Collection {
 
 impl Client {
     /// Connects. Once connected, the channel connects again by itself.
-    pub(crate) async fn connect(server: &str, project: &str) -> Result<Self, Failure> {
+    pub(crate) async fn connect(
+        server: &str,
+        project: &str,
+        tls: &Settings,
+    ) -> Result<Self, Failure> {
+        let scheme = if tls.is_any() { "https" } else { "http" };
         let url =
-            if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-        if url.starts_with("https://") {
-            return Err(Failure::refused(format!(
-                "cannot use {url}: this version speaks plain HTTP/2 (http://) to the control plane"
-            )));
-        }
+            if server.contains("://") { server.to_owned() } else { format!("{scheme}://{server}") };
+        let tls = match url.split_once("://") {
+            Some(("https", _)) => Some(ClientTls::read(tls.clone())),
+            _ if tls.is_any() => {
+                return Err(Failure::refused(format!(
+                    "{url} is reached without TLS, so that certificates are of no use; write https://"
+                )));
+            }
+            _ => None,
+        };
+        let tls = tls.transpose().map_err(|error| Failure::refused(chain(&error)))?;
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| {
             Failure::refused(format!("`{server}` is no address of a control plane: {source}"))
         })?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
-            .tcp_nodelay(true)
-            .connect()
-            .await
+            .tcp_nodelay(true);
+        let connected = match tls {
+            Some(tls) => endpoint.connect_with_connector(tls.connector()).await,
+            None => endpoint.connect().await,
+        };
+        let channel = connected
             .map_err(|source| Failure::Unreachable { server: url, why: chain(&source) })?;
         let project = project.strip_prefix("projects/").unwrap_or(project).to_owned();
         Ok(Self { channel, project })
@@ -143,9 +219,14 @@ mod tests {
     async fn an_address_where_nobody_listens_is_unreachable() {
         // Bound and dropped at once, so that the port is free.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let failure = Client::connect(&free.to_string(), "default").await.unwrap_err();
+        let none = Settings::default();
+        let failure = Client::connect(&free.to_string(), "default", &none).await.unwrap_err();
         assert_eq!(failure.exit_code(), 4);
         assert!(failure.render().contains("hint: start one"), "{}", failure.render());
-        assert_eq!(Client::connect("https://x", "default").await.unwrap_err().exit_code(), 2);
+        let some = Settings { authorities: Some("nowhere.pem".into()), ..none };
+        for server in [format!("https://{free}"), format!("http://{free}"), free.to_string()] {
+            let failure = Client::connect(&server, "default", &some).await.unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{}", failure.render());
+        }
     }
 }

@@ -168,6 +168,10 @@ fn render_status(text: &mut String, status: &Status) {
             let _ = write!(text, ": {headline}");
         }
     }
+    // A connection that broke: what the library makes of it says little, what is below it says why.
+    if let Some(cause) = std::error::Error::source(status) {
+        indent(text, &chain(cause));
+    }
     for violation in violations {
         indent(text, &describe(violation));
     }

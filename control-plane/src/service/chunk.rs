@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Plane, Problem, name::Name};
+use super::{Plane, Problem, access::Peer, name::Name};
 use crate::{
     content::{self, Closures},
     store::Kind,
@@ -34,8 +34,13 @@ impl Chunks {
         Self { plane, closures: Arc::default() }
     }
 
-    async fn check(&self, request: ReadChunksRequest) -> Result<Vec<Digest>, Problem> {
+    async fn check(
+        &self,
+        peer: Option<Peer>,
+        request: ReadChunksRequest,
+    ) -> Result<Vec<Digest>, Problem> {
         let name = Name::parse(Kind::Replay, "replay", &request.replay)?;
+        peer.map_or(Ok(()), |peer| peer.may_read(&name))?;
         if request.digests.len() > ASKED {
             return Err(Problem::field(
                 "digests",
@@ -92,7 +97,8 @@ impl ChunkService for Chunks {
         &self,
         request: Request<ReadChunksRequest>,
     ) -> Result<Response<Self::ReadChunksStream>, Status> {
-        let digests = self.check(request.into_inner()).await?;
+        let peer = request.extensions().get::<Peer>().cloned();
+        let digests = self.check(peer, request.into_inner()).await?;
         let (sender, receiver) = mpsc::channel(4);
         let plane = Arc::clone(&self.plane);
         tokio::spawn(async move {

@@ -24,9 +24,10 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 use tonic_reflection::server::{Builder, Error};
+use tower_layer::{Identity, Stack};
 
 use super::{
-    Plane, chunk::Chunks, discovery::Discovery, inspect::Inspect, replay::Replays,
+    Plane, access::Guard, chunk::Chunks, discovery::Discovery, inspect::Inspect, replay::Replays,
     snapshot::Snapshots, test_config::TestConfigs, transform::Transforms,
 };
 
@@ -38,7 +39,11 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const FRAME: u32 = 256 * 1024;
 
 /// Every service, with the limits of their connections; each of ours is reported as serving.
-pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<Router, Error> {
+pub(crate) async fn all(
+    plane: &Arc<Plane>,
+    health: &HealthReporter,
+    guard: Guard,
+) -> Result<Router<Stack<Guard, Identity>>, Error> {
     let shared = || Arc::clone(plane);
     let snapshots = SnapshotServiceServer::new(Snapshots { plane: shared() });
     let transforms = TransformServiceServer::new(Transforms { plane: shared() });
@@ -66,6 +71,7 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
         ours.into_iter().fold(described, Builder::with_service_name)
     };
     Ok(Server::builder()
+        .layer(guard)
         .max_concurrent_streams(100)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_stream_window_size(STREAM_WINDOW)

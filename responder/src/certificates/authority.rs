@@ -8,18 +8,23 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use countersign_tls::{
+    CertificateError,
+    describe::About,
+    files::Pair,
+    issue::{AuthorityKey, issuer},
+};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
     sign::{CertifiedKey, SigningKey},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use zeroize::Zeroize as _;
 
-use super::{CertificateError, describe::About, files::Pair, name::Name};
+use super::name::Name;
 
 /// How long a certificate lives from now on.
 const LIFE: Duration = Duration::from_secs(3600);
@@ -47,31 +52,6 @@ pub(super) struct Leaf {
     pub(super) renew_at: SystemTime,
 }
 
-/// A key that leaves no copy of itself behind.
-struct AuthorityKey(KeyPair);
-
-impl Drop for AuthorityKey {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl PublicKeyData for AuthorityKey {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.der_bytes()
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        self.0.algorithm()
-    }
-}
-
-impl rcgen::SigningKey for AuthorityKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        rcgen::SigningKey::sign(&self.0, message)
-    }
-}
-
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("about", &self.about).finish_non_exhaustive()
@@ -81,17 +61,9 @@ impl fmt::Debug for Authority {
 impl Authority {
     /// Takes a pair for an authority, if it is one.
     pub(super) fn new(pair: Pair) -> Result<Self, CertificateError> {
-        let Pair { mut chain, key, path } = pair;
+        let (issuer, about) = issuer(&pair)?;
+        let Pair { mut chain, path, .. } = pair;
         let refused = |source| CertificateError::Make { path: path.clone(), source };
-        let about = About::of(chain.first(), &path)?;
-        about.check_authority(&path)?;
-        let key = AuthorityKey(KeyPair::try_from(&*key).map_err(refused)?);
-        if key.subject_public_key_info() != about.public_key {
-            return Err(CertificateError::Mismatch { path });
-        }
-        let certificate =
-            chain.first().ok_or_else(|| CertificateError::NoCertificate { path: path.clone() })?;
-        let issuer = Issuer::from_ca_cert_der(certificate, key).map_err(refused)?;
         // The topmost one is what clients trust already.
         let mut topmost = false;
         chain.retain(|one| {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
 };
 
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};

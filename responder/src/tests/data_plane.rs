@@ -225,7 +225,7 @@ async fn what_cannot_start_says_why() {
         (Config { secret_dir: file.clone(), ..good.clone() }, true, "secret directory"),
         (Config { cache_dir: Some(file.clone()), ..good.clone() }, true, "cache directory"),
         (
-            Config { control_plane: Some("https://a".parse().unwrap()), ..good.clone() },
+            Config { control_plane: Some("ftp://a".parse().unwrap()), ..good.clone() },
             true,
             "no URL of a control plane",
         ),

@@ -1,4 +1,7 @@
-//! `countersign certs`: the certificate authority whose certificates `dev` and responders answer TLS with, and how to trust it.
+//! `countersign certs`: the certificate authority whose certificates `dev` and responders answer TLS with, and how to trust it. Those of the
+//! planes among themselves are made by its subcommands.
+
+mod planes;
 
 use std::{
     env,
@@ -11,21 +14,29 @@ use countersign_responder::certificates::make::{AuthorityFiles, authority_in};
 use serde_json::json;
 
 use crate::{
+    args::Global,
     failure::Failure,
     output::{Output, Style},
 };
 
 /// Makes an authority.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   countersign certs                          # for `countersign dev --tls`
   countersign certs --dir ./ca --force       # for `countersign-responder --tls-ca ./ca`
+  countersign certs init ./certs             # for control planes and responders among themselves
   kubectl create secret tls countersign-ca --cert ca/tls.crt --key ca/tls.key
 
 Whoever has tls.key can pretend to be any host to those who trust tls.crt: make one for each machine or
-cluster, trust it in tests only, and keep the key where it is. A running process takes a new one over.")]
+cluster, trust it in tests only, and keep the key where it is. A running process takes a new one over."
+)]
 pub(crate) struct CertsArgs {
+    #[command(subcommand)]
+    planes: Option<planes::PlanesCommand>,
+
     /// The directory of tls.crt and tls.key; $XDG_CONFIG_HOME/countersign/ca or ~/.config/countersign/ca by default
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -36,7 +47,10 @@ pub(crate) struct CertsArgs {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &CertsArgs, out: &Output) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: CertsArgs, global: &Global, out: &Output) -> Result<ExitCode, Failure> {
+    if let Some(command) = args.planes {
+        return planes::run(command, &global.project, out);
+    }
     let dir = args.dir.clone().map_or_else(default_dir, Ok)?;
     let files = make(&dir, args.force)?;
     if out.is_json() {

@@ -8,27 +8,34 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::CertificateError;
+use crate::CertificateError;
 
 /// Certificates that end sooner than this are told about.
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a certificate says.
 #[derive(Debug, Clone)]
-pub(super) struct About {
-    pub(super) subject: String,
-    pub(super) issuer: String,
-    pub(super) begins: SystemTime,
-    pub(super) ends: SystemTime,
+pub struct About {
+    /// Whose it is.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// When it begins.
+    pub begins: SystemTime,
+    /// When it ends.
+    pub ends: SystemTime,
     /// The whole public key (SPKI).
-    pub(super) public_key: Vec<u8>,
+    pub public_key: Vec<u8>,
     /// Whether it may sign others.
     signs: bool,
 }
 
 impl About {
     /// Reads the certificate; `path` is where it came from.
-    pub(super) fn of(
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(
         certificate: Option<&CertificateDer<'_>>,
         path: &Path,
     ) -> Result<Self, CertificateError> {
@@ -48,7 +55,10 @@ impl About {
     }
 
     /// Refuses what may not sign others: clients would refuse what it signed.
-    pub(super) fn check_authority(&self, path: &Path) -> Result<(), CertificateError> {
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check_authority(&self, path: &Path) -> Result<(), CertificateError> {
         if self.signs {
             return Ok(());
         }
@@ -56,7 +66,8 @@ impl About {
     }
 
     /// What is wrong with it now, or will be soon.
-    pub(super) fn problem(&self, now: SystemTime) -> Option<String> {
+    #[must_use]
+    pub fn problem(&self, now: SystemTime) -> Option<String> {
         let Self { subject, issuer, .. } = self;
         let end = self.ends_unix();
         if now >= self.ends {
@@ -71,7 +82,8 @@ impl About {
     }
 
     /// When it ends, in seconds.
-    pub(super) fn ends_unix(&self) -> u64 {
+    #[must_use]
+    pub fn ends_unix(&self) -> u64 {
         self.ends.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 }

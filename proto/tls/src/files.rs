@@ -13,30 +13,41 @@ use std::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use zeroize::Zeroizing;
 
-use super::CertificateError;
+use crate::CertificateError;
 
 /// The largest file that is read; a bundle of all the world's authorities fits in.
 const MAX_SIZE: u64 = 1024 * 1024;
-/// The names of both files in a directory, as Kubernetes has them.
-pub(super) const CERTIFICATE: &str = "tls.crt";
-pub(super) const KEY: &str = "tls.key";
+/// The name of a certificate's file in a directory, as Kubernetes has it.
+pub const CERTIFICATE: &str = "tls.crt";
+/// The name of its key's file.
+pub const KEY: &str = "tls.key";
+/// The name of the file of the authority that signed it, as cert-manager has it.
+pub const AUTHORITY: &str = "ca.crt";
 
 /// A certificate, those that signed it, and its key.
 #[derive(Debug)]
-pub(super) struct Pair {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: Zeroizing<PrivateKeyDer<'static>>,
+pub struct Pair {
+    /// The certificate, then those that signed it.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its private key.
+    pub key: Zeroizing<PrivateKeyDer<'static>>,
     /// The file that the certificate came from.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
 }
 
 /// Reads a pair from a directory with `tls.crt` and `tls.key`, or from a file with both.
-pub(super) fn directory_or_file(path: &Path) -> Result<Pair, CertificateError> {
+///
+/// # Errors
+/// When a file cannot be read or holds something else.
+pub fn directory_or_file(path: &Path) -> Result<Pair, CertificateError> {
     if path.is_dir() { pair(&path.join(CERTIFICATE), &path.join(KEY)) } else { pair(path, path) }
 }
 
 /// Reads a pair from two files.
-pub(super) fn pair(certificate: &Path, key: &Path) -> Result<Pair, CertificateError> {
+///
+/// # Errors
+/// When a file cannot be read or holds something else.
+pub fn pair(certificate: &Path, key: &Path) -> Result<Pair, CertificateError> {
     let (at, key_at) = match (steady(certificate), steady(key)) {
         (Some(at), Some(key_at)) => (at, key_at),
         _ => (certificate.to_owned(), key.to_owned()),
@@ -49,8 +60,27 @@ pub(super) fn pair(certificate: &Path, key: &Path) -> Result<Pair, CertificateEr
 }
 
 /// Reads all certificates of a file.
-pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+///
+/// # Errors
+/// When a file cannot be read or holds something else.
+pub fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     certificates(path, path)
+}
+
+/// What tells two readings apart.
+#[must_use]
+pub fn fingerprint(pair: Option<&Pair>, authorities: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &[u8]| {
+        hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(part);
+    };
+    if let Some(pair) = pair {
+        pair.chain.iter().for_each(|certificate| add(certificate));
+        add(pair.key.secret_der());
+    }
+    authorities.iter().for_each(|certificate| add(certificate));
+    *hasher.finalize().as_bytes()
 }
 
 fn certificates(at: &Path, path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {

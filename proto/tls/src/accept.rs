@@ -1,0 +1,222 @@
+//! Connections behind TLS, one after the other: handshakes are done beside each other, each in a bounded time, so many at once.
+//!
+//! A connection lives no longer than the certificate that it was opened with.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    time::{Sleep, sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::{
+    chain,
+    describe::About,
+    identity::{Identity, IdentityError, TrustDomain},
+    plaintext,
+    server::ServerTls,
+};
+
+/// Handshakes at a time; more connections wait to be accepted.
+const HANDSHAKES: usize = 512;
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait when no connection can be accepted, for want of files for example.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are through and wait to be taken.
+const WAITING: usize = 64;
+/// A timer does not reach further; certificates do.
+const FURTHEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Somebody who was not asked.
+    Anonymous,
+    /// Somebody with a good certificate.
+    Known(Arc<Identity>),
+    /// Somebody with a good certificate that names nobody who is known here.
+    Unknown(Arc<IdentityError>),
+}
+
+/// A connection behind TLS.
+#[derive(Debug)]
+pub struct Secured {
+    stream: TlsStream<TcpStream>,
+    caller: Caller,
+    end: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("it does not speak TLS")]
+    Plaintext,
+    #[error("it said nothing")]
+    Silent,
+    #[error("the handshake did not end in time")]
+    TooSlow,
+    #[error("the connection failed")]
+    Broken(#[source] io::Error),
+    #[error("the handshake failed")]
+    Failed(#[source] io::Error),
+}
+
+impl Secured {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+/// Accepts connections until what is returned is dropped.
+#[must_use]
+pub fn accept(listener: TcpListener, tls: Arc<ServerTls>) -> ReceiverStream<io::Result<Secured>> {
+    let (through, waiting) = mpsc::channel(WAITING);
+    tokio::spawn(run(listener, tls, through));
+    ReceiverStream::new(waiting)
+}
+
+async fn run(
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    through: mpsc::Sender<io::Result<Secured>>,
+) {
+    let turns = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = through.closed() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let (tls, through) = (Arc::clone(&tls), through.clone());
+        tokio::spawn(async move {
+            let done = timeout(PATIENCE, handshake(stream, &tls)).await;
+            drop(turn);
+            match done.unwrap_or(Err(HandshakeError::TooSlow)) {
+                // The server may be ending.
+                Ok(secured) => drop(through.send(Ok(secured)).await),
+                Err(error) => refused(peer, &error),
+            }
+        });
+    }
+}
+
+async fn handshake(stream: TcpStream, tls: &ServerTls) -> Result<Secured, HandshakeError> {
+    stream.set_nodelay(true).map_err(HandshakeError::Broken)?;
+    let mut first = [0; 4];
+    let length = stream.peek(&mut first).await.map_err(HandshakeError::Broken)?;
+    let first = first.get(..length).unwrap_or_default();
+    if first.is_empty() {
+        return Err(HandshakeError::Silent);
+    }
+    if !plaintext::is_tls(first) {
+        plaintext::refuse(stream, first).await.map_err(HandshakeError::Broken)?;
+        return Err(HandshakeError::Plaintext);
+    }
+    let state = tls.current();
+    let acceptor = TlsAcceptor::from(Arc::clone(&state.config));
+    let stream = acceptor.accept(stream).await.map_err(HandshakeError::Failed)?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let (caller, end) = match (&state.domain, shown) {
+        (Some(domain), Some(shown)) => (caller(shown, domain), Some(Box::pin(sleep(rest(shown))))),
+        // The verifier lets nobody in without one.
+        (Some(_), None) => (Caller::Unknown(Arc::new(IdentityError::None)), None),
+        (None, _) => (Caller::Anonymous, None),
+    };
+    Ok(Secured { stream, caller, end })
+}
+
+fn caller(shown: &CertificateDer<'_>, domain: &TrustDomain) -> Caller {
+    match Identity::within(shown, domain) {
+        Ok(identity) => Caller::Known(Arc::new(identity)),
+        Err(error) => Caller::Unknown(Arc::new(error)),
+    }
+}
+
+/// How long a certificate is good from now on.
+fn rest(shown: &CertificateDer<'_>) -> Duration {
+    let about = About::of(Some(shown), "".as_ref());
+    let ends = about.map(|about| about.ends).unwrap_or(SystemTime::UNIX_EPOCH);
+    ends.duration_since(SystemTime::now()).unwrap_or_default().min(FURTHEST)
+}
+
+fn refused(peer: SocketAddr, error: &HandshakeError) {
+    match error {
+        // Probes of load balancers look like this.
+        HandshakeError::Silent | HandshakeError::Broken(_) => {
+            tracing::debug!(%peer, error = chain(error), "connection ended before TLS");
+        }
+        _ => tracing::info!(%peer, error = chain(error), "connection refused"),
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            self.end = None;
+            tracing::info!(
+                "a connection ends together with the certificate that it was opened with"
+            );
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,25 @@
+//! TLS between the planes: who is who, certificates and keys from files that change, and both sides of a handshake.
+//!
+//! Files are read whole or not at all: one that cannot be used never replaces one that could. Keys are in no log, error or debug output. In
+//! reading order:
+//!
+//! 1. [`identity`]: what a certificate says that its holder is;
+//! 2. [`files`] and [`describe`]: certificates and keys as they lie on disk;
+//! 3. [`server`] and [`accept`]: the side that is connected to; [`client`]: the side that connects;
+//! 4. [`issue`]: makes authorities and certificates.
+
+pub mod accept;
+pub mod client;
+pub mod describe;
+mod error;
+pub mod files;
+pub mod identity;
+pub mod issue;
+mod opened;
+mod plaintext;
+pub mod server;
+#[cfg(test)]
+mod tests;
+
+pub use error::{CertificateError, chain};
+pub use opened::Opened;
