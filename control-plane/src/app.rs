@@ -20,7 +20,7 @@ use crate::{
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
-    service::{Appending, Plane, roster, routes},
+    service::{Appending, Plane, members, roster, routes},
     store::{StoreError, blob::io_error, blocking},
     sweep,
 };
@@ -197,6 +197,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let plane = Arc::new(plane);
     let replaced = plane.meta.replaced();
     let roster = tokio::spawn(roster::run(Arc::clone(&plane)));
+    tokio::spawn(members::run(Arc::clone(&plane)));
     if config.places.is_shared() {
         tokio::spawn(sweep::run(Arc::clone(&plane)));
     }
@@ -272,6 +273,7 @@ async fn open(
         uploads: Uploads::default(),
         appending: Appending::default(),
         fleet: Fleet::default(),
+        members: members::Announced::default(),
         timing: config.timing,
         heavy: Semaphore::new(HEAVY),
         following: Semaphore::new(FOLLOWING),

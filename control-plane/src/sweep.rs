@@ -181,7 +181,7 @@ pub(crate) fn root(kind: Kind, record: Record) -> Result<Option<Root>, ContentEr
         }
         Kind::Assignment => wire::decode_assignment(record.body)
             .map(|assignment| Some(Root::Bundle(assignment.bundle))),
-        Kind::Transform | Kind::TestConfig | Kind::Replay => Ok(None),
+        Kind::Transform | Kind::TestConfig | Kind::Replay | Kind::Members => Ok(None),
     };
     root.map_err(|source| ContentError::Record { name: record.name, source })
 }

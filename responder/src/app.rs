@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use http::Uri;
@@ -26,6 +27,7 @@ use crate::{
     passthrough::{self, Passing},
     readiness::{Readiness, Source},
     secrets::{Pace, Secrets},
+    sequence::{self, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
@@ -34,6 +36,11 @@ use crate::{
         apply::{Applier, Position},
     },
 };
+
+/// What a listener is for.
+const PEERS: &str = "other responders";
+/// How long others may take to take over the turns that this node keeps, when it ends.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why a responder did not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +68,17 @@ pub enum StartError {
          with --allow-insecure"
     )]
     InsecureApi(SocketAddr),
+    /// The listener for other responders has no authentication.
+    #[error(
+        "the listener for other responders has no authentication and {0} can be reached from other hosts; use a loopback address, or allow it \
+         with --allow-insecure"
+    )]
+    InsecurePeers(SocketAddr),
+    /// Other responders would not know where to go.
+    #[error(
+        "{0} is no address that other responders can reach; say which one is with --peer-advertise"
+    )]
+    PeerAddress(SocketAddr),
     /// The secret directory cannot be used.
     #[error("the secret directory {} cannot be read", dir.display())]
     SecretDir {
@@ -114,6 +132,8 @@ impl StartError {
         match self {
             Self::InsecureAdmin(_)
             | Self::InsecureApi(_)
+            | Self::InsecurePeers(_)
+            | Self::PeerAddress(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
             | Self::Passthrough(_)
@@ -136,6 +156,8 @@ pub struct Running {
     drain: KillOnDrop,
     workers: Workers,
     tasks: Vec<AbortOnDropHandle<()>>,
+    sequences: Arc<Sequences>,
+    peers: Option<sequence::Running>,
     config: Box<Config>,
     passing: Option<Passing>,
 }
@@ -159,6 +181,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
+    let peer_listener = config.peer_listen.map(|addr| listen(addr, PEERS)).transpose()?;
 
     if config.name.is_empty() {
         config.name = default_name(data.addr());
@@ -171,8 +194,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
-    own.push(admin_addr);
-    own.extend(api_listener.as_ref().map(|listener| listener.1));
+    own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
+    let (sequences, peers) = sequence::start(&config, peer_listener, &metrics)
+        .map_err(|(addr, source)| StartError::Listen { addr, purpose: PEERS, source })?;
     let passing = Passing::start(&config.passthrough, own)?;
     let plane = Plane::new(
         Arc::clone(&snapshots),
@@ -180,7 +204,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         config.limits,
         journal.clone(),
         passing.as_ref().map(Passing::passthrough),
-        Handle::current(),
+        (Arc::clone(&sequences), Handle::current()),
     );
     let plane = Arc::new(plane.reached_by(&entrances));
     let admin = Arc::new(Admin {
@@ -193,9 +217,11 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         secrets: Arc::clone(&secrets),
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),
+        sequences: Arc::clone(&sequences),
         journal,
     });
-    let applier = Arc::new(applier(&config, snapshots, Arc::clone(&secrets), disk));
+    let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
+    let applier = Arc::new(applier(&config, served, disk));
 
     let end = CancellationToken::new();
     let api = api_listener.map(|(listener, addr)| {
@@ -204,8 +230,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
             .map_err(|error: ApiError| StartError::Api { addr, source: Box::new(error) })
     });
     let api = api.transpose()?;
-    let data_addr = data.addr();
-    let drain = KillOnDrop(Drain::default());
+    let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
     let mut tasks = vec![
         spawn(secrets.poll(config.secret_poll)),
@@ -218,7 +243,6 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     ];
     let certificates = entrances.certificates.clone();
     tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
-    let config = Box::new(config);
     Ok(Running {
         entrances,
         admin_addr,
@@ -228,7 +252,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         drain,
         workers,
         tasks,
-        config,
+        sequences,
+        peers,
+        config: Box::new(config),
         passing,
     })
 }
@@ -270,6 +296,12 @@ impl Running {
         self.api.as_ref().map(api::Running::addr)
     }
 
+    /// Where other responders share turns with this one, if anywhere.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peers.as_ref().map(sequence::Running::addr)
+    }
+
     /// Waits until somebody asks over the API that the responder ends; whoever runs it then calls [`Self::shutdown`].
     pub async fn asked_to_end(&self) {
         self.end.cancelled().await;
@@ -292,7 +324,11 @@ impl Running {
                 api.end(limit).await;
             }
         };
-        let (clean, ()) = tokio::join!(self.drain.0.run(limit, self.workers.wait()), api);
+        let drain = self.drain.0.run(limit, self.workers.wait());
+        let (clean, (), ()) = tokio::join!(drain, api, self.sequences.leave(LEAVE));
+        if let Some(peers) = self.peers {
+            peers.end(LEAVE).await;
+        }
         if !clean {
             tracing::warn!(timeout = ?self.config.drain_timeout, "requests in flight were dropped");
         }
@@ -317,8 +353,7 @@ fn disk(config: &Config) -> Result<Option<Disk>, StartError> {
 /// What takes over what the control plane says.
 fn applier(
     config: &Config,
-    snapshots: Arc<Snapshots>,
-    secrets: Arc<Secrets>,
+    (snapshots, secrets, sequences): (Arc<Snapshots>, Arc<Secrets>, Arc<Sequences>),
     disk: Option<Disk>,
 ) -> Applier {
     Applier {
@@ -326,6 +361,7 @@ fn applier(
         selectors: config.selectors(),
         snapshots,
         secrets,
+        sequences,
         blobs: Arc::new(Blobs::new(disk)),
         allowed: Arc::new(Allowed {
             files_dir: config.files_dir.clone(),
@@ -354,6 +390,7 @@ async fn follow(
         return;
     };
     let position = restored.unwrap_or_else(Position::default);
+    let sequences = Arc::clone(&applier.sequences);
     let subscription = Subscription {
         control_plane,
         responder: config.name,
@@ -362,6 +399,7 @@ async fn follow(
         readiness,
         metrics,
         position,
+        sequences,
         session_id: uuid::Uuid::new_v4().to_string(),
         failures: 0,
     };
@@ -396,6 +434,14 @@ fn check(config: &Config) -> Result<(), StartError> {
         && !config.allow_insecure
     {
         return Err(StartError::InsecureApi(addr));
+    }
+    if let Some(addr) = config.peer_listen {
+        if !addr.ip().is_loopback() && !config.allow_insecure {
+            return Err(StartError::InsecurePeers(addr));
+        }
+        if addr.ip().is_unspecified() && config.peer_advertise.is_none() {
+            return Err(StartError::PeerAddress(addr));
+        }
     }
     if let Some(url) = &config.control_plane
         && (url.scheme_str() != Some("http")

@@ -24,6 +24,10 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where the gRPC API is served; nowhere by default, since it has no authentication and can end the responder.
     pub api_listen: Option<SocketAddr>,
+    /// Where other responders reach this one to share turns with it; nowhere by default.
+    pub peer_listen: Option<SocketAddr>,
+    /// What other responders are told instead of that address: a host and a port.
+    pub peer_advertise: Option<String>,
     /// The control plane, an `http` URL; without one, only what the disk cache holds is served.
     pub control_plane: Option<Uri>,
     /// The directory of secrets: one directory for each secret, one file for each of its keys. A missing one is an error unless it is the
@@ -117,6 +121,8 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4140)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
             api_listen: None,
+            peer_listen: None,
+            peer_advertise: None,
             control_plane: None,
             secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
             files_dir: None,
@@ -150,6 +156,12 @@ impl Config {
         }
     }
 
+    /// Where other responders are told to reach this one, which listens there; empty when it does not.
+    pub(crate) fn peer_address(&self, listening: Option<SocketAddr>) -> String {
+        let advertised = self.peer_advertise.clone().filter(|_| listening.is_some());
+        advertised.or_else(|| listening.map(|addr| addr.to_string())).unwrap_or_default()
+    }
+
     /// The full names of the replays to serve.
     pub(crate) fn selectors(&self) -> Vec<String> {
         let full = |replay: &String| {
@@ -166,6 +178,17 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_are_told_what_is_advertised_or_else_where_it_listens() {
+        let listening = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 4143)));
+        let mut config = Config::default();
+        assert_eq!(config.peer_address(None), "");
+        assert_eq!(config.peer_address(listening), "127.0.0.1:4143");
+        config.peer_advertise = Some("pod-1:4143".into());
+        assert_eq!(config.peer_address(listening), "pod-1:4143");
+        assert_eq!(config.peer_address(None), "");
+    }
 
     #[test]
     fn ids_become_full_names() {

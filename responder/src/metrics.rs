@@ -15,6 +15,7 @@ use prometheus_client::{
     metrics::{
         MetricType,
         counter::{ConstCounter, Counter},
+        family::Family,
         gauge::Gauge,
     },
     registry::Registry,
@@ -41,6 +42,8 @@ pub(crate) struct Metrics {
     pub(crate) swaps: Counter,
     /// Bundles that were refused.
     pub(crate) nacks: Counter,
+    /// Breaks in the order of turns that nodes share, by what they come from.
+    sequence_breaks: Family<[(&'static str, &'static str); 1], Counter>,
     /// Secrets that became unusable.
     pub(crate) secret_errors: Counter,
     /// The generation of the key ring.
@@ -96,6 +99,7 @@ impl Metrics {
             tunnels: Counter::default(),
             swaps: Counter::default(),
             nacks: Counter::default(),
+            sequence_breaks: Family::default(),
             secret_errors: Counter::default(),
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
@@ -123,6 +127,11 @@ impl Metrics {
         registry.register("bundle_swaps", "Bundles swapped in", metrics.swaps.clone());
         registry.register("nacks", "Bundles refused", metrics.nacks.clone());
         registry.register(
+            "sequence_discontinuity",
+            "Breaks in the order of turns that nodes share, by reason",
+            metrics.sequence_breaks.clone(),
+        );
+        registry.register(
             "secret_reload_errors",
             "Secrets that became unusable",
             metrics.secret_errors.clone(),
@@ -141,6 +150,11 @@ impl Metrics {
         registry.register_collector(Box::new(metrics.lanes.clone()));
         metrics.registry = registry;
         metrics
+    }
+
+    /// Counts breaks in the order of turns.
+    pub(crate) fn break_sequence(&self, reason: &'static str, count: u64) {
+        self.sequence_breaks.get_or_create(&[("reason", reason)]).inc_by(count);
     }
 
     /// The counters of the n-th worker.
@@ -319,6 +333,7 @@ mod tests {
         metrics.lane(2).miss();
         metrics.lane(1).unavailable();
         metrics.nacks.inc();
+        metrics.break_sequence("lost", 2);
         let text = metrics.render().unwrap();
         for line in [
             r#"countersign_requests_total{result="hit"} 2"#,
@@ -327,6 +342,7 @@ mod tests {
             r#"countersign_tokens_total{result="signed"} 3"#,
             r#"countersign_tokens_total{result="unsigned"} 1"#,
             "countersign_nacks_total 1",
+            r#"countersign_sequence_discontinuity_total{reason="lost"} 2"#,
             "countersign_borrowed_hits_total 1",
             "# EOF",
         ] {

@@ -11,7 +11,7 @@ use std::{
 use countersign_engine::{
     answer::{Answer, Hit},
     request::Request,
-    serving::Owed,
+    serving::{Awaited, Owed, Pending},
 };
 use futures_util::future::Either;
 use http::request::Parts;
@@ -27,6 +27,7 @@ use crate::{
     journal::{self, Entry, Journal},
     metrics::{Lane, Metrics},
     passthrough::{Passed, Passthrough},
+    sequence::Sequences,
     serve_call::serve_call,
     serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
@@ -58,6 +59,8 @@ pub(crate) struct Plane {
     /// Whether `CONNECT` is answered with a tunnel.
     pub(crate) forward_proxy: bool,
     pub(crate) explanations: Arc<Explanations>,
+    /// The turns that nodes share.
+    sequences: Arc<Sequences>,
     /// Slow signatures that are made at a time.
     signatures: Arc<Semaphore>,
     control: Handle,
@@ -70,6 +73,8 @@ enum Outcome {
     Hit(Hit, u64),
     /// A recorded answer of this replay, whose token has still to be signed, which takes long.
     Owed(Arc<Replay>, Owed),
+    /// Recorded answers of this replay, of which one comes once the request has its turn, as a GET if need be.
+    Awaited(Arc<Replay>, Box<Awaited>, bool),
     /// Nothing recorded answers it; the replay is the one that it is reported against.
     Miss(Arc<Replay>),
     /// The replay that it asks for is not served here; these are.
@@ -94,7 +99,7 @@ impl Plane {
         limits: Limits,
         journal: Option<Arc<Journal>>,
         passthrough: Option<Arc<Passthrough>>,
-        control: Handle,
+        (sequences, control): (Arc<Sequences>, Handle),
     ) -> Self {
         Self {
             snapshots,
@@ -106,6 +111,7 @@ impl Plane {
             certificates: None,
             forward_proxy: false,
             explanations: Arc::new(Explanations::of_cores(server::cores())),
+            sequences,
             signatures: Arc::new(Semaphore::new(server::cores())),
             control,
         }
@@ -219,6 +225,9 @@ async fn settle(
     lane: &Lane,
 ) -> Result<Response, Broken> {
     let entry = Entry::begin(plane.journal.as_deref(), lane, at);
+    if let Outcome::Awaited(replay, awaited, as_get) = outcome {
+        outcome = in_turn(plane, replay, *awaited, &received, as_get).await;
+    }
     if let Outcome::Owed(replay, owed) = outcome {
         outcome = pay(plane, replay, owed).await;
     }
@@ -295,7 +304,11 @@ fn unanswered(outcome: Outcome, lane: &Lane) -> (journal::Outcome, Response) {
             lane.unavailable();
             (journal::Outcome::Unavailable, write::unavailable(&awaited))
         }
-        Outcome::Defect | Outcome::Hit(..) | Outcome::Owed(..) | Outcome::Miss(_) => {
+        Outcome::Defect
+        | Outcome::Hit(..)
+        | Outcome::Owed(..)
+        | Outcome::Awaited(..)
+        | Outcome::Miss(_) => {
             lane.defect();
             (journal::Outcome::Defect, write::defect())
         }
@@ -339,15 +352,34 @@ fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
 
 /// Asks one replay; `None` is a miss. Where HEAD was not recorded, it is answered as GET is; the body is left out on the way out.
 fn answer_from(replay: &Arc<Replay>, request: &Request<'_>, now: i64) -> Option<Outcome> {
-    let ask = |request: &Request<'_>| match replay.serving.answer_or_owe(request, now) {
+    let ask = |request: &Request<'_>, as_get| match replay.serving.answer_or_owe(request, now) {
         Ok(Answer::Hit(hit)) => Some(Outcome::Hit(hit, replay.serial)),
         Ok(Answer::Miss) => None,
-        Err(owed) => Some(Outcome::Owed(Arc::clone(replay), owed)),
+        Err(Pending::Token(owed)) => Some(Outcome::Owed(Arc::clone(replay), owed)),
+        Err(Pending::Turn(awaited)) => Some(Outcome::Awaited(Arc::clone(replay), awaited, as_get)),
     };
-    match ask(request) {
-        None if request.method == "HEAD" => ask(&Request { method: "GET", ..*request }),
+    match ask(request, false) {
+        None if request.method == "HEAD" => ask(&Request { method: "GET", ..*request }, true),
         outcome => outcome,
     }
+}
+
+/// Answers a request once it has its turn among answers whose turns nodes share.
+async fn in_turn(
+    plane: &Plane,
+    replay: Arc<Replay>,
+    awaited: Awaited,
+    received: &Received,
+    as_get: bool,
+) -> Outcome {
+    let turn = plane.sequences.turn(&replay, &awaited).await;
+    let request = received.request();
+    let request = if as_get { Request { method: "GET", ..request } } else { request };
+    guarded(|| match replay.serving.answer_in_turn(&request, awaited, turn, now()) {
+        Ok(Answer::Hit(hit)) => Outcome::Hit(hit, replay.serial),
+        Ok(Answer::Miss) => Outcome::Miss(replay),
+        Err(owed) => Outcome::Owed(replay, owed),
+    })
 }
 
 /// Has a slow signature made off the data plane's threads, so that no other request waits for it.

@@ -31,6 +31,7 @@ use crate::{
     fetch::{FetchError, Remote, SCHEMA},
     metrics::Metrics,
     readiness::{Readiness, Source},
+    sequence::Sequences,
     snapshots::Assignment,
 };
 use apply::{Applier, Position, chain};
@@ -85,6 +86,7 @@ pub(crate) struct Subscription {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) position: Position,
+    pub(crate) sequences: Arc<Sequences>,
     pub(crate) session_id: String,
     /// How often it failed in a row.
     pub(crate) failures: u32,
@@ -221,10 +223,14 @@ impl Subscription {
         if session.store_uid != self.position.store_uid {
             // Another store, or one restored from a backup, counts anew.
             self.applier.snapshots.forget_revisions();
+            if !self.position.store_uid.is_empty() {
+                self.sequences.forget_epochs();
+            }
             self.position = Position { store_uid: session.store_uid.clone(), revision: 0 };
         }
         let mut secrets = self.applier.secrets.subscribe();
         secrets.mark_unchanged();
+        let mut sharing = self.sequences.subscribe();
         let mut report_at = None;
         let mut reported = Instant::now();
         let mut waiting: VecDeque<Delta> = VecDeque::new();
@@ -246,6 +252,7 @@ impl Subscription {
                         Some(Said::Delta(delta)) if waiting.len() < WAITING => waiting.push_back(delta),
                         Some(Said::Delta(_)) => return Err(Ended::Protocol("it sends deltas without waiting for acknowledgements")),
                         Some(Said::Heartbeat(_)) => {}
+                        Some(Said::Members(members)) => self.sequences.hear(&members),
                         Some(Said::GoAway(go_away)) => return Err(Ended::GoAway(duration(go_away.retry_after))),
                         Some(Said::Welcome(_)) => return Err(Ended::Protocol("a second `Welcome`")),
                         None => tracing::debug!("message of an unknown kind left aside; the control plane may be newer"),
@@ -258,6 +265,8 @@ impl Subscription {
                 }
                 // The sender lives as long as the applier.
                 _ = secrets.changed() => report_at = report_at.or(Some(reported + REPORT_INTERVAL)),
+                // It lives as long as this does, too.
+                _ = sharing.changed() => self.report_sharing(&session).await?,
                 () = due(report_at) => {
                     report_at = None;
                     reported = Instant::now();
@@ -314,8 +323,21 @@ impl Subscription {
         say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await
     }
 
+    /// Tells that this responder shares turns no more.
+    async fn report_sharing(&self, session: &Session) -> Result<(), Ended> {
+        let outcomes: Vec<_> = {
+            let table = self.applier.snapshots.load_full();
+            self.teller(&table).sharing()
+        };
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await
+    }
+
     fn teller<'a>(&'a self, table: &'a crate::snapshots::Table) -> Teller<'a> {
-        Teller { responder: &self.responder, table, secrets: &self.applier.secrets }
+        let (responder, sequences) = (&*self.responder, &*self.sequences);
+        Teller { responder, table, secrets: &self.applier.secrets, sequences }
     }
 }
 

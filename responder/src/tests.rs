@@ -100,7 +100,8 @@ async fn serving_with(
     stream.welcome("store", 1).await;
     let bundle = plane.put_with(pairs, None, test_config);
     stream.delta(1, 1, &[("r", bundle, 1)], &[], true).await;
-    stream.ack().await;
+    let ack = stream.ack().await;
+    stream.alone(&ack).await;
     in_time(running.ready()).await;
     (running, plane, stream)
 }

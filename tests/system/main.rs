@@ -22,6 +22,7 @@ mod record;
 mod recordings;
 mod redaction;
 mod replicas;
+mod sequences;
 mod sessions;
 mod streams;
 mod stubs;

@@ -9,7 +9,7 @@ use crate::{
     near_miss::Order,
     signature::{Signature, around_host, write_part},
     test_config::End,
-    turns::{Cursor, Narrowed, Progress, Turns},
+    turns::{Cursor, Narrowed, Progress, Shared, Turns},
 };
 
 /// How many recorded hosts are tried for a request whose own host was never recorded.
@@ -220,10 +220,15 @@ impl Index {
     }
 
     /// Lays out the turns of signatures with several instances. To be called once, after the last was added.
-    pub(crate) fn lay_out(&mut self, mut turns: impl FnMut(&[usize]) -> Option<Box<Turns>>) {
+    pub(crate) fn lay_out(&mut self, mut turns: impl FnMut(&[u8], &[usize]) -> Option<Box<Turns>>) {
         for entry in self.entries.iter_mut().filter(|entry| entry.instances().len() > 1) {
-            entry.turns = turns(entry.instances());
+            entry.turns = turns(&entry.signature, entry.instances());
         }
+    }
+
+    /// What nodes share of the turns of each signature.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Shared> {
+        self.entries.iter().filter_map(Entry::shared)
     }
 
     /// Every cursor, and how many instances take turns by it.
@@ -272,7 +277,13 @@ impl Entry {
 
     /// The list of all instances, for whoever has no own one.
     pub(crate) fn whole(&self) -> Narrowed<'_> {
-        Narrowed { instances: self.instances(), cursor: &self.cursor, epoch: None }
+        let (instances, shared) = (self.instances(), self.shared());
+        Narrowed { instances, cursor: &self.cursor, epoch: None, shared }
+    }
+
+    /// What nodes share of the turns of all instances.
+    fn shared(&self) -> Option<&Shared> {
+        self.turns.as_ref().and_then(|turns| turns.shared())
     }
 
     /// The instances that somebody may get, whom `who` names if it matters.
@@ -285,22 +296,46 @@ impl Entry {
         self.turns.as_ref().and_then(|turns| turns.narrow(who(), progress))
     }
 
-    /// The next instance, and whether it is one of others for want of an own one.
+    /// The next instance, or whose turn has to be asked for first.
     pub(crate) fn next(
         &self,
         end: End,
         who: impl FnOnce() -> Who,
         progress: &Progress,
-    ) -> Option<(usize, bool)> {
+    ) -> Option<Next<'_>> {
         if let [only] = self.instances.as_slice() {
-            return Some((*only, false));
+            return Some(Next::Instance { nth: *only, borrowed: false });
         }
         let own = self.own(who, progress);
-        let borrowed = own.is_none() && self.turns.is_some();
+        let borrowed =
+            own.is_none() && self.turns.as_ref().is_some_and(|turns| turns.tells_apart());
         let list = own.unwrap_or_else(|| self.whole());
-        let nth = list.instances.get(list.cursor.take(list.instances.len(), end))?;
-        Some((*nth, borrowed))
+        let len = list.instances.len();
+        let at = match list.shared {
+            None => list.cursor.take(len, end),
+            Some(shared) => match shared.lease.take(len) {
+                Some(at) => {
+                    list.cursor.count();
+                    at
+                }
+                None => return Some(Next::Shared(shared)),
+            },
+        };
+        Some(Next::Instance { nth: *list.instances.get(at)?, borrowed })
     }
+}
+
+/// Which instance is next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Next<'e> {
+    /// This one.
+    Instance {
+        nth: usize,
+        /// It is one of others, for want of an own one.
+        borrowed: bool,
+    },
+    /// Nodes share the turns, and none is leased to this one.
+    Shared(&'e Shared),
 }
 
 #[cfg(test)]
@@ -321,7 +356,10 @@ mod tests {
     }
 
     fn next(entry: &Entry, end: End) -> usize {
-        entry.next(end, || Who::Unknown, &Progress::default()).unwrap().0
+        match entry.next(end, || Who::Unknown, &Progress::default()) {
+            Some(Next::Instance { nth, .. }) => nth,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! An identity's progress says in which epoch it is; it moves when a state-changing pair is replayed, never with a read.
 
 mod plan;
+mod shared;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -13,6 +14,8 @@ use crate::{
     test_config::End,
 };
 pub(crate) use plan::{Recorded, plan, recorded};
+pub use shared::ListId;
+pub(crate) use shared::Shared;
 
 /// How many answers were taken from a list.
 #[derive(Debug, Default)]
@@ -34,12 +37,23 @@ impl Cursor {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Stands where so many were taken, by whoever keeps the turns.
+    pub(crate) fn stand(&self, taken: u64) {
+        self.0.store(taken, Ordering::Relaxed);
+    }
+
+    /// Counts an answer whose place was found otherwise.
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
-fn position(turn: u64, len: usize, end: End) -> usize {
+/// The place in a list of this length at a turn.
+pub(crate) fn position(turn: u64, len: usize, end: End) -> usize {
     let turn = usize::try_from(turn).unwrap_or(usize::MAX);
     match end {
         End::Wrap => turn.checked_rem(len).unwrap_or_default(),
@@ -67,6 +81,8 @@ struct Group {
 #[derive(Debug)]
 pub(crate) struct Turns {
     groups: Box<[Group]>,
+    /// Nodes share the turns of all answers; there are no groups then.
+    shared: Option<Shared>,
 }
 
 /// A list of answers and its cursor, and why it is this one.
@@ -78,9 +94,43 @@ pub(crate) struct Narrowed<'t> {
     pub(crate) cursor: &'t Cursor,
     /// The epoch that they belong to, where epochs matter.
     pub(crate) epoch: Option<u32>,
+    /// What nodes share of it.
+    pub(crate) shared: Option<&'t Shared>,
+}
+
+impl Narrowed<'_> {
+    /// The place that is taken next, as far as this node knows.
+    pub(crate) fn peek(&self, end: End) -> usize {
+        let len = self.instances.len();
+        match self.shared {
+            Some(shared) if shared.cycles.is_some() => shared.lease.peek(len),
+            _ => self.cursor.peek(len, end),
+        }
+    }
+
+    /// Begins it anew, as far as this node keeps it.
+    pub(crate) fn reset(&self) {
+        self.cursor.reset();
+        self.shared.iter().for_each(|shared| shared.lease.reset());
+    }
 }
 
 impl Turns {
+    /// Turns of all answers, which nodes share.
+    fn shared_by_nodes(shared: Shared) -> Self {
+        Self { groups: Box::default(), shared: Some(shared) }
+    }
+
+    /// What nodes share of the turns of all answers.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
+    /// Whether it matters who asks.
+    pub(crate) fn tells_apart(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// The answers that somebody may get; `None` when that is all of them.
     pub(crate) fn narrow(&self, who: Who, progress: &Progress) -> Option<Narrowed<'_>> {
         let Who::Known(identity) = who else { return None };
@@ -99,6 +149,7 @@ impl Turns {
             instances: &run.instances,
             cursor: &run.cursor,
             epoch: (runs.len() > 1).then_some(run.epoch),
+            shared: None,
         })
     }
 
@@ -108,7 +159,8 @@ impl Turns {
             let several = group.runs.len() > 1;
             group.runs.iter().map(move |run| {
                 let epoch = several.then_some(run.epoch);
-                let list = Narrowed { instances: &run.instances, cursor: &run.cursor, epoch };
+                let (instances, cursor) = (&*run.instances, &run.cursor);
+                let list = Narrowed { instances, cursor, epoch, shared: None };
                 (group.identity, list)
             })
         })

@@ -19,6 +19,7 @@ use crate::{
     fetch::{Blobs, FetchError, Fetched, Remote, disk::Current},
     materials::Allowed,
     secrets::Secrets,
+    sequence::Sequences,
     snapshots::{Assignment, Rejected, Snapshots},
 };
 
@@ -30,6 +31,7 @@ pub(crate) struct Applier {
     pub(crate) selectors: Vec<String>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) sequences: Arc<Sequences>,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) allowed: Arc<Allowed>,
     /// Serves key sets that were not recorded.
@@ -148,6 +150,7 @@ impl Applier {
     /// Notes on disk what is served, and forgets the bytes and keys that nothing needs any more.
     pub(crate) async fn settle(&self, position: Position) {
         let project = self.project.clone();
+        let sequences = Arc::clone(&self.sequences);
         let (snapshots, secrets, blobs) =
             (Arc::clone(&self.snapshots), Arc::clone(&self.secrets), Arc::clone(&self.blobs));
         let settled = spawn_blocking(move || {
@@ -155,6 +158,7 @@ impl Applier {
             let needed: BTreeSet<_> =
                 table.replays.iter().flat_map(|replay| replay.secrets.iter().cloned()).collect();
             secrets.retain(&needed);
+            sequences.retain(&table);
             let assignments = table.replays.iter().map(|replay| &replay.assignment);
             let current =
                 Current::new(&project, &position.store_uid, position.revision, assignments);

@@ -1,18 +1,21 @@
 //! What the control plane is told about each replay.
 
+use std::sync::Arc;
+
 use countersign_engine::{
     diagnostic::Diagnostic,
     jwt::key::SecretRef,
     snapshot::wire::{encode_diagnostic, encode_digest, encode_secret_ref},
 };
 use countersign_proto::{
-    control::v1::{ResponderPhase, ResponderStatus, SecretStatus},
+    control::v1::{ResponderPhase, ResponderStatus, SecretStatus, SequencePeer},
     discovery::v1::{Assignment, Outcome},
     r#type::v1 as common,
 };
 
 use crate::{
     secrets::Secrets,
+    sequence::Sequences,
     snapshots::{Rejected, Replay, Table},
 };
 
@@ -25,6 +28,7 @@ pub(super) struct Teller<'a> {
     pub(super) responder: &'a str,
     pub(super) table: &'a Table,
     pub(super) secrets: &'a Secrets,
+    pub(super) sequences: &'a Sequences,
 }
 
 impl Teller<'_> {
@@ -56,6 +60,23 @@ impl Teller<'_> {
             .collect()
     }
 
+    /// All replays whose turns nodes share.
+    pub(super) fn sharing(&self) -> Vec<Outcome> {
+        let shares = |replay: &&Arc<Replay>| self.peer(replay, true).is_some();
+        let rejected = |replay: &Replay| self.table.rejected.get(&replay.assignment.name);
+        let tell = |replay: &Arc<Replay>| match rejected(replay) {
+            Some(why) => self.rejected(&replay.assignment.name, why, Some(replay)),
+            None => self.active(replay),
+        };
+        self.table.replays.iter().filter(shares).map(tell).collect()
+    }
+
+    /// How this responder presents itself to those who share the turns of a replay with it, if anybody does.
+    fn peer(&self, replay: &Replay, leaving: bool) -> Option<SequencePeer> {
+        replay.serving.snapshot().shared_lists().next()?;
+        self.sequences.peer().or_else(|| leaving.then(SequencePeer::default))
+    }
+
     fn active(&self, replay: &Replay) -> Outcome {
         let bundle = encode_digest(&replay.assignment.bundle);
         let status = ResponderStatus {
@@ -65,6 +86,7 @@ impl Teller<'_> {
             diagnostics: findings(replay.serving.diagnostics()),
             secrets: self.secrets_of(replay),
             generation: replay.assignment.generation,
+            sequence_peer: self.peer(replay, false),
         };
         Outcome { name: replay.assignment.name.clone(), bundle: Some(bundle), status: Some(status) }
     }
@@ -77,6 +99,7 @@ impl Teller<'_> {
             diagnostics: findings(&rejected.diagnostics),
             secrets: active.map(|replay| self.secrets_of(replay)).unwrap_or_default(),
             generation: rejected.generation,
+            sequence_peer: active.and_then(|replay| self.peer(replay, false)),
         };
         Outcome {
             name: name.to_owned(),

@@ -7,11 +7,12 @@ use crate::{
     compile::Instance,
     grpc,
     identity::{Who, may_hold_token},
-    index::Entry,
+    index::{Entry, Next},
     request::{Parts, Request, host_key},
     scratch,
     signature::Signature,
     transform::{Scope, Side},
+    turns::Shared,
 };
 
 /// The instance that answers.
@@ -23,6 +24,14 @@ pub(super) struct Chosen<'s> {
     pub(super) place: usize,
 }
 
+/// What was found for a request.
+pub(super) enum Found<'s> {
+    /// The answer whose turn it is.
+    Chosen(Chosen<'s>),
+    /// Answers whose turns nodes share.
+    Shared(&'s Entry, &'s Shared),
+}
+
 impl Serving {
     /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
     /// than any condition, so stubs come after.
@@ -30,30 +39,55 @@ impl Serving {
         &self,
         request: &Request<'_>,
         now: i64,
-    ) -> Option<(Chosen<'_>, Option<Scope>)> {
+    ) -> Option<(Found<'_>, Option<Scope>)> {
         let snapshot = &*self.snapshot;
         match self.find_recorded(request, now) {
             Some((entry, scope)) => {
                 let session = scope.as_ref().and_then(|scope| scope.session.as_deref());
-                Some((self.choose(entry, request, session)?, scope))
+                Some((self.take(entry, request, session)?, scope))
             }
             None => {
                 let nth = snapshot.stubs.find(request)?;
-                Some((self.chosen(nth, nth, false)?, None))
+                Some((Found::Chosen(self.chosen(nth, nth, false)?), None))
             }
         }
     }
 
-    /// Takes the next answer of whoever asks. Who that is is found out only where it matters.
-    pub(super) fn choose(
-        &self,
-        entry: &Entry,
+    /// Takes the next answer of whoever asks, as far as this node alone knows who is next.
+    pub(super) fn choose<'s>(
+        &'s self,
+        entry: &'s Entry,
         request: &Request<'_>,
         session: Option<&[u8]>,
-    ) -> Option<Chosen<'_>> {
+    ) -> Option<Chosen<'s>> {
+        match self.take(entry, request, session)? {
+            Found::Chosen(chosen) => Some(chosen),
+            Found::Shared(entry, _) => {
+                let all = entry.whole();
+                self.in_turn(entry, all.cursor.take(all.instances.len(), self.snapshot.end))
+            }
+        }
+    }
+
+    /// The answer at this place among all of a signature.
+    pub(super) fn in_turn(&self, entry: &Entry, at: usize) -> Option<Chosen<'_>> {
+        let all = entry.instances();
+        self.chosen(*all.get(at)?, *all.first()?, false)
+    }
+
+    /// Takes the next answer of whoever asks. Who that is is found out only where it matters.
+    fn take<'s>(
+        &'s self,
+        entry: &'s Entry,
+        request: &Request<'_>,
+        session: Option<&[u8]>,
+    ) -> Option<Found<'s>> {
         let snapshot = &*self.snapshot;
         let who = || snapshot.identities.who(request, session);
-        let (nth, borrowed) = entry.next(snapshot.end, who, &snapshot.progress)?;
+        let (nth, borrowed) = match entry.next(snapshot.end, who, &snapshot.progress)? {
+            Next::Instance { nth, borrowed } => (nth, borrowed),
+            Next::Shared(shared) => return Some(Found::Shared(entry, shared)),
+        };
         let chosen = self.chosen(nth, entry.instances().first().copied()?, borrowed)?;
         // Somebody else who gets this answer for want of an own one does not move its owner on.
         if let Some(moves) = chosen.instance.rare().moves
@@ -61,7 +95,7 @@ impl Serving {
         {
             snapshot.progress.make(moves);
         }
-        Some(chosen)
+        Some(Found::Chosen(chosen))
     }
 
     pub(super) fn chosen(&self, nth: usize, place: usize, borrowed: bool) -> Option<Chosen<'_>> {

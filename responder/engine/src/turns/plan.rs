@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Cursor, Group, Move, Progress, Run, Turns};
+use super::{Cursor, Group, ListId, Move, Progress, Run, Shared, Turns};
 use rapidhash::v3::rapidhash_v3;
 
 use crate::{
     identity::{IdentityId, Seen},
     index::Index,
     snapshot::HttpResponse,
-    test_config::{Scope, Sequence, State},
+    test_config::{Order, Scope, Sequence, State},
 };
 
 /// What turns are made of: a recorded pair, seen from the outside.
@@ -60,13 +60,18 @@ pub(crate) fn plan(
     rules: &Sequence,
 ) -> (Progress, Vec<Option<Move>>) {
     let mut moves = vec![None; recorded.len()];
-    // One order for everybody is the cursor that each signature has without any layout.
-    if matches!(rules.scope, Scope::Replica | Scope::Global) {
-        return (Progress::default(), moves);
+    match rules.scope {
+        // One order for everybody is the cursor that each signature has without any layout.
+        Scope::Replica => return (Progress::default(), moves),
+        Scope::Global => {
+            index.lay_out(|signature, instances| shared(signature, instances, recorded, rules));
+            return (Progress::default(), moves);
+        }
+        Scope::Identity => {}
     }
     let epochs = epochs(recorded);
     let mut moving = HashSet::new();
-    index.lay_out(|instances| turns(instances, recorded, &epochs, rules.state, &mut moving));
+    index.lay_out(|_, instances| turns(instances, recorded, &epochs, rules.state, &mut moving));
     if moving.is_empty() {
         return (Progress::default(), moves);
     }
@@ -120,7 +125,27 @@ fn turns(
         groups.push(Group { identity, runs: runs.into_boxed_slice() });
     }
     let one = groups.len() == 1 && groups.first().is_some_and(|group| group.runs.len() == 1);
-    (!one).then(|| Box::new(Turns { groups: groups.into_boxed_slice() }))
+    (!one).then(|| Box::new(Turns { groups: groups.into_boxed_slice(), shared: None }))
+}
+
+/// Turns that nodes share; `None` when all answers are equal, so that it does not matter which of them comes.
+fn shared(
+    signature: &[u8],
+    instances: &[usize],
+    recorded: &[Recorded],
+    rules: &Sequence,
+) -> Option<Box<Turns>> {
+    let answers = instances.iter().filter_map(|nth| recorded.get(*nth)).map(|pair| pair.answer);
+    let first = answers.clone().next()?;
+    if answers.clone().all(|answer| answer == first) {
+        return None;
+    }
+    let cycles = match rules.order {
+        Order::Strict => None,
+        Order::Cycles(count) => Some(count),
+    };
+    let shared = Shared::new(ListId::of(signature, answers), cycles);
+    Some(Box::new(Turns::shared_by_nodes(shared)))
 }
 
 /// One identity's answers by epoch, or all in one run.
