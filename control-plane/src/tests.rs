@@ -4,6 +4,7 @@ mod documents;
 mod faults;
 mod inspect;
 mod lineage;
+mod members;
 mod replays;
 mod replicas;
 mod snapshots;

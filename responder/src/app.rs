@@ -37,8 +37,6 @@ use crate::{
     },
 };
 
-/// What a listener is for.
-const PEERS: &str = "other responders";
 /// How long others may take to take over the turns that this node keeps, when it ends.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -79,6 +77,9 @@ pub enum StartError {
         "{0} is no address that other responders can reach; say which one is with --peer-advertise"
     )]
     PeerAddress(SocketAddr),
+    /// The Redis cannot be used, whatever it answers.
+    #[error("turns cannot be kept in Redis")]
+    Redis(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The secret directory cannot be used.
     #[error("the secret directory {} cannot be read", dir.display())]
     SecretDir {
@@ -134,6 +135,7 @@ impl StartError {
             | Self::InsecureApi(_)
             | Self::InsecurePeers(_)
             | Self::PeerAddress(_)
+            | Self::Redis(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
             | Self::Passthrough(_)
@@ -181,7 +183,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
-    let peer_listener = config.peer_listen.map(|addr| listen(addr, PEERS)).transpose()?;
+    let peer_listener =
+        config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
 
     if config.name.is_empty() {
         config.name = default_name(data.addr());
@@ -195,8 +198,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
     own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
-    let (sequences, peers) = sequence::start(&config, peer_listener, &metrics)
-        .map_err(|(addr, source)| StartError::Listen { addr, purpose: PEERS, source })?;
+    let (sequences, peers) = sequence::start(&config, peer_listener, &metrics)?;
     let passing = Passing::start(&config.passthrough, own)?;
     let plane = Plane::new(
         Arc::clone(&snapshots),

@@ -1,8 +1,10 @@
 //! What a responder can be told, read once at the start and passed on as a value.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub peer_listen: Option<SocketAddr>,
     /// What other responders are told instead of that address: a host and a port.
     pub peer_advertise: Option<String>,
+    /// The Redis that keeps the turns which responders share, instead of the responders themselves.
+    pub sequence_redis: Option<RedisUrl>,
     /// The control plane, an `http` URL; without one, only what the disk cache holds is served.
     pub control_plane: Option<Uri>,
     /// The directory of secrets: one directory for each secret, one file for each of its keys. A missing one is an error unless it is the
@@ -67,6 +71,36 @@ pub struct Config {
     pub journal: crate::journal::Settings,
     /// What becomes of requests that nothing recorded answers.
     pub passthrough: crate::passthrough::Settings,
+}
+
+/// Where a Redis is. It may hold a password, so that it is shown to nobody.
+#[derive(Clone)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const LOOKS: &str = "it looks like redis://127.0.0.1:6379/0";
+        if text.starts_with("rediss:") {
+            return Err("TLS to Redis is not supported; use redis://");
+        }
+        let sound = text.starts_with("redis://") && redis::Client::open(text).is_ok();
+        if sound { Ok(Self(text.to_owned())) } else { Err(LOOKS) }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisUrl")
+    }
 }
 
 /// Which threads serve connections.
@@ -123,6 +157,7 @@ impl Default for Config {
             api_listen: None,
             peer_listen: None,
             peer_advertise: None,
+            sequence_redis: None,
             control_plane: None,
             secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
             files_dir: None,
@@ -188,6 +223,16 @@ mod tests {
         config.peer_advertise = Some("pod-1:4143".into());
         assert_eq!(config.peer_address(listening), "pod-1:4143");
         assert_eq!(config.peer_address(None), "");
+    }
+
+    #[test]
+    fn where_redis_is_is_not_shown() {
+        let url: RedisUrl = "redis://:canary@127.0.0.1:6379/3".parse().unwrap();
+        assert!(url.text().contains("canary"));
+        assert!(!format!("{url:?}").contains("canary"));
+        for wrong in ["127.0.0.1:6379", "http://127.0.0.1", "redis://", "rediss://127.0.0.1"] {
+            assert!(wrong.parse::<RedisUrl>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

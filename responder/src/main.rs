@@ -11,7 +11,7 @@ use std::{
 use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
-    config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
+    config::{Config, DEFAULT_SECRET_DIR, Limits, RedisUrl, RuntimeKind},
     journal, passthrough,
     transport::TransportFlags,
     upstream::policy::Rule,
@@ -79,6 +79,16 @@ struct Args {
     /// The host and port that other responders are told instead, for example that of a pod; needed when --peer-listen is for all interfaces.
     #[arg(long, env = "COUNTERSIGN_PEER_ADVERTISE", value_name = "HOST:PORT", requires = "peer_listen", value_parser = authority)]
     peer_advertise: Option<String>,
+    /// The Redis that keeps the turns which responders share, for example redis://127.0.0.1:6379/0, instead of the responders themselves; all that
+    /// serve a replay have to name the same.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SEQUENCE_REDIS",
+        value_name = "URL",
+        hide_env_values = true,
+        conflicts_with = "peer_listen"
+    )]
+    sequence_redis: Option<RedisUrl>,
     /// The control plane, for example http://127.0.0.1:4180. Without one, only what the cache directory holds is served.
     #[arg(long, env = "COUNTERSIGN_CONTROL_PLANE", value_name = "URL", value_parser = control_plane)]
     control_plane: Option<Uri>,
@@ -251,6 +261,7 @@ impl Args {
             api_listen: self.api_listen,
             peer_listen: self.peer_listen,
             peer_advertise: self.peer_advertise,
+            sequence_redis: self.sequence_redis,
             control_plane: self.control_plane,
             secret_dir: self.secret_dir,
             files_dir: self.files_dir,

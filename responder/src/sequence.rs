@@ -6,13 +6,14 @@
 mod ledger;
 mod owners;
 mod peers;
+mod redis;
 mod register;
 mod service;
 mod view;
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
     net::{SocketAddr, TcpListener},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -30,7 +31,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::redis::Redis;
 use crate::{
+    app::StartError,
     config::Config,
     metrics::Metrics,
     snapshots::{Replay, Table},
@@ -43,17 +46,27 @@ use view::View;
 /// So many replays are followed.
 const REPLAYS: usize = 10_000;
 
-/// The turns that this node shares with others, and where they ask for them; the address that cannot be served on otherwise.
+/// What the listener is for.
+pub(crate) const PURPOSE: &str = "other responders";
+
+/// The turns that this node shares with others, and where they ask for them.
 pub(crate) fn start(
     config: &Config,
     listener: Option<(TcpListener, SocketAddr)>,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<Sequences>, Option<Running>), (SocketAddr, io::Error)> {
+) -> Result<(Arc<Sequences>, Option<Running>), StartError> {
+    let (handle, metrics) = (Handle::current(), Arc::clone(metrics));
     let address = config.peer_address(listener.as_ref().map(|listener| listener.1));
-    let sequences = Sequences::new(&config.name, address, Arc::clone(metrics), Handle::current());
+    let mut sequences = Sequences::new(&config.name, address, metrics, handle.clone());
+    if let Some(url) = &config.sequence_redis {
+        let redis = Redis::new(url, &handle);
+        let redis = redis.map_err(|error| StartError::Redis(Box::new(error)))?;
+        sequences = Sequences { store: Arc::new(redis), owners: None, ..sequences };
+    }
     let sequences = Arc::new(sequences);
     let running = listener.map(|(listener, addr)| {
-        service::serve(listener, Arc::clone(&sequences)).map_err(|error| (addr, error))
+        let failed = |source| StartError::Listen { addr, purpose: PURPOSE, source };
+        service::serve(listener, Arc::clone(&sequences)).map_err(failed)
     });
     Ok((sequences, running.transpose()?))
 }
@@ -103,10 +116,12 @@ pub(crate) struct Sequences {
     /// Where peers reach this node; empty when they do not.
     address: String,
     ledgers: RwLock<HashMap<String, Arc<Ledger>>>,
-    owners: Arc<Owners>,
+    store: Arc<dyn SequenceStore>,
+    /// The same, where responders keep the turns.
+    owners: Option<Arc<Owners>>,
     metrics: Arc<Metrics>,
     handle: Handle,
-    /// Whether this node still takes part.
+    /// Whether this node takes part no more.
     leaving: watch::Sender<bool>,
 }
 
@@ -139,7 +154,8 @@ impl Sequences {
             session,
             address,
             ledgers: RwLock::default(),
-            owners,
+            store: Arc::<Owners>::clone(&owners),
+            owners: Some(owners),
             metrics,
             handle,
             leaving: watch::Sender::new(false),
@@ -150,7 +166,7 @@ impl Sequences {
     pub(crate) fn peer(&self) -> Option<SequencePeer> {
         let peer =
             || SequencePeer { session_id: self.session.to_string(), address: self.address.clone() };
-        (!*self.leaving.borrow()).then(peer)
+        (self.owners.is_some() && !*self.leaving.borrow()).then(peer)
     }
 
     /// Changes when [`Self::peer`] does.
@@ -160,8 +176,11 @@ impl Sequences {
 
     /// Hears who shares the turns of a replay.
     pub(crate) fn hear(&self, members: &Members) {
-        let Some(ledger) = self.ledger(&members.replay) else { return };
-        let (owners, view) = (Arc::clone(&self.owners), View::decode(members));
+        let (Some(owners), Some(ledger)) = (self.owners.clone(), self.ledger(&members.replay))
+        else {
+            return;
+        };
+        let view = View::decode(members);
         tracing::debug!(
             replay = members.replay,
             epoch = view.epoch,
@@ -209,7 +228,8 @@ impl Sequences {
     }
 
     async fn advance(&self, ledger: &Ledger, list: ListId, count: u64) -> u64 {
-        let given = self.owners.advance(ledger, list, count, ledger.deadline()).await;
+        let patience = ledger.patience();
+        let given = self.store.advance(ledger, list, count, Instant::now() + patience).await;
         let (first, skipped) = match given {
             Ok(given) => {
                 ledger.found();
@@ -221,7 +241,8 @@ impl Sequences {
             Err(lost) => {
                 let first = ledger.lock().take_alone(list, count).first;
                 self.metrics.break_sequence("alone", 1);
-                if ledger.missed() {
+                // Whoever did not wait has learned nothing.
+                if !patience.is_zero() && ledger.missed() {
                     tracing::warn!(
                         replay = &*ledger.replay,
                         "the owner of a list of answers cannot be asked; requests go on from what this responder has seen"
@@ -254,7 +275,7 @@ impl Sequences {
     /// Begins lists anew, all of the replay when none is named.
     pub(crate) async fn reset(&self, replay: &str, lists: &[ListId]) {
         if let Some(ledger) = self.known(replay) {
-            self.owners.reset(&ledger, lists).await;
+            self.store.reset(&ledger, lists).await;
         }
     }
 
@@ -271,7 +292,7 @@ impl Sequences {
         let ledger = self.known(replay)?;
         let cursor = ledger.lock().cursor(list);
         let discontinuities = cursor.map_or(0, |cursor| cursor.breaks);
-        Some(ListState { owner: self.owners.owner(&ledger, list), discontinuities })
+        Some(ListState { owner: self.store.owner(&ledger, list), discontinuities })
     }
 
     /// What is known of a replay; `None` when its turns are not shared.

@@ -8,6 +8,7 @@ mod journal;
 mod passthrough;
 mod real_host;
 mod record;
+mod sequences;
 mod steps;
 mod subscription;
 mod tls_host;

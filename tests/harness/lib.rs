@@ -19,6 +19,7 @@ pub mod process;
 pub mod python;
 pub mod real;
 pub mod recording;
+pub mod redis;
 pub mod register;
 pub mod rotation;
 pub mod scripts;

@@ -22,6 +22,7 @@ use harness::{
     notice,
     process::{self, Process},
     recording,
+    redis::Redis,
     register::{Break, Call, Found, check},
     wait_until,
 };
@@ -62,7 +63,7 @@ impl World {
     }
 
     fn responder(&self, name: &str, listen: &str) -> Process {
-        responder(self.grpc, &self.secrets, name, listen)
+        responder(self.grpc, &self.secrets, name, listen, &["--peer-listen", "127.0.0.1:0"])
     }
 
     fn cli(&self, arguments: &[&str]) -> String {
@@ -79,14 +80,12 @@ impl World {
     }
 }
 
-fn responder(grpc: SocketAddr, secrets: &Path, name: &str, listen: &str) -> Process {
+fn responder(grpc: SocketAddr, secrets: &Path, name: &str, listen: &str, more: &[&str]) -> Process {
     let plane = format!("http://{grpc}");
     let arguments = [
         "--listen",
         listen,
         "--admin-listen",
-        "127.0.0.1:0",
-        "--peer-listen",
         "127.0.0.1:0",
         "--api-listen",
         "127.0.0.1:0",
@@ -102,7 +101,7 @@ fn responder(grpc: SocketAddr, secrets: &Path, name: &str, listen: &str) -> Proc
     let log = "info,countersign_responder::sequence=debug";
     Process::start_in(
         "countersign-responder",
-        arguments,
+        arguments.iter().chain(more),
         &[("RUST_LOG".to_owned(), log.to_owned())],
     )
 }
@@ -277,6 +276,48 @@ async fn cycles_are_taken_whole_and_each_once() {
         }
     }
     assert_eq!(breaks(&all.each_ref().map(Process::text)), BTreeMap::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_keeps_turns_and_nothing_fails_without_it() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let world = World::new(1000, &json!({"scope": "global"})).await;
+    let url = redis.url();
+    let mut all = ["one", "two"].map(|name| {
+        let more = ["--sequence-redis", &url];
+        responder(world.grpc, &world.secrets, name, "127.0.0.1:0", &more)
+    });
+    let mut servers = Vec::new();
+    for responder in &mut all {
+        servers.push(responder.address("data").await);
+    }
+    world.start();
+    let balancer = Balancer::start(&servers).await;
+    let load = Load::begin(balancer.addr(), Duration::from_millis(20));
+    load.more(600).await;
+    let lists = load.end().await;
+    for calls in &lists {
+        let found = check(calls, &[]).unwrap();
+        assert_eq!((found.ordered, found.missing), (calls.len(), 0));
+    }
+
+    // Whoever asks while it is gone goes on from what was seen.
+    redis.crash();
+    let client = Client::new(servers[0]);
+    let before = turn(&client, 0).await.unwrap();
+    assert_eq!(turn(&client, 0).await, Ok(before + 1));
+    let admin = Client::new(all[0].address("admin").await);
+    let told = shared(&admin).await["discontinuities"].as_u64().unwrap();
+    assert!(told >= 2, "{told}");
+    // When it is back without what it knew, that is told as well.
+    redis.resume().await;
+    wait_until("redis gives turns again", || async {
+        (turn(&client, 0).await.unwrap() < before).then_some(())
+    })
+    .await;
+    let told = breaks(&all.each_ref().map(Process::text));
+    let lost = told.values().flatten().filter(|one| matches!(one, Break::Lost { .. })).count();
+    assert_eq!(lost, 1, "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

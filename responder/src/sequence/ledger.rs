@@ -80,15 +80,21 @@ impl Ledger {
         }
     }
 
+    /// The lists of the version that is served.
+    pub(crate) fn lists(&self) -> Vec<ListId> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let [now, _] = &*versions;
+        now.iter().copied().collect()
+    }
+
     /// Hears of changes from now on.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Until when somebody who comes now waits.
-    pub(crate) fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        if self.breaker.may_wait(now) { now + PATIENCE } else { now }
+    /// For how long somebody who comes now waits.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.breaker.may_wait(Instant::now()) { PATIENCE } else { Duration::ZERO }
     }
 
     /// Somebody got a turn.
