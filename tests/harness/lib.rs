@@ -25,6 +25,7 @@ pub mod rotation;
 pub mod scripts;
 #[path = "../../control-plane/src/store/servers.rs"]
 pub mod servers;
+pub mod turns;
 
 use std::{
     future::Future,
