@@ -73,7 +73,8 @@ struct Args {
     #[arg(long, env = "COUNTERSIGN_API_LISTEN", value_name = "ADDR")]
     api_listen: Option<SocketAddr>,
     /// Where other responders ask for the turns that this one keeps, for example 127.0.0.1:4143, where the test config of a replay has
-    /// `sequence.scope: global` and several responders serve it; nowhere if not given, since it has no authentication.
+    /// `sequence.scope: global` or `sequence.across: fleet` and several responders serve it; nowhere if not given, since it has no
+    /// authentication.
     #[arg(long, env = "COUNTERSIGN_PEER_LISTEN", value_name = "ADDR")]
     peer_listen: Option<SocketAddr>,
     /// The host and port that other responders are told instead, for example that of a pod; needed when --peer-listen is for all interfaces.

@@ -22,7 +22,7 @@ use std::{
 use async_trait::async_trait;
 use countersign_engine::{
     serving::{Awaited, Turn},
-    turns::ListId,
+    turns::{ListId, Moved},
 };
 use countersign_proto::{control::v1::SequencePeer, discovery::v1::Members};
 use tokio::{
@@ -40,6 +40,7 @@ use crate::{
 };
 use ledger::Ledger;
 use owners::Owners;
+use register::Step;
 pub(crate) use service::Running;
 use view::View;
 
@@ -74,15 +75,15 @@ pub(crate) fn start(
 /// Where turns come from.
 #[async_trait]
 pub(crate) trait SequenceStore: fmt::Debug + Send + Sync {
-    /// Takes so many turns of a list, one after the other.
+    /// Takes turns of a list, one after the other, or puts it somewhere.
     ///
     /// # Errors
-    /// When there are none until the deadline.
+    /// When that cannot be done until the deadline.
     async fn advance(
         &self,
         ledger: &Ledger,
         list: ListId,
-        count: u64,
+        step: Step,
         deadline: Instant,
     ) -> Result<Given, Lost>;
 
@@ -204,7 +205,8 @@ impl Sequences {
         ledgers.retain(|name, _| table.awaited.contains(name) || served(name).is_some());
         for (name, ledger) in &*ledgers {
             if let Some(replay) = served(name) {
-                ledger.serve(replay.serving.snapshot().shared_lists().collect());
+                let snapshot = replay.serving.snapshot();
+                ledger.serve(snapshot.shared_lists().chain(snapshot.shared_progress()).collect());
             }
         }
     }
@@ -213,8 +215,11 @@ impl Sequences {
     pub(crate) async fn turn(&self, replay: &Replay, awaited: &Awaited) -> Turn {
         let Some(ledger) = self.ledger(&replay.assignment.name) else { return Turn::Shared(0) };
         let list = awaited.list();
+        if awaited.is_progress() {
+            return Turn::Shared(self.advance(&ledger, list, Step::Take(0)).await);
+        }
         let Some(turns) = awaited.lease() else {
-            return Turn::Shared(self.advance(&ledger, list, 1).await);
+            return Turn::Shared(self.advance(&ledger, list, Step::Take(1)).await);
         };
         // Whoever comes meanwhile finds what the first has leased.
         let _alone = ledger.room(list).await;
@@ -222,14 +227,21 @@ impl Sequences {
             if let Some(turn) = replay.serving.leased(awaited) {
                 return turn;
             }
-            self.advance(&ledger, list, turns).await;
+            self.advance(&ledger, list, Step::Take(turns)).await;
             replay.serving.lease(awaited, turns);
         }
     }
 
-    async fn advance(&self, ledger: &Ledger, list: ListId, count: u64) -> u64 {
+    /// Tells how far somebody is from now on, so that every node knows it that is asked afterwards.
+    pub(crate) async fn moved(&self, replay: &str, moved: &Moved) {
+        if let Some(ledger) = self.ledger(replay) {
+            self.advance(&ledger, moved.list, Step::Put(moved.to.into())).await;
+        }
+    }
+
+    async fn advance(&self, ledger: &Ledger, list: ListId, step: Step) -> u64 {
         let patience = ledger.patience();
-        let given = self.store.advance(ledger, list, count, Instant::now() + patience).await;
+        let given = self.store.advance(ledger, list, step, Instant::now() + patience).await;
         let (first, skipped) = match given {
             Ok(given) => {
                 ledger.found();
@@ -239,7 +251,7 @@ impl Sequences {
                 (given.first, given.skipped)
             }
             Err(lost) => {
-                let first = ledger.lock().take_alone(list, count).first;
+                let first = ledger.lock().take_alone(list, step).first;
                 self.metrics.break_sequence("alone", 1);
                 // Whoever did not wait has learned nothing.
                 if !patience.is_zero() && ledger.missed() {

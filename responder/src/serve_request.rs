@@ -9,7 +9,7 @@ use std::{
 };
 
 use countersign_engine::{
-    answer::{Answer, Hit},
+    answer::{Answer, Hit, Origin},
     request::Request,
     serving::{Awaited, Owed, Pending},
 };
@@ -195,9 +195,10 @@ fn answer_read(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lane>
     }
 }
 
-/// Whether an answer is neither held back nor cut off nor the beginning of something else.
+/// Whether an answer is neither held back nor cut off nor the beginning of something else, and nobody has to be told of it.
 fn is_sent_at_once(hit: &Hit) -> bool {
-    hit.delay.is_zero() && hit.touched.is_none() && hit.status != 101
+    let moved = hit.origin.is_some_and(|origin| origin.moved);
+    hit.delay.is_zero() && hit.touched.is_none() && !moved && hit.status != 101
 }
 
 fn count(hit: &Hit, lane: &Lane) {
@@ -233,6 +234,9 @@ async fn settle(
     }
     Ok(match outcome {
         Outcome::Hit(hit, replay) => {
+            if let Some(origin) = hit.origin.filter(|origin| origin.moved) {
+                move_on(plane, replay, origin).await;
+            }
             count(&hit, lane);
             if !hit.delay.is_zero() && !hit.is_paced() {
                 tokio::time::sleep(hit.delay).await;
@@ -364,22 +368,40 @@ fn answer_from(replay: &Arc<Replay>, request: &Request<'_>, now: i64) -> Option<
     }
 }
 
+/// Tells other nodes how far an identity is after this answer.
+async fn move_on(plane: &Plane, serial: u64, origin: Origin) {
+    let served = plane.snapshots.load_full();
+    let Some(replay) = served.of_serial(serial) else { return };
+    if let Some(moved) = replay.serving.moved(&origin) {
+        plane.sequences.moved(&replay.assignment.name, &moved).await;
+    }
+}
+
 /// Answers a request once it has its turn among answers whose turns nodes share.
 async fn in_turn(
     plane: &Plane,
     replay: Arc<Replay>,
-    awaited: Awaited,
+    mut awaited: Awaited,
     received: &Received,
     as_get: bool,
 ) -> Outcome {
-    let turn = plane.sequences.turn(&replay, &awaited).await;
-    let request = received.request();
-    let request = if as_get { Request { method: "GET", ..request } } else { request };
-    guarded(|| match replay.serving.answer_in_turn(&request, awaited, turn, now()) {
-        Ok(Answer::Hit(hit)) => Outcome::Hit(hit, replay.serial),
-        Ok(Answer::Miss) => Outcome::Miss(replay),
-        Err(owed) => Outcome::Owed(replay, owed),
-    })
+    loop {
+        let turn = plane.sequences.turn(&replay, &awaited).await;
+        let request = received.request();
+        let request = if as_get { Request { method: "GET", ..request } } else { request };
+        let answered = guard(|| replay.serving.answer_in_turn(&request, awaited, turn, now()));
+        return match answered {
+            None => Outcome::Defect,
+            Some(Ok(Answer::Hit(hit))) => Outcome::Hit(hit, replay.serial),
+            Some(Ok(Answer::Miss)) => Outcome::Miss(replay),
+            Some(Err(Pending::Token(owed))) => Outcome::Owed(replay, owed),
+            // How far somebody is was the first thing to know.
+            Some(Err(Pending::Turn(next))) => {
+                awaited = *next;
+                continue;
+            }
+        };
+    }
 }
 
 /// Has a slow signature made off the data plane's threads, so that no other request waits for it.

@@ -9,7 +9,7 @@ use crate::{
     near_miss::Order,
     signature::{Signature, around_host, write_part},
     test_config::End,
-    turns::{Cursor, Narrowed, Progress, Shared, Turns},
+    turns::{Cursor, ListId, Narrowed, Progress, Shared, Turns},
 };
 
 /// How many recorded hosts are tried for a request whose own host was never recorded.
@@ -228,7 +228,10 @@ impl Index {
 
     /// What nodes share of the turns of each signature.
     pub(crate) fn shared(&self) -> impl Iterator<Item = &Shared> {
-        self.entries.iter().filter_map(Entry::shared)
+        self.entries.iter().flat_map(|entry| {
+            let lists = entry.turns.iter().flat_map(|turns| turns.lists());
+            lists.filter_map(|(_, list)| list.shared).chain(entry.shared())
+        })
     }
 
     /// Every cursor, and how many instances take turns by it.
@@ -306,10 +309,30 @@ impl Entry {
         if let [only] = self.instances.as_slice() {
             return Some(Next::Instance { nth: *only, borrowed: false });
         }
-        let own = self.own(who, progress);
-        let borrowed =
-            own.is_none() && self.turns.as_ref().is_some_and(|turns| turns.tells_apart());
-        let list = own.unwrap_or_else(|| self.whole());
+        let whose = match &self.turns {
+            Some(turns) if turns.tells_apart() => turns.whose(who()),
+            _ => None,
+        };
+        if let Some((identity, true)) = whose
+            && let Some(id) = progress.shared(identity)
+        {
+            return Some(Next::Progress(identity, id));
+        }
+        self.next_of(end, whose.map(|(identity, _)| (identity, progress.of(identity))))
+    }
+
+    /// The list of an identity in an epoch, or else of whoever has no own one.
+    pub(crate) fn list(&self, whose: Option<(IdentityId, u32)>) -> Narrowed<'_> {
+        let own = whose.and_then(|(identity, epoch)| {
+            self.turns.as_ref().and_then(|turns| turns.narrow_at(identity, epoch))
+        });
+        own.unwrap_or_else(|| self.whole())
+    }
+
+    /// The next instance of an identity in an epoch, or of whoever has no own one.
+    pub(crate) fn next_of(&self, end: End, whose: Option<(IdentityId, u32)>) -> Option<Next<'_>> {
+        let list = self.list(whose);
+        let borrowed = whose.is_none() && self.tells_apart();
         let len = list.instances.len();
         let at = match list.shared {
             None => list.cursor.take(len, end),
@@ -318,10 +341,15 @@ impl Entry {
                     list.cursor.count();
                     at
                 }
-                None => return Some(Next::Shared(shared)),
+                None => return Some(Next::Shared(shared, whose)),
             },
         };
         Some(Next::Instance { nth: *list.instances.get(at)?, borrowed })
+    }
+
+    /// Whether it matters who asks.
+    pub(crate) fn tells_apart(&self) -> bool {
+        self.turns.as_ref().is_some_and(|turns| turns.tells_apart())
     }
 }
 
@@ -334,8 +362,10 @@ pub(crate) enum Next<'e> {
         /// It is one of others, for want of an own one.
         borrowed: bool,
     },
-    /// Nodes share the turns, and none is leased to this one.
-    Shared(&'e Shared),
+    /// Nodes share the turns of this identity in this epoch, or of whoever has no own ones, and none is leased to this node.
+    Shared(&'e Shared, Option<(IdentityId, u32)>),
+    /// Nodes share how far this identity is.
+    Progress(IdentityId, ListId),
 }
 
 #[cfg(test)]

@@ -122,21 +122,36 @@ impl CompiledSnapshot {
         self.index.shared().map(|shared| shared.id)
     }
 
+    /// What stands for how far identities are, where nodes share that.
+    pub fn shared_progress(&self) -> impl Iterator<Item = ListId> {
+        self.progress.all_shared().map(|(_, list)| list)
+    }
+
     /// Those of them that are selected.
     #[must_use]
     pub fn shared_among(&self, which: &Selection) -> Vec<ListId> {
         let mut found = Vec::new();
         self.each_list(which, |_, _, _, list| found.extend(list.shared.map(|shared| shared.id)));
+        if let (Some(label), None, None) = (&which.identity, &which.method, &which.path) {
+            let named = self.identities.named(label);
+            found.extend(named.filter_map(|identity| self.progress.shared(identity)));
+        }
         found
     }
 
     /// Has the turns that nodes share stand where they are known to.
     pub fn follow(&self, taken: impl Fn(ListId) -> Option<u64>) {
         for entry in self.index.entries().map(|(_, entry)| entry) {
-            let all = entry.whole();
-            let strict = all.shared.filter(|shared| shared.cycles.is_none());
-            if let Some(taken) = strict.and_then(|shared| taken(shared.id)) {
-                all.cursor.stand(taken);
+            for list in entry.lists().map(|(_, list)| list).chain([entry.whole()]) {
+                let strict = list.shared.filter(|shared| shared.cycles.is_none());
+                if let Some(taken) = strict.and_then(|shared| taken(shared.id)) {
+                    list.cursor.stand(taken);
+                }
+            }
+        }
+        for (identity, list) in self.progress.all_shared() {
+            if let Some(to) = taken(list).and_then(|to| u32::try_from(to).ok()) {
+                self.progress.stand(identity, to);
             }
         }
     }

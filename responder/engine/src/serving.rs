@@ -145,17 +145,7 @@ impl Serving {
         self.keys.generation()
     }
 
-    /// Answers a request by what this node alone knows. `now` is in nanoseconds since the Unix epoch.
-    #[must_use]
-    pub fn answer(&self, request: &Request<'_>, now: i64) -> Answer {
-        let answered = self.answer_or_owe(request, now).or_else(|pending| match pending {
-            Pending::Token(owed) => Err(owed),
-            Pending::Turn(awaited) => self.answer_alone(request, *awaited, now),
-        });
-        answered.unwrap_or_else(|owed| self.pay(&owed).map_or(Answer::Miss, Answer::Hit))
-    }
-
-    /// The same, unless something has to be waited for: a token that takes long to sign, or a turn that nodes share. Then that comes back, and
+    /// Answers a request, unless something has to be waited for: a token that takes long to sign, or a turn that nodes share. Then that comes back, and
     /// [`Serving::pay`] or [`Serving::answer_in_turn`] makes an answer of it.
     ///
     /// # Errors
@@ -164,8 +154,11 @@ impl Serving {
         let (real, now) = (now, self.at(now));
         let (chosen, scope) = match self.find(request, now) {
             Some((Found::Chosen(chosen), scope)) => (chosen, scope),
-            Some((Found::Shared(entry, shared), scope)) => {
-                return Err(self.awaited(entry, shared, scope));
+            Some((Found::Shared(entry, shared, whose), scope)) => {
+                return Err(self.awaited(entry, shared, whose, scope));
+            }
+            Some((Found::Progress(entry, identity, list), scope)) => {
+                return Err(self.unsure(entry, (identity, list), scope));
             }
             None => {
                 let made = self.well_known(request).map(|hit| self.befallen(request, hit, real));

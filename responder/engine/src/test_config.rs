@@ -6,7 +6,7 @@ mod sequence;
 
 use serde_json::Value;
 
-pub use self::sequence::{End, Order, Scope, Sequence, State};
+pub use self::sequence::{Across, End, Order, Scope, Sequence, State};
 use crate::{
     chaos,
     clock::Clock,
@@ -239,7 +239,7 @@ mod tests {
         )
         .unwrap();
         let (scope, end, state) = (Scope::Replica, End::Stop, State::Off);
-        let expected = Sequence { scope, end, state, order: Order::Strict };
+        let expected = Sequence { scope, end, state, ..Sequence::default() };
         assert_eq!(all.sequence(), &expected);
         assert_eq!(all.identity_claims(), Some(&["sub".to_owned(), "tenant".to_owned()][..]));
         assert_eq!(all.warnings(), []);
@@ -301,5 +301,18 @@ mod tests {
             let found = responder(&wrong).unwrap_err();
             assert!(found.iter().any(|d| d.path == "responder.sequence.lease"), "{lease}");
         }
+    }
+
+    #[test]
+    fn nodes_share_what_is_an_identitys_where_it_says_so() {
+        let across = |sequence: &str| {
+            let config = responder(&format!(r#"{{"sequence":{sequence}}}"#)).unwrap();
+            (config.sequence().across, config.warnings().len())
+        };
+        assert_eq!(across("{}"), (Across::Node, 0));
+        assert_eq!(across(r#"{"across":"node"}"#), (Across::Node, 0));
+        assert_eq!(across(r#"{"across":"fleet"}"#), (Across::Fleet, 0));
+        assert_eq!(across(r#"{"scope":"replica","across":"fleet"}"#), (Across::Node, 1));
+        assert!(responder(r#"{"sequence":{"across":"all"}}"#).is_err());
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Given, Lost, SequenceStore,
     ledger::Ledger,
     peers::{NoTurns, Peers},
-    register::Refused,
+    register::{Refused, Step},
     view::{Peer, View},
 };
 
@@ -64,15 +64,13 @@ impl Owners {
         }
     }
 
-    fn look(&self, ledger: &Ledger, list: ListId, count: u64) -> Place {
+    fn look(&self, ledger: &Ledger, list: ListId, step: Step) -> Place {
         let mut register = ledger.lock();
         let Some(view) = register.view().cloned() else { return Place::Nowhere };
         match view.owner(list) {
             None => Place::Nowhere,
             Some(owner) if owner.session == self.session => {
-                match register
-                    .take(view.epoch, &[(list, count)])
-                    .map(|taken| taken.first().copied())
+                match register.take(view.epoch, &[(list, step)]).map(|taken| taken.first().copied())
                 {
                     Ok(Some(taken)) => {
                         Place::Here(Given { first: taken.first, breaks: taken.breaks, skipped: 0 })
@@ -92,7 +90,7 @@ impl SequenceStore for Owners {
         &self,
         ledger: &Ledger,
         list: ListId,
-        count: u64,
+        step: Step,
         deadline: Instant,
     ) -> Result<Given, Lost> {
         let mut changes = ledger.subscribe();
@@ -100,17 +98,16 @@ impl SequenceStore for Owners {
         let lost = |skipped| Lost { skipped };
         loop {
             changes.mark_unchanged();
-            match self.look(ledger, list, count) {
+            match self.look(ledger, list, step) {
                 Place::Here(given) => return Ok(Given { skipped, ..given }),
                 // Whoever has no time to wait asks nobody: the answer would come to nothing.
                 Place::At(..) if Instant::now() >= deadline => return Err(lost(skipped)),
                 Place::At(peer, epoch) => {
                     let of = (&ledger.replay, epoch);
-                    let asked = self.peers.advance(&peer, of, (list, count));
+                    let asked = self.peers.advance(&peer, of, (list, step));
                     match timeout_at(deadline, asked).await {
                         Ok(Ok(taken)) => {
-                            let next = taken.first.saturating_add(count);
-                            ledger.lock().note(list, taken.term, next);
+                            ledger.lock().note(list, taken.term, step.behind(taken.first));
                             return Ok(Given { first: taken.first, breaks: false, skipped });
                         }
                         // It may have been given, and be on its way.

@@ -26,7 +26,7 @@ use tonic::{
 };
 
 use super::{
-    register::{Export, Refused, Taken, Told},
+    register::{Export, Refused, Step, Taken, Told},
     view::{Peer, View, owners},
 };
 
@@ -68,7 +68,7 @@ struct Ask {
     replay: Arc<str>,
     epoch: u64,
     list: ListId,
-    count: u64,
+    step: Step,
     answer: oneshot::Sender<Result<Taken, NoTurns>>,
 }
 
@@ -95,10 +95,10 @@ impl Peers {
         &self,
         peer: &Peer,
         (replay, epoch): (&Arc<str>, u64),
-        (list, count): (ListId, u64),
+        (list, step): (ListId, Step),
     ) -> Result<Taken, NoTurns> {
         let (answer, answered) = oneshot::channel();
-        let ask = Ask { replay: Arc::clone(replay), epoch, list, count, answer };
+        let ask = Ask { replay: Arc::clone(replay), epoch, list, step, answer };
         let lane = self.lane(peer).ok_or(NoTurns::Unreached)?;
         lane.send(ask).await.map_err(|_| NoTurns::Unreached)?;
         answered.await.unwrap_or(Err(NoTurns::Unanswered))
@@ -151,23 +151,26 @@ impl Peers {
         futures_util::future::join_all(others.into_iter().map(ask)).await
     }
 
-    /// Has a peer begin lists anew.
+    /// Has a peer begin lists anew, all of the replay when none is named.
     pub(super) async fn reset(
         &self,
         peer: &Peer,
         replay: &str,
         lists: &[ListId],
     ) -> Result<(), Status> {
-        let request = ResetCursorsRequest {
-            replay: replay.to_owned(),
-            session_id: peer.session.to_string(),
-            lists: lists.iter().map(|list| list.as_bytes().to_vec().into()).collect(),
-        };
-        let call = async {
-            let mut client = client(peer).map_err(|error| Status::from_error(Box::new(error)))?;
-            client.reset_cursors(request).await.map(drop)
-        };
-        timeout(CALL, call).await.map_err(|_| Status::deadline_exceeded("no answer"))?
+        let mut client = client(peer).map_err(|error| Status::from_error(Box::new(error)))?;
+        let parts: Vec<&[ListId]> =
+            if lists.is_empty() { vec![lists] } else { lists.chunks(PART).collect() };
+        for part in parts {
+            let request = ResetCursorsRequest {
+                replay: replay.to_owned(),
+                session_id: peer.session.to_string(),
+                lists: part.iter().map(|list| list.as_bytes().to_vec().into()).collect(),
+            };
+            let call = timeout(CALL, client.reset_cursors(request)).await;
+            drop(call.map_err(|_| Status::deadline_exceeded("no answer"))??);
+        }
+        Ok(())
     }
 }
 
@@ -229,14 +232,17 @@ async fn call(
     (replay, epoch): (&str, u64),
     asks: Vec<Ask>,
 ) {
-    let mut lists: BTreeMap<ListId, Vec<Ask>> = BTreeMap::new();
+    // All who take turns of a list take them together; all who put it to the same place do so once.
+    let mut lists: BTreeMap<(ListId, Option<u64>), Vec<Ask>> = BTreeMap::new();
     for ask in asks {
-        lists.entry(ask.list).or_default().push(ask);
+        lists.entry((ask.list, ask.step.put())).or_default().push(ask);
     }
-    let count = |asks: &Vec<Ask>| asks.iter().map(|ask| ask.count).sum();
-    let advances = lists
-        .iter()
-        .map(|(list, asks)| Advance { list: list.as_bytes().to_vec().into(), count: count(asks) });
+    let count = |asks: &Vec<Ask>| asks.iter().map(|ask| ask.step.count()).sum();
+    let advances = lists.iter().map(|((list, put), asks)| Advance {
+        list: list.as_bytes().to_vec().into(),
+        count: count(asks),
+        put: *put,
+    });
     let request = AdvanceCursorsRequest {
         replay: replay.to_owned(),
         epoch,
@@ -255,7 +261,7 @@ async fn call(
             let one = match (&mut of_list, &answer) {
                 (Some(taken), _) => {
                     let one = *taken;
-                    taken.first = taken.first.saturating_add(ask.count);
+                    taken.first = taken.first.saturating_add(ask.step.count());
                     Ok(one)
                 }
                 (None, Err(why)) => Err(*why),

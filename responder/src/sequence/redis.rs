@@ -1,6 +1,6 @@
 //! Turns from Redis: a counter for each list, which all nodes raise. Who takes part does not matter, and nothing is handed over.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use countersign_engine::turns::ListId;
@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{Given, Lost, SequenceStore, ledger::Ledger};
+use super::{Given, Lost, SequenceStore, ledger::Ledger, register::Step};
 use crate::config::RedisUrl;
 
 const CONNECT: Duration = Duration::from_millis(500);
@@ -65,15 +65,9 @@ fn key(replay: &str, list: ListId) -> String {
     format!("countersign:{replay}:{list}")
 }
 
-/// Notes what was given; tells whether the list has begun anew although this node has seen turns of it, because Redis has lost them.
-fn note(ledger: &Ledger, list: ListId, first: u64, taken: u64) -> bool {
-    let mut register = ledger.lock();
-    let anew = first == 0 && register.cursor(list).is_some_and(|cursor| cursor.taken > 0);
-    if anew {
-        register.retain(|known| known != list);
-    }
-    register.note(list, 0, taken);
-    anew
+/// How many turns of a list this node has seen.
+fn seen(ledger: &Ledger, list: ListId) -> u64 {
+    ledger.lock().cursor(list).map_or(0, |cursor| cursor.taken)
 }
 
 #[async_trait]
@@ -82,20 +76,29 @@ impl SequenceStore for Redis {
         &self,
         ledger: &Ledger,
         list: ListId,
-        count: u64,
+        step: Step,
         deadline: Instant,
     ) -> Result<Given, Lost> {
         let mut skipped = 0;
         // Whoever has no time to wait does not ask: the answer would come to nothing.
         while Instant::now() < deadline {
+            let before = seen(ledger, list);
             let key = key(&ledger.replay, list);
             let mut commands = redis::pipe();
-            commands.cmd("INCRBY").arg(&key).arg(count);
+            match step {
+                Step::Take(count) => commands.cmd("INCRBY").arg(&key).arg(count),
+                Step::Put(to) => {
+                    commands.cmd("SET").arg(&key).arg(to).ignore().cmd("GET").arg(&key)
+                }
+            };
             commands.cmd("EXPIRE").arg(&key).arg(KEPT).ignore();
             match timeout_at(deadline, self.ask::<(u64,)>(commands)).await {
                 Ok(Ok((taken,))) => {
-                    let first = taken.saturating_sub(count);
-                    return Ok(Given { first, breaks: note(ledger, list, first, taken), skipped });
+                    let first = taken.saturating_sub(step.count());
+                    ledger.lock().stand(list, taken);
+                    // What was seen before it was asked can only be undone by a Redis that has lost it.
+                    let breaks = step.count() > 0 && first < before;
+                    return Ok(Given { first, breaks, skipped });
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "redis gave no turn");
@@ -110,7 +113,8 @@ impl SequenceStore for Redis {
 
     async fn reset(&self, ledger: &Ledger, lists: &[ListId]) {
         let all = if lists.is_empty() { ledger.lists() } else { lists.to_vec() };
-        ledger.change(|register| register.retain(|list| !all.contains(&list)));
+        let begun: HashSet<ListId> = all.iter().copied().collect();
+        ledger.change(|register| register.retain(|list| !begun.contains(&list)));
         for part in all.chunks(PART) {
             let keys: Vec<String> = part.iter().map(|list| key(&ledger.replay, *list)).collect();
             let mut commands = redis::pipe();

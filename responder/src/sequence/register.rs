@@ -29,6 +29,15 @@ pub(crate) enum Refused {
     NotSettled,
 }
 
+/// What is done to a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// Takes so many turns; none looks how far it is.
+    Take(u64),
+    /// Puts it there.
+    Put(u64),
+}
+
 /// Turns that were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -48,6 +57,51 @@ pub(crate) struct Cursor {
     sure: u64,
     /// How often its order broke here.
     pub(crate) breaks: u64,
+}
+
+impl Cursor {
+    /// Takes a step; returns the first turn that was taken, or where it stands, and its term.
+    fn step(&mut self, step: Step) -> (u64, u64) {
+        let first = match step {
+            Step::Take(count) => {
+                let first = self.taken;
+                self.taken = self.taken.saturating_add(count);
+                first
+            }
+            Step::Put(to) => {
+                // Newer than whatever was seen of it, also where it goes back.
+                (self.term, self.taken) = (self.term.saturating_add(1), to);
+                to
+            }
+        };
+        (first, self.term)
+    }
+}
+
+impl Step {
+    /// How many turns it takes.
+    pub(crate) fn count(self) -> u64 {
+        match self {
+            Self::Take(count) => count,
+            Self::Put(_) => 0,
+        }
+    }
+
+    /// Where it puts a list.
+    pub(crate) fn put(self) -> Option<u64> {
+        match self {
+            Self::Take(_) => None,
+            Self::Put(to) => Some(to),
+        }
+    }
+
+    /// Where a list stands after this, if the first turn that was taken is this one.
+    pub(crate) fn behind(self, first: u64) -> u64 {
+        match self {
+            Self::Take(count) => first.saturating_add(count),
+            Self::Put(to) => to,
+        }
+    }
 }
 
 /// What is told of a list that is handed over.
@@ -253,7 +307,7 @@ impl Register {
     pub(crate) fn take(
         &mut self,
         epoch: u64,
-        wanted: &[(ListId, u64)],
+        wanted: &[(ListId, Step)],
     ) -> Result<Vec<Taken>, Refused> {
         if epoch < self.fence {
             return Err(Refused::Stale(self.fence));
@@ -271,29 +325,35 @@ impl Register {
         if self.cursors.len() + new > LISTS {
             return Err(Refused::NotOwner);
         }
-        Ok(wanted.iter().map(|(list, count)| self.take_own(epoch, *list, *count)).collect())
+        Ok(wanted.iter().map(|(list, step)| self.take_own(epoch, *list, *step)).collect())
     }
 
-    fn take_own(&mut self, epoch: u64, list: ListId, count: u64) -> Taken {
-        let breaks = self.is_doubtful(list, u64::MAX);
+    fn take_own(&mut self, epoch: u64, list: ListId, step: Step) -> Taken {
+        // What is put somewhere does not depend on where it was.
+        let breaks = matches!(step, Step::Take(_)) && self.is_doubtful(list, u64::MAX);
         let cursor = self.cursors.entry(list).or_default();
-        let taken = Taken { first: cursor.taken, term: cursor.term, breaks };
-        cursor.taken = cursor.taken.saturating_add(count);
+        let (first, term) = cursor.step(step);
         cursor.breaks += u64::from(breaks);
         cursor.sure = epoch;
-        taken
+        Taken { first, term, breaks }
     }
 
     /// Takes turns as if this node owned the list, because nobody who does can be asked. Each time is a break in the order.
-    pub(crate) fn take_alone(&mut self, list: ListId, count: u64) -> Taken {
+    pub(crate) fn take_alone(&mut self, list: ListId, step: Step) -> Taken {
         if self.cursors.len() >= LISTS && !self.cursors.contains_key(&list) {
             return Taken { first: 0, term: 0, breaks: true };
         }
         let cursor = self.cursors.entry(list).or_default();
-        let taken = Taken { first: cursor.taken, term: cursor.term, breaks: true };
-        cursor.taken = cursor.taken.saturating_add(count);
+        let (first, term) = cursor.step(step);
         cursor.breaks += 1;
-        taken
+        Taken { first, term, breaks: true }
+    }
+
+    /// Notes where a list stands that is kept elsewhere than at a node.
+    pub(crate) fn stand(&mut self, list: ListId, taken: u64) {
+        if self.cursors.len() < LISTS || self.cursors.contains_key(&list) {
+            self.cursors.entry(list).or_default().taken = taken;
+        }
     }
 
     /// Notes what the owner of a list gave out, in case that it is lost.
@@ -355,8 +415,9 @@ impl Register {
             view.owner(list).is_some_and(|owner| owner.session == self.session)
         };
         let view = self.view.clone();
+        let named: HashSet<ListId> = lists.iter().copied().collect();
         let mine = |list: ListId| view.as_ref().is_none_or(|view| owns(view, list));
-        let wanted = |list: &ListId| mine(*list) && (lists.is_empty() || lists.contains(list));
+        let wanted = |list: &ListId| mine(*list) && (named.is_empty() || named.contains(list));
         let epoch = view.as_ref().map_or(0, |view| view.epoch);
         for (_, cursor) in self.cursors.iter_mut().filter(|(list, _)| wanted(list)) {
             *cursor = Cursor { term: cursor.term + 1, taken: 0, sure: epoch, ..*cursor };

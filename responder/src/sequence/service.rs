@@ -9,8 +9,9 @@ use std::{
 
 use countersign_engine::turns::ListId;
 use countersign_proto::responder::v1::{
-    self as proto, AdvanceCursorsRequest, AdvanceCursorsResponse, Cursor, ExportCursorsRequest,
-    ExportCursorsResponse, Refusal, ResetCursorsRequest, ResetCursorsResponse,
+    self as proto, Advance, AdvanceCursorsRequest, AdvanceCursorsResponse, Cursor,
+    ExportCursorsRequest, ExportCursorsResponse, Refusal, ResetCursorsRequest,
+    ResetCursorsResponse,
     sequence_service_server::{SequenceService, SequenceServiceServer},
 };
 use tokio::{
@@ -25,7 +26,7 @@ use super::{
     Sequences,
     ledger::Ledger,
     peers::{self, HAND_OVER, PART},
-    register::Refused,
+    register::{Refused, Step},
     view::Owners,
 };
 use crate::api::{connections::accept, problem::Problem};
@@ -105,9 +106,6 @@ impl SequenceService for Service {
     ) -> Result<Response<AdvanceCursorsResponse>, Status> {
         let asked = request.into_inner();
         let lists = lists("advances", asked.advances.iter().map(|advance| &*advance.list))?;
-        if asked.advances.iter().any(|advance| advance.count == 0) {
-            return Err(Problem::field("advances.count", "INVALID", "it is at least 1").into());
-        }
         let refused = |refusal: Refusal, epoch| AdvanceCursorsResponse {
             taken: Vec::new(),
             refusal: refusal.into(),
@@ -117,8 +115,9 @@ impl SequenceService for Service {
             Ok(ledger) => ledger,
             Err(refusal) => return Ok(Response::new(refused(refusal, 0))),
         };
-        let wanted: Vec<(ListId, u64)> =
-            lists.into_iter().zip(asked.advances.iter().map(|advance| advance.count)).collect();
+        let step = |advance: &Advance| advance.put.map_or(Step::Take(advance.count), Step::Put);
+        let wanted: Vec<(ListId, Step)> =
+            lists.into_iter().zip(asked.advances.iter().map(step)).collect();
         let (taken, epoch) = take(&ledger, asked.epoch, &wanted).await;
         Ok(Response::new(match taken {
             Ok(taken) => {
@@ -198,7 +197,7 @@ fn lists<'l>(
 async fn take(
     ledger: &Ledger,
     epoch: u64,
-    wanted: &[(ListId, u64)],
+    wanted: &[(ListId, Step)],
 ) -> (Result<Vec<super::register::Taken>, Refused>, u64) {
     let deadline = Instant::now() + HAND_OVER;
     let mut changes = ledger.subscribe();

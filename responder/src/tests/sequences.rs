@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use countersign_engine::snapshot::RrPair;
+use countersign_engine::snapshot::{Header, RrPair};
 use countersign_proto::{
     discovery::v1::Member,
     responder::v1::{
@@ -12,8 +12,8 @@ use countersign_proto::{
 };
 
 use super::{
-    body, config, fake::ControlPlane, fake::Stream, fake::name, get, get_admin, in_time, json,
-    pair, status,
+    body, config, exchange, fake::ControlPlane, fake::Stream, fake::name, get, get_admin, in_time,
+    json, pair, status,
 };
 use crate::app::{self, Running};
 
@@ -35,9 +35,13 @@ fn pairs() -> Vec<RrPair> {
 
 impl Both {
     async fn start() -> Self {
+        Self::start_with(pairs(), GLOBAL).await
+    }
+
+    async fn start_with(pairs: Vec<RrPair>, test_config: &str) -> Self {
         let secrets = tempfile::tempdir().unwrap();
         let mut plane = ControlPlane::start().await;
-        let bundle = plane.put_with(pairs(), None, Some(GLOBAL));
+        let bundle = plane.put_with(pairs, None, Some(test_config));
         let mut nodes = Vec::new();
         for nth in 1..=2 {
             let mut config = config(secrets.path(), Some(&plane));
@@ -174,4 +178,59 @@ async fn a_node_goes_on_alone_when_the_owner_cannot_be_asked() {
         broken.iter().map(|list| list.discontinuities).sum::<u64>()
     );
     assert!(metrics.contains(&counted), "{metrics}");
+}
+
+/// A pair of somebody who is known by a key.
+fn of(user: &str, method: &str, path: &str, answer: &str) -> RrPair {
+    let mut pair = pair(method, path, answer);
+    let value = format!("Bearer key-of-{user}").into();
+    pair.request.as_mut().unwrap().headers = vec![Header { name: "Authorization".into(), value }];
+    pair
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_changes_at_one_node_is_so_at_the_other() {
+    let mut recorded = Vec::new();
+    for user in ["ann", "bob"] {
+        for (method, path, answer) in [
+            ("GET", "/cart", "nothing"),
+            ("POST", "/cart", "ok"),
+            ("GET", "/cart", "one"),
+            ("POST", "/cart", "ok"),
+            ("GET", "/cart", "two"),
+            ("GET", "/n", "0"),
+            ("GET", "/n", "1"),
+            ("GET", "/n", "2"),
+        ] {
+            recorded.push(of(user, method, path, &format!("{user} {answer}")));
+        }
+    }
+    let shared = r#"{"id":"c","responder":{"sequence":{"across":"fleet"}}}"#;
+    let mut both = Both::start_with(recorded, shared).await;
+    let members = vec![both.member(0), both.member(1)];
+    both.members(&[0, 1], (5, members), (0, Vec::new())).await;
+    let ask = async |node: usize, user: &str, method: &str, path: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: api.example\r\nauthorization: Bearer key-of-{user}\r\n\
+             content-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        body(&in_time(exchange(both.data(node), &request)).await).to_owned()
+    };
+    for user in ["ann", "bob"] {
+        for (node, expected) in [(0, "nothing"), (1, "one"), (0, "two")] {
+            assert_eq!(ask(node, user, "GET", "/cart").await, format!("{user} {expected}"));
+            assert_eq!(ask(node, user, "GET", "/cart").await, format!("{user} {expected}"));
+            assert_eq!(ask(1 - node, user, "GET", "/cart").await, format!("{user} {expected}"));
+            assert_eq!(ask(1 - node, user, "POST", "/cart").await, format!("{user} ok"));
+        }
+        for turn in 0..7 {
+            let expected = format!("{user} {}", turn % 3);
+            assert_eq!(ask(turn % 2, user, "GET", "/n").await, expected);
+        }
+    }
+    both.admin(0).await.reset(ResetRequest::default()).await.unwrap();
+    assert_eq!(ask(1, "ann", "GET", "/cart").await, "ann nothing");
+    assert_eq!(ask(0, "ann", "GET", "/n").await, "ann 0");
+    let told = both.sequences(1).await;
+    assert!(told.iter().all(|list| list.discontinuities == 0), "{told:?}");
 }

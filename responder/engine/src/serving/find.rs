@@ -6,13 +6,13 @@ use crate::{
     body,
     compile::Instance,
     grpc,
-    identity::{Who, may_hold_token},
+    identity::{IdentityId, Who, may_hold_token},
     index::{Entry, Next},
     request::{Parts, Request, host_key},
     scratch,
     signature::Signature,
     transform::{Scope, Side},
-    turns::Shared,
+    turns::{ListId, Shared},
 };
 
 /// The instance that answers.
@@ -29,7 +29,9 @@ pub(super) enum Found<'s> {
     /// The answer whose turn it is.
     Chosen(Chosen<'s>),
     /// Answers whose turns nodes share.
-    Shared(&'s Entry, &'s Shared),
+    Shared(&'s Entry, &'s Shared, Option<(IdentityId, u32)>),
+    /// Answers of an identity, of which nodes share how far it is.
+    Progress(&'s Entry, IdentityId, ListId),
 }
 
 impl Serving {
@@ -60,19 +62,43 @@ impl Serving {
         request: &Request<'_>,
         session: Option<&[u8]>,
     ) -> Option<Chosen<'s>> {
-        match self.take(entry, request, session)? {
-            Found::Chosen(chosen) => Some(chosen),
-            Found::Shared(entry, _) => {
-                let all = entry.whole();
-                self.in_turn(entry, all.cursor.take(all.instances.len(), self.snapshot.end))
+        let whose = match self.take(entry, request, session)? {
+            Found::Chosen(chosen) => return Some(chosen),
+            Found::Shared(_, _, whose) => whose,
+            Found::Progress(_, identity, _) => {
+                Some((identity, self.snapshot.progress.of(identity)))
             }
-        }
+        };
+        let list = entry.list(whose);
+        let at = list.cursor.take(list.instances.len(), self.snapshot.end);
+        self.in_turn(entry, (whose, at), request, session)
     }
 
-    /// The answer at this place among all of a signature.
-    pub(super) fn in_turn(&self, entry: &Entry, at: usize) -> Option<Chosen<'_>> {
-        let all = entry.instances();
-        self.chosen(*all.get(at)?, *all.first()?, false)
+    /// The answer at this place in the list of somebody, for whoever asks.
+    pub(super) fn in_turn<'s>(
+        &'s self,
+        entry: &'s Entry,
+        (whose, at): (Option<(IdentityId, u32)>, usize),
+        request: &Request<'_>,
+        session: Option<&[u8]>,
+    ) -> Option<Chosen<'s>> {
+        let nth = *entry.list(whose).instances.get(at)?;
+        let borrowed = whose.is_none() && entry.tells_apart();
+        let who = || self.snapshot.identities.who(request, session);
+        Some(self.moved_on(self.chosen(nth, *entry.instances().first()?, borrowed)?, who))
+    }
+
+    /// Notes what an answer changes.
+    fn moved_on<'s>(&'s self, mut chosen: Chosen<'s>, who: impl FnOnce() -> Who) -> Chosen<'s> {
+        let progress = &self.snapshot.progress;
+        // Somebody else who gets this answer for want of an own one does not move its owner on.
+        if let Some(moves) = chosen.instance.rare().moves
+            && (moves.issues || who() == Who::Known(moves.identity))
+        {
+            progress.make(moves);
+            chosen.origin.moved = progress.is_shared();
+        }
+        chosen
     }
 
     /// Takes the next answer of whoever asks. Who that is is found out only where it matters.
@@ -86,21 +112,16 @@ impl Serving {
         let who = || snapshot.identities.who(request, session);
         let (nth, borrowed) = match entry.next(snapshot.end, who, &snapshot.progress)? {
             Next::Instance { nth, borrowed } => (nth, borrowed),
-            Next::Shared(shared) => return Some(Found::Shared(entry, shared)),
+            Next::Shared(shared, whose) => return Some(Found::Shared(entry, shared, whose)),
+            Next::Progress(identity, id) => return Some(Found::Progress(entry, identity, id)),
         };
         let chosen = self.chosen(nth, entry.instances().first().copied()?, borrowed)?;
-        // Somebody else who gets this answer for want of an own one does not move its owner on.
-        if let Some(moves) = chosen.instance.rare().moves
-            && (moves.issues || who() == Who::Known(moves.identity))
-        {
-            snapshot.progress.make(moves);
-        }
-        Some(Found::Chosen(chosen))
+        Some(Found::Chosen(self.moved_on(chosen, who)))
     }
 
     pub(super) fn chosen(&self, nth: usize, place: usize, borrowed: bool) -> Option<Chosen<'_>> {
         let instance = self.snapshot.instances.get(nth)?;
-        let origin = Origin { ordinal: instance.ordinal, borrowed, instance: nth };
+        let origin = Origin { ordinal: instance.ordinal, borrowed, moved: false, instance: nth };
         Some(Chosen { instance, origin, place })
     }
 

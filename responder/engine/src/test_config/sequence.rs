@@ -15,6 +15,8 @@ pub struct Sequence {
     pub state: State,
     /// What the order over several nodes is.
     pub order: Order,
+    /// Which nodes share what is an identity's.
+    pub across: Across,
 }
 
 /// Who shares a cursor.
@@ -27,6 +29,16 @@ pub enum Scope {
     Identity,
     /// Everybody, whichever node they ask; identities do not matter.
     Global,
+}
+
+/// Which nodes share what is an identity's: its turns, and what it has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Across {
+    /// None: each node has its own.
+    #[default]
+    Node,
+    /// All that serve the replay.
+    Fleet,
 }
 
 /// What the order over several nodes is.
@@ -73,7 +85,7 @@ pub(super) fn sequence(responder: &Map<String, Value>, found: &mut Vec<Diagnosti
     const PATH: &str = "responder.sequence";
     let mut sequence = Sequence::default();
     let Some(members) = object(responder, "sequence", PATH, found) else { return sequence };
-    unknown(members, PATH, &["scope", "end", "state", "order", "lease"], found);
+    unknown(members, PATH, &["scope", "end", "state", "order", "lease", "across"], found);
     let scopes =
         [("replica", Scope::Replica), ("identity", Scope::Identity), ("global", Scope::Global)];
     if let Some(scope) = word(members, PATH, "scope", &scopes, found) {
@@ -88,6 +100,19 @@ pub(super) fn sequence(responder: &Map<String, Value>, found: &mut Vec<Diagnosti
         sequence.state = state;
     }
     sequence.order = order(members, PATH, &sequence, found);
+    let across = [("node", Across::Node), ("fleet", Across::Fleet)];
+    match word(members, PATH, "across", &across, found) {
+        Some(Across::Fleet) if sequence.scope != Scope::Identity => found.push(
+            Diagnostic::warning(
+                "unused_setting",
+                format!("{PATH}.across"),
+                "identities do not matter in this scope",
+            )
+            .hint("nodes share turns in `scope: global` anyway"),
+        ),
+        Some(across) => sequence.across = across,
+        None => {}
+    }
     sequence
 }
 

@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use crate::identity::IdentityId;
+
 /// Tells a list of answers apart: the same on every node, and in every version of a replay that has the same answers in the same order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListId([u8; Self::LENGTH]);
@@ -27,6 +29,22 @@ impl ListId {
         let mut id = [0; Self::LENGTH];
         hasher.finalize_xof().fill(&mut id);
         Self(id)
+    }
+
+    /// Those of them that are one identity's, recorded in one epoch.
+    pub(crate) fn of_run(
+        signature: &[u8],
+        (identity, epoch): (IdentityId, u32),
+        answers: impl Iterator<Item = u64>,
+    ) -> Self {
+        let identity = u64::try_from(identity.index()).unwrap_or(u64::MAX);
+        let whose = [identity.to_le_bytes(), u64::from(epoch).to_le_bytes()].concat();
+        Self::of(&[signature, &whose].concat(), answers)
+    }
+
+    /// What tells how far an identity is, which is no list, but is kept as one is.
+    pub(crate) fn of_progress(identity: IdentityId) -> Self {
+        Self::of_run(b"progress", (identity, 0), std::iter::empty())
     }
 
     /// The list with these bytes; `None` when there are not as many as there should be.

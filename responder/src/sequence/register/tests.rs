@@ -86,7 +86,7 @@ impl Fleet {
     fn take(&mut self, nth: usize, list: ListId, seen_by: Option<usize>) {
         let register = &mut self.nodes[nth].register;
         let Some(epoch) = register.view().map(|view| view.epoch) else { return };
-        let Ok(taken) = register.take(epoch, &[(list, 2)]) else { return };
+        let Ok(taken) = register.take(epoch, &[(list, Step::Take(2))]) else { return };
         let Taken { first, term, breaks } = taken[0];
         let (last, broke) = self.reigns.entry(list).or_default();
         if epoch < *last {
@@ -183,7 +183,7 @@ fn an_older_epoch_is_refused_and_so_is_who_does_not_own_a_list() {
     fleet.settle();
     let (first, second) = (fleet.epochs[0].epoch, fleet.epochs[0].epoch + 3);
     let mine = (0..).map(list).find(|l| *fleet.epochs[0].owner(*l).unwrap().name == *"node 0");
-    let mine = [(mine.unwrap(), 1)];
+    let mine = [(mine.unwrap(), Step::Take(1))];
     assert!(fleet.nodes[0].register.take(first, &mine).is_ok());
     assert_eq!(fleet.nodes[0].register.take(second, &mine), Err(Refused::NotOwner));
     assert_eq!(fleet.nodes[1].register.take(first, &mine), Err(Refused::NotOwner));
@@ -213,18 +213,35 @@ fn what_is_begun_anew_is_newer_than_anything_seen_of_it() {
 }
 
 #[test]
+fn what_is_put_back_stays_there_when_it_is_handed_over() {
+    let mut fleet = Fleet::new(2);
+    fleet.begin(&[0]);
+    fleet.settle();
+    fleet.take(0, list(1), Some(1));
+    let epoch = fleet.epochs[0].epoch;
+    let put = fleet.nodes[0].register.take(epoch, &[(list(1), Step::Put(1))]).unwrap();
+    assert_eq!((put[0].first, put[0].term), (1, 1));
+    fleet.begin(&[1]);
+    fleet.settle();
+    let look = [(list(1), Step::Take(0))];
+    let looked = fleet.nodes[1].register.take(epoch + 3, &look).unwrap();
+    assert_eq!((looked[0].first, looked[0].breaks), (1, false));
+    assert_eq!(fleet.nodes[1].register.take(epoch + 3, &look).unwrap(), looked);
+}
+
+#[test]
 fn whoever_takes_alone_goes_on_from_what_it_has_seen() {
     let mut fleet = Fleet::new(2);
     fleet.begin(&[0]);
     fleet.settle();
     fleet.take(0, list(1), Some(1));
-    let taken = fleet.nodes[1].register.take_alone(list(1), 1);
+    let taken = fleet.nodes[1].register.take_alone(list(1), Step::Take(1));
     assert_eq!(taken, Taken { first: 2, term: 0, breaks: true });
     assert_eq!(fleet.nodes[1].register.breaks(), 1);
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum Event {
     Begin(Vec<usize>),
     Tell(usize),
     Ask(usize, bool),
@@ -234,14 +251,14 @@ enum Step {
 
 const NODES: usize = 4;
 
-fn step() -> impl Strategy<Value = Step> {
+fn event() -> impl Strategy<Value = Event> {
     let node = || 0..NODES;
     prop_oneof![
-        2 => prop::sample::subsequence((0..NODES).collect::<Vec<_>>(), 1..=NODES).prop_map(Step::Begin),
-        10 => node().prop_map(Step::Tell),
-        20 => (node(), prop::bool::weighted(0.05)).prop_map(|(node, lost)| Step::Ask(node, lost)),
-        40 => (node(), 0..6u32, prop::option::of(node())).prop_map(|(node, list, by)| Step::Take(node, list, by)),
-        1 => node().prop_map(Step::Crash),
+        2 => prop::sample::subsequence((0..NODES).collect::<Vec<_>>(), 1..=NODES).prop_map(Event::Begin),
+        10 => node().prop_map(Event::Tell),
+        20 => (node(), prop::bool::weighted(0.05)).prop_map(|(node, lost)| Event::Ask(node, lost)),
+        40 => (node(), 0..6u32, prop::option::of(node())).prop_map(|(node, list, by)| Event::Take(node, list, by)),
+        1 => node().prop_map(Event::Crash),
     ]
 }
 
@@ -249,17 +266,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn turns_come_one_after_the_other_unless_it_is_said(steps in prop::collection::vec(step(), 1..400)) {
+    fn turns_come_one_after_the_other_unless_it_is_said(steps in prop::collection::vec(event(), 1..400)) {
         let mut fleet = Fleet::new(NODES);
         fleet.begin(&[0, 1]);
         fleet.settle();
         for step in steps {
             match step {
-                Step::Begin(members) => fleet.begin(&members),
-                Step::Tell(node) => fleet.tell(node),
-                Step::Ask(node, lost) => fleet.ask(node, lost),
-                Step::Take(node, number, seen_by) => fleet.take(node, list(number), seen_by),
-                Step::Crash(node) => fleet.crash(node),
+                Event::Begin(members) => fleet.begin(&members),
+                Event::Tell(node) => fleet.tell(node),
+                Event::Ask(node, lost) => fleet.ask(node, lost),
+                Event::Take(node, number, seen_by) => fleet.take(node, list(number), seen_by),
+                Event::Crash(node) => fleet.crash(node),
             }
         }
     }
