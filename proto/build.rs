@@ -19,6 +19,7 @@ const FILES: &[&str] = &[
     "countersign/discovery/v1/chunk_service.proto",
     "countersign/responder/v1/responder_service.proto",
     "countersign/responder/v1/admin_service.proto",
+    "countersign/responder/v1/sequence_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

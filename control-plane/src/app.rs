@@ -30,7 +30,7 @@ use crate::{
     service::{
         Appending, Plane,
         access::{Connection, Guard},
-        health, rollout, roster, routes,
+        health, members, rollout, roster, routes,
     },
     store::{StoreError, blob::io_error, blocking, now},
     sweep,
@@ -228,6 +228,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(roster::run(Arc::clone(&plane))),
         tokio::spawn(rollout::run(Arc::clone(&plane))),
     ];
+    tokio::spawn(members::run(Arc::clone(&plane)));
     if config.places.is_shared() {
         tokio::spawn(sweep::run(Arc::clone(&plane)));
     }
@@ -316,6 +317,7 @@ async fn open(
         uploads: Uploads::default(),
         appending: Appending::default(),
         fleet: Fleet::default(),
+        members: members::Announced::default(),
         timing: config.timing,
         heavy: Semaphore::new(HEAVY),
         following: Semaphore::new(FOLLOWING),

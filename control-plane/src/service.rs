@@ -20,6 +20,7 @@ pub(crate) mod snapshot;
 pub(crate) mod test_config;
 pub(crate) mod transform;
 pub(crate) mod wire;
+pub(crate) use discovery::members;
 
 use std::{
     collections::HashMap,
@@ -63,6 +64,8 @@ pub(crate) struct Plane {
     pub(crate) appending: Appending,
     pub(crate) publisher: Publisher,
     pub(crate) fleet: Fleet,
+    /// Who shares the turns of which replay.
+    pub(crate) members: members::Announced,
     pub(crate) timing: Timing,
     /// Bounds imports and compilations, which hold whole snapshots in memory.
     pub(crate) heavy: Semaphore,
@@ -282,7 +285,7 @@ fn not_found(kind: Kind, name: String, message: String) -> Status {
         Kind::Snapshot => "SNAPSHOT_NOT_FOUND",
         Kind::Transform => "TRANSFORM_NOT_FOUND",
         Kind::TestConfig => "TEST_CONFIG_NOT_FOUND",
-        Kind::Replay | Kind::Assignment => "REPLAY_NOT_FOUND",
+        Kind::Replay | Kind::Assignment | Kind::Members => "REPLAY_NOT_FOUND",
     };
     resource(Code::NotFound, reason, kind, name, message)
 }

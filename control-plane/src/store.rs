@@ -244,12 +244,20 @@ pub enum Kind {
     Replay,
     /// What is announced for a running replay; has the replay's name.
     Assignment,
+    /// Who shares the turns of a running replay; has the replay's name.
+    Members,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Snapshot, Self::Transform, Self::TestConfig, Self::Replay, Self::Assignment];
+    pub const ALL: [Self; 6] = [
+        Self::Snapshot,
+        Self::Transform,
+        Self::TestConfig,
+        Self::Replay,
+        Self::Assignment,
+        Self::Members,
+    ];
 
     /// The kind with this name in the store.
     #[must_use]
@@ -266,6 +274,7 @@ impl Kind {
             Self::TestConfig => "test config",
             Self::Replay => "replay",
             Self::Assignment => "assignment",
+            Self::Members => "members",
         }
     }
 }

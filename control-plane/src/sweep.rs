@@ -178,7 +178,7 @@ pub(crate) fn roots(kind: Kind, record: Record) -> Result<Vec<Root>, ContentErro
             .map(|manifest| manifest.map(Root::Manifest).into_iter().collect()),
         Kind::Assignment => wire::decode_announced(record.body)
             .map(|announced| announced.bundles().map(Root::Bundle).collect()),
-        Kind::Transform | Kind::TestConfig | Kind::Replay => Ok(Vec::new()),
+        Kind::Transform | Kind::TestConfig | Kind::Replay | Kind::Members => Ok(Vec::new()),
     };
     roots.map_err(|source| ContentError::Record { name: record.name, source })
 }

@@ -4,6 +4,7 @@ mod documents;
 mod faults;
 mod inspect;
 mod lineage;
+mod members;
 mod mutual;
 mod replays;
 mod replicas;

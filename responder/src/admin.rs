@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     readiness::{Readiness, Source},
     secrets::{Report, Secrets},
+    sequence::Sequences,
     server::write::{Response, ours},
     snapshots::{Assignment, Replay, Snapshots},
 };
@@ -51,6 +52,7 @@ pub(crate) struct Admin {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sequences: Arc<Sequences>,
     /// `None` when nothing is noted.
     pub(crate) journal: Option<Arc<Journal>>,
 }
@@ -87,7 +89,7 @@ impl Admin {
                 if request.uri().path() == "/journal" && admin.admits(&request) {
                     return Ok(admin.tell_journal(&request).await);
                 }
-                Ok::<_, Infallible>(admin.answer(&request))
+                Ok::<_, Infallible>(admin.answer(&request).await)
             }
         });
         let served = http1::Builder::new()
@@ -105,7 +107,7 @@ impl Admin {
         self.any_host || names_this_host(request)
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response {
+    async fn answer(&self, request: &Request<Incoming>) -> Response {
         if !self.admits(request) {
             return ours(
                 StatusCode::FORBIDDEN,
@@ -113,7 +115,7 @@ impl Admin {
             );
         }
         if request.uri().path() == "/reset" {
-            return self.reset(request);
+            return self.reset(request).await;
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return ours(
@@ -146,7 +148,7 @@ impl Admin {
     }
 
     /// Begins the turns and scenarios of all replays anew, or of the one that `replay` in the query names.
-    fn reset(&self, request: &Request<Incoming>) -> Response {
+    async fn reset(&self, request: &Request<Incoming>) -> Response {
         let refused = |message: &str| {
             ours(StatusCode::FORBIDDEN, &json!({ "error": "reset", "message": message }))
         };
@@ -173,6 +175,7 @@ impl Admin {
         }
         for replay in &chosen {
             replay.serving.snapshot().reset();
+            self.sequences.reset(&replay.assignment.name, &[]).await;
         }
         let names: Vec<&str> =
             chosen.iter().map(|replay| replay.assignment.name.as_str()).collect();
@@ -230,7 +233,7 @@ impl Admin {
             "reasons": reasons,
             "control_plane": { "url": self.control_plane, "connected": flags.connected, "problem": flags.problem },
             "source": source,
-            "replays": table.replays.iter().map(|replay| describe(replay)).collect::<Vec<_>>(),
+            "replays": table.replays.iter().map(|replay| self.describe(replay)).collect::<Vec<_>>(),
             "prepared": table.prepared.values().map(|it| version(&it.assignment)).collect::<Vec<_>>(),
             "previous": table.previous.values().map(|it| version(&it.assignment)).collect::<Vec<_>>(),
             "awaited": table.awaited,
@@ -245,20 +248,44 @@ fn version(assignment: &Assignment) -> Value {
     json!({ "name": name, "bundle": bundle.to_string(), "generation": generation })
 }
 
-fn describe(replay: &Replay) -> Value {
-    let assignment = &replay.assignment;
-    let counts = replay.serving.snapshot().counts();
-    json!({
-        "name": assignment.name,
-        "bundle": Digest::to_string(&assignment.bundle),
-        "generation": assignment.generation,
-        "start_time_unix_nanos": assignment.start_time,
-        "pairs": replay.pairs,
-        "identities": counts.identities,
-        "sequences": { "all": counts.sequences, "moved": counts.moved, "steps": counts.steps },
-        "required_secrets": replay.secrets.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "diagnostics": diagnostics(replay.serving.diagnostics()),
-    })
+impl Admin {
+    fn describe(&self, replay: &Replay) -> Value {
+        let assignment = &replay.assignment;
+        self.sequences.tell(replay);
+        let counts = replay.serving.snapshot().counts();
+        json!({
+            "name": assignment.name,
+            "bundle": Digest::to_string(&assignment.bundle),
+            "generation": assignment.generation,
+            "start_time_unix_nanos": assignment.start_time,
+            "pairs": replay.pairs,
+            "identities": counts.identities,
+            "sequences": {
+                "all": counts.sequences,
+                "moved": counts.moved,
+                "steps": counts.steps,
+                "shared": self.shared(replay),
+            },
+            "required_secrets": replay.secrets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "diagnostics": diagnostics(replay.serving.diagnostics()),
+        })
+    }
+
+    /// What is known of the turns that nodes share; null where they share none.
+    fn shared(&self, replay: &Replay) -> Value {
+        let lists = replay.serving.snapshot().shared_lists().count();
+        if lists == 0 {
+            return Value::Null;
+        }
+        let known = self.sequences.of_replay(&replay.assignment.name);
+        json!({
+            "lists": lists,
+            "epoch": known.as_ref().map(|known| known.epoch),
+            "members": known.as_ref().map(|known| known.members.iter().map(|name| &**name).collect::<Vec<_>>()),
+            "settled": known.as_ref().map(|known| known.settled),
+            "discontinuities": known.as_ref().map_or(0, |known| known.discontinuities),
+        })
+    }
 }
 
 fn diagnostics(found: &[Diagnostic]) -> Vec<Value> {

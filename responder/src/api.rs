@@ -4,9 +4,9 @@
 //! gRPC services are not served here, so that reflection tells of this API and of nothing that was recorded.
 
 mod admin;
-mod connections;
+pub(crate) mod connections;
 mod explain;
-mod problem;
+pub(crate) mod problem;
 mod request;
 mod respond;
 

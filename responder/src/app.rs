@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use http::Uri;
@@ -27,6 +28,7 @@ use crate::{
     passthrough::{self, Passing},
     readiness::{Readiness, Source},
     secrets::{Pace, Secrets},
+    sequence::{self, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
@@ -35,6 +37,9 @@ use crate::{
         apply::{Applier, Position},
     },
 };
+
+/// How long others may take to take over the turns that this node keeps, when it ends.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why a responder did not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +67,20 @@ pub enum StartError {
          with --allow-insecure"
     )]
     InsecureApi(SocketAddr),
+    /// The listener for other responders has no authentication.
+    #[error(
+        "the listener for other responders has no authentication and {0} can be reached from other hosts; use a loopback address, or allow it \
+         with --allow-insecure"
+    )]
+    InsecurePeers(SocketAddr),
+    /// Other responders would not know where to go.
+    #[error(
+        "{0} is no address that other responders can reach; say which one is with --peer-advertise"
+    )]
+    PeerAddress(SocketAddr),
+    /// The Redis cannot be used, whatever it answers.
+    #[error("turns cannot be kept in Redis")]
+    Redis(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The secret directory cannot be used.
     #[error("the secret directory {} cannot be read", dir.display())]
     SecretDir {
@@ -113,6 +132,9 @@ impl StartError {
         match self {
             Self::InsecureAdmin(_)
             | Self::InsecureApi(_)
+            | Self::InsecurePeers(_)
+            | Self::PeerAddress(_)
+            | Self::Redis(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
             | Self::Passthrough(_)
@@ -135,6 +157,8 @@ pub struct Running {
     drain: KillOnDrop,
     workers: Workers,
     tasks: Vec<AbortOnDropHandle<()>>,
+    sequences: Arc<Sequences>,
+    peers: Option<sequence::Running>,
     config: Box<Config>,
     passing: Option<Passing>,
 }
@@ -158,6 +182,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
+    let peer_listener =
+        config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
 
     if config.name.is_empty() {
         config.name = default_name(data.addr());
@@ -170,8 +196,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
-    own.push(admin_addr);
-    own.extend(api_listener.as_ref().map(|listener| listener.1));
+    own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
+    let (sequences, peers) = sequence::start(&config, peer_listener, &metrics)?;
     let passing = Passing::start(&config.passthrough, own)?;
     let plane = Plane::new(
         Arc::clone(&snapshots),
@@ -179,7 +205,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         config.limits,
         journal.clone(),
         passing.as_ref().map(Passing::passthrough),
-        Handle::current(),
+        (Arc::clone(&sequences), Handle::current()),
     );
     let plane = Arc::new(plane.reached_by(&entrances));
     let admin = Arc::new(Admin {
@@ -192,10 +218,12 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         secrets: Arc::clone(&secrets),
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&metrics),
+        sequences: Arc::clone(&sequences),
         journal,
     });
     let blobs = Blobs::new(disk, metrics.fetched.clone());
-    let applier = Arc::new(applier(&config, snapshots, Arc::clone(&secrets), blobs));
+    let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
+    let applier = Arc::new(applier(&config, served, blobs));
 
     let end = CancellationToken::new();
     let api = api_listener.map(|(listener, addr)| {
@@ -204,8 +232,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
             .map_err(|error: ApiError| StartError::Api { addr, source: Box::new(error) })
     });
     let api = api.transpose()?;
-    let data_addr = data.addr();
-    let drain = KillOnDrop(Drain::default());
+    let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
     let mut tasks = vec![
         spawn(secrets.poll(config.secret_poll)),
         spawn(async move {
@@ -221,7 +248,6 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     tasks.push(spawn(follow(way, name, data_addr, applier, known, metrics, restored)));
     let certificates = entrances.certificates.clone();
     tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
-    let config = Box::new(config);
     Ok(Running {
         entrances,
         admin_addr,
@@ -231,7 +257,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         drain,
         workers,
         tasks,
-        config,
+        sequences,
+        peers,
+        config: Box::new(config),
         passing,
     })
 }
@@ -273,6 +301,12 @@ impl Running {
         self.api.as_ref().map(api::Running::addr)
     }
 
+    /// Where other responders share turns with this one, if anywhere.
+    #[must_use]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peers.as_ref().map(sequence::Running::addr)
+    }
+
     /// Waits until somebody asks over the API that the responder ends; whoever runs it then calls [`Self::shutdown`].
     pub async fn asked_to_end(&self) {
         self.end.cancelled().await;
@@ -297,7 +331,11 @@ impl Running {
                 api.end(limit).await;
             }
         };
-        let (clean, ()) = tokio::join!(self.drain.0.run(limit, self.workers.wait()), api);
+        let drain = self.drain.0.run(limit, self.workers.wait());
+        let (clean, (), ()) = tokio::join!(drain, api, self.sequences.leave(LEAVE));
+        if let Some(peers) = self.peers {
+            peers.end(LEAVE).await;
+        }
         if !clean {
             tracing::warn!(timeout = ?self.config.drain_timeout, "requests in flight were dropped");
         }
@@ -322,8 +360,7 @@ fn disk(config: &Config) -> Result<Option<Disk>, StartError> {
 /// What takes over what the control plane says.
 fn applier(
     config: &Config,
-    snapshots: Arc<Snapshots>,
-    secrets: Arc<Secrets>,
+    (snapshots, secrets, sequences): (Arc<Snapshots>, Arc<Secrets>, Arc<Sequences>),
     blobs: Blobs,
 ) -> Applier {
     Applier {
@@ -331,6 +368,7 @@ fn applier(
         selectors: config.selectors(),
         snapshots,
         secrets,
+        sequences,
         blobs: Arc::new(blobs),
         allowed: Arc::new(Allowed {
             files_dir: config.files_dir.clone(),
@@ -368,6 +406,7 @@ async fn follow(
         });
         return;
     };
+    let sequences = Arc::clone(&applier.sequences);
     let subscription = Subscription {
         control_plane,
         responder: name,
@@ -376,6 +415,7 @@ async fn follow(
         readiness,
         metrics,
         position: restored.unwrap_or_default(),
+        sequences,
         session_id: uuid::Uuid::new_v4().to_string(),
         failures: 0,
     };
@@ -413,8 +453,20 @@ fn check(config: &Config) -> Result<Option<Way>, StartError> {
         return Err(StartError::InsecureApi(addr));
     }
     check_secrets(config)?;
+    check_peers(config)?;
     let url = config.control_plane.clone();
     Ok(url.map(|url| Way::new(url, &config.control_plane_tls)).transpose()?)
+}
+
+fn check_peers(config: &Config) -> Result<(), StartError> {
+    let Some(addr) = config.peer_listen else { return Ok(()) };
+    if !addr.ip().is_loopback() && !config.allow_insecure {
+        return Err(StartError::InsecurePeers(addr));
+    }
+    if addr.ip().is_unspecified() && config.peer_advertise.is_none() {
+        return Err(StartError::PeerAddress(addr));
+    }
+    Ok(())
 }
 
 fn check_secrets(config: &Config) -> Result<(), StartError> {

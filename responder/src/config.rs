@@ -1,8 +1,10 @@
 //! What a responder can be told, read once at the start and passed on as a value.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -24,6 +26,12 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where the gRPC API is served; nowhere by default, since it has no authentication and can end the responder.
     pub api_listen: Option<SocketAddr>,
+    /// Where other responders reach this one to share turns with it; nowhere by default.
+    pub peer_listen: Option<SocketAddr>,
+    /// What other responders are told instead of that address: a host and a port.
+    pub peer_advertise: Option<String>,
+    /// The Redis that keeps the turns which responders share, instead of the responders themselves.
+    pub sequence_redis: Option<RedisUrl>,
     /// The control plane, an `http` or `https` URL; without one, only what the disk cache holds is served.
     pub control_plane: Option<Uri>,
     /// Whom to trust and what to show where that is `https`.
@@ -67,6 +75,36 @@ pub struct Config {
     pub journal: crate::journal::Settings,
     /// What becomes of requests that nothing recorded answers.
     pub passthrough: crate::passthrough::Settings,
+}
+
+/// Where a Redis is. It may hold a password, so that it is shown to nobody.
+#[derive(Clone)]
+pub struct RedisUrl(String);
+
+impl RedisUrl {
+    /// The URL.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const LOOKS: &str = "it looks like redis://127.0.0.1:6379/0";
+        if text.starts_with("rediss:") {
+            return Err("TLS to Redis is not supported; use redis://");
+        }
+        let sound = text.starts_with("redis://") && redis::Client::open(text).is_ok();
+        if sound { Ok(Self(text.to_owned())) } else { Err(LOOKS) }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedisUrl")
+    }
 }
 
 /// Which threads serve connections.
@@ -121,6 +159,9 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4140)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
             api_listen: None,
+            peer_listen: None,
+            peer_advertise: None,
+            sequence_redis: None,
             control_plane: None,
             control_plane_tls: countersign_tls::client::Settings::default(),
             secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
@@ -156,6 +197,12 @@ impl Config {
         }
     }
 
+    /// Where other responders are told to reach this one, which listens there; empty when it does not.
+    pub(crate) fn peer_address(&self, listening: Option<SocketAddr>) -> String {
+        let advertised = self.peer_advertise.clone().filter(|_| listening.is_some());
+        advertised.or_else(|| listening.map(|addr| addr.to_string())).unwrap_or_default()
+    }
+
     /// The full names of the replays to serve.
     pub(crate) fn selectors(&self) -> Vec<String> {
         let full = |replay: &String| {
@@ -172,6 +219,27 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_are_told_what_is_advertised_or_else_where_it_listens() {
+        let listening = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 4143)));
+        let mut config = Config::default();
+        assert_eq!(config.peer_address(None), "");
+        assert_eq!(config.peer_address(listening), "127.0.0.1:4143");
+        config.peer_advertise = Some("pod-1:4143".into());
+        assert_eq!(config.peer_address(listening), "pod-1:4143");
+        assert_eq!(config.peer_address(None), "");
+    }
+
+    #[test]
+    fn where_redis_is_is_not_shown() {
+        let url: RedisUrl = "redis://:canary@127.0.0.1:6379/3".parse().unwrap();
+        assert!(url.text().contains("canary"));
+        assert!(!format!("{url:?}").contains("canary"));
+        for wrong in ["127.0.0.1:6379", "http://127.0.0.1", "redis://", "rediss://127.0.0.1"] {
+            assert!(wrong.parse::<RedisUrl>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn ids_become_full_names() {

@@ -27,6 +27,7 @@ pub mod record;
 pub mod recorder;
 mod secrets;
 mod seldom;
+mod sequence;
 mod serve_call;
 mod serve_request;
 mod serve_socket;

@@ -11,7 +11,7 @@ use std::{
 use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
-    config::{Config, DEFAULT_SECRET_DIR, Limits, RuntimeKind},
+    config::{Config, DEFAULT_SECRET_DIR, Limits, RedisUrl, RuntimeKind},
     control_plane::ControlPlaneFlags,
     journal, passthrough,
     transport::TransportFlags,
@@ -76,6 +76,24 @@ struct Args {
     /// and can end the responder.
     #[arg(long, env = "COUNTERSIGN_API_LISTEN", value_name = "ADDR")]
     api_listen: Option<SocketAddr>,
+    /// Where other responders ask for the turns that this one keeps, for example 127.0.0.1:4143, where the test config of a replay has
+    /// `sequence.scope: global` or `sequence.across: fleet` and several responders serve it; nowhere if not given, since it has no
+    /// authentication.
+    #[arg(long, env = "COUNTERSIGN_PEER_LISTEN", value_name = "ADDR")]
+    peer_listen: Option<SocketAddr>,
+    /// The host and port that other responders are told instead, for example that of a pod; needed when --peer-listen is for all interfaces.
+    #[arg(long, env = "COUNTERSIGN_PEER_ADVERTISE", value_name = "HOST:PORT", requires = "peer_listen", value_parser = authority)]
+    peer_advertise: Option<String>,
+    /// The Redis that keeps the turns which responders share, for example redis://127.0.0.1:6379/0, instead of the responders themselves; all that
+    /// serve a replay have to name the same.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_SEQUENCE_REDIS",
+        value_name = "URL",
+        hide_env_values = true,
+        conflicts_with = "peer_listen"
+    )]
+    sequence_redis: Option<RedisUrl>,
     /// The control plane, for example http://127.0.0.1:4180. Without one, only what the cache directory holds is served.
     #[arg(long, env = "COUNTERSIGN_CONTROL_PLANE", value_name = "URL", value_parser = control_plane)]
     control_plane: Option<Uri>,
@@ -164,7 +182,8 @@ struct Args {
     /// Keeps bodies in the journal, too, up to 64 KiB each; credentials in them are hidden when they are told.
     #[arg(long)]
     journal_bodies: bool,
-    /// Lets the admin listener and the API, which have no authentication, listen beyond the loopback interface.
+    /// Lets the admin listener, the API and the listener for other responders, which have no authentication, listen beyond the loopback
+    /// interface.
     #[arg(long)]
     allow_insecure: bool,
     #[command(flatten)]
@@ -229,6 +248,9 @@ fn announce(running: &app::Running) {
     if let Some(addr) = running.api_addr() {
         lines.push_str(&format!("api listening on http://{addr}\n"));
     }
+    if let Some(addr) = running.peer_addr() {
+        lines.push_str(&format!("peers listening on http://{addr}\n"));
+    }
     if let Some(addr) = running.tls_addr() {
         lines.push_str(&format!("tls listening on https://{addr}\n"));
     }
@@ -254,6 +276,9 @@ impl Args {
             listen: self.listen,
             admin_listen: self.admin_listen,
             api_listen: self.api_listen,
+            peer_listen: self.peer_listen,
+            peer_advertise: self.peer_advertise,
+            sequence_redis: self.sequence_redis,
             control_plane: self.control_plane,
             control_plane_tls: self.control_plane_tls.into(),
             secret_dir: self.secret_dir,
@@ -301,6 +326,17 @@ fn control_plane(text: &str) -> Result<Uri, String> {
     match url.scheme_str() {
         Some("http" | "https") => Ok(url),
         _ => Err("it looks like http://127.0.0.1:4180".to_owned()),
+    }
+}
+
+/// A host with a port.
+fn authority(text: &str) -> Result<String, String> {
+    let parsed: Result<http::uri::Authority, _> = text.parse();
+    match parsed {
+        Ok(authority) if authority.port_u16().is_some() && !authority.as_str().contains('@') => {
+            Ok(text.to_owned())
+        }
+        _ => Err("it looks like 10.1.2.3:4143".to_owned()),
     }
 }
 

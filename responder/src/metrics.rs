@@ -15,6 +15,7 @@ use prometheus_client::{
     metrics::{
         MetricType,
         counter::{ConstCounter, Counter},
+        family::Family,
         gauge::Gauge,
     },
     registry::Registry,
@@ -45,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) fetched: Counter,
     /// Subscriptions opened anew because the control plane expected another state.
     pub(crate) resyncs: Counter,
+    /// Breaks in the order of turns that nodes share, by what they come from.
+    sequence_breaks: Family<[(&'static str, &'static str); 1], Counter>,
     /// Secrets that became unusable.
     pub(crate) secret_errors: Counter,
     /// The generation of the key ring.
@@ -102,6 +105,7 @@ impl Metrics {
             nacks: Counter::default(),
             fetched: Counter::default(),
             resyncs: Counter::default(),
+            sequence_breaks: Family::default(),
             secret_errors: Counter::default(),
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
@@ -139,6 +143,11 @@ impl Metrics {
             metrics.resyncs.clone(),
         );
         registry.register(
+            "sequence_discontinuity",
+            "Breaks in the order of turns that nodes share, by reason",
+            metrics.sequence_breaks.clone(),
+        );
+        registry.register(
             "secret_reload_errors",
             "Secrets that became unusable",
             metrics.secret_errors.clone(),
@@ -157,6 +166,11 @@ impl Metrics {
         registry.register_collector(Box::new(metrics.lanes.clone()));
         metrics.registry = registry;
         metrics
+    }
+
+    /// Counts breaks in the order of turns.
+    pub(crate) fn break_sequence(&self, reason: &'static str, count: u64) {
+        self.sequence_breaks.get_or_create(&[("reason", reason)]).inc_by(count);
     }
 
     /// The counters of the n-th worker.
@@ -335,6 +349,7 @@ mod tests {
         metrics.lane(2).miss();
         metrics.lane(1).unavailable();
         metrics.nacks.inc();
+        metrics.break_sequence("lost", 2);
         let text = metrics.render().unwrap();
         for line in [
             r#"countersign_requests_total{result="hit"} 2"#,
@@ -343,6 +358,7 @@ mod tests {
             r#"countersign_tokens_total{result="signed"} 3"#,
             r#"countersign_tokens_total{result="unsigned"} 1"#,
             "countersign_nacks_total 1",
+            r#"countersign_sequence_discontinuity_total{reason="lost"} 2"#,
             "countersign_borrowed_hits_total 1",
             "# EOF",
         ] {

@@ -9,9 +9,9 @@ use std::{
 };
 
 use countersign_engine::{
-    answer::{Answer, Hit},
+    answer::{Answer, Hit, Origin},
     request::Request,
-    serving::Owed,
+    serving::{Awaited, Owed, Pending},
 };
 use futures_util::future::Either;
 use http::request::Parts;
@@ -28,6 +28,7 @@ use crate::{
     metrics::{Lane, Metrics},
     passthrough::{self, Passed, Passthrough},
     pin::{self, NotServed, Version},
+    sequence::Sequences,
     serve_call::serve_call,
     serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
@@ -56,6 +57,8 @@ pub(crate) struct Plane {
     /// Whether `CONNECT` is answered with a tunnel.
     pub(crate) forward_proxy: bool,
     pub(crate) explanations: Arc<Explanations>,
+    /// The turns that nodes share.
+    sequences: Arc<Sequences>,
     /// Slow signatures that are made at a time.
     signatures: Arc<Semaphore>,
     control: Handle,
@@ -68,6 +71,8 @@ enum Outcome {
     Hit(Hit, u64),
     /// A recorded answer of this replay, whose token has still to be signed, which takes long.
     Owed(Arc<Replay>, Owed),
+    /// Recorded answers of this replay, of which one comes once the request has its turn, as a GET if need be.
+    Awaited(Arc<Replay>, Box<Awaited>, bool),
     /// Nothing recorded answers it; the replay is the one that it is reported against.
     Miss(Arc<Replay>),
     /// The replay that it asks for is not served here; these are.
@@ -94,7 +99,7 @@ impl Plane {
         limits: Limits,
         journal: Option<Arc<Journal>>,
         passthrough: Option<Arc<Passthrough>>,
-        control: Handle,
+        (sequences, control): (Arc<Sequences>, Handle),
     ) -> Self {
         Self {
             snapshots,
@@ -106,6 +111,7 @@ impl Plane {
             certificates: None,
             forward_proxy: false,
             explanations: Arc::new(Explanations::of_cores(server::cores())),
+            sequences,
             signatures: Arc::new(Semaphore::new(server::cores())),
             control,
         }
@@ -198,7 +204,9 @@ fn answer_pinned(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lan
     let outcome = guarded(|| answer_by_version(&received, &table, entered(at, &received)));
     let told = match &outcome {
         Outcome::Hit(_, serial) => table.of_serial(*serial).and_then(|replay| pin::digest(replay)),
-        Outcome::Owed(replay, _) | Outcome::Miss(replay) => pin::digest(replay),
+        Outcome::Owed(replay, _) | Outcome::Awaited(replay, ..) | Outcome::Miss(replay) => {
+            pin::digest(replay)
+        }
         _ => None,
     };
     let (plane, lane) = (Arc::clone(plane), Arc::clone(lane));
@@ -212,9 +220,10 @@ fn answer_pinned(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lan
     }))
 }
 
-/// Whether an answer is neither held back nor cut off nor the beginning of something else.
+/// Whether an answer is neither held back nor cut off nor the beginning of something else, and nobody has to be told of it.
 fn is_sent_at_once(hit: &Hit) -> bool {
-    hit.delay.is_zero() && hit.touched.is_none() && hit.status != 101
+    let moved = hit.origin.is_some_and(|origin| origin.moved);
+    hit.delay.is_zero() && hit.touched.is_none() && !moved && hit.status != 101
 }
 
 fn count(hit: &Hit, lane: &Lane) {
@@ -242,11 +251,17 @@ async fn settle(
     lane: &Lane,
 ) -> Result<Response, Broken> {
     let entry = Entry::begin(plane.journal.as_deref(), lane, at);
+    if let Outcome::Awaited(replay, awaited, as_get) = outcome {
+        outcome = in_turn(plane, replay, *awaited, &received, as_get).await;
+    }
     if let Outcome::Owed(replay, owed) = outcome {
         outcome = pay(plane, replay, owed).await;
     }
     Ok(match outcome {
         Outcome::Hit(hit, replay) => {
+            if let Some(origin) = hit.origin.filter(|origin| origin.moved) {
+                move_on(plane, replay, origin).await;
+            }
             count(&hit, lane);
             if !hit.delay.is_zero() && !hit.is_paced() {
                 tokio::time::sleep(hit.delay).await;
@@ -322,7 +337,11 @@ fn unanswered(outcome: Outcome, lane: &Lane) -> (journal::Outcome, Response) {
             lane.unavailable();
             (journal::Outcome::Unavailable, write::unavailable(&awaited))
         }
-        Outcome::Defect | Outcome::Hit(..) | Outcome::Owed(..) | Outcome::Miss(_) => {
+        Outcome::Defect
+        | Outcome::Hit(..)
+        | Outcome::Owed(..)
+        | Outcome::Awaited(..)
+        | Outcome::Miss(_) => {
             lane.defect();
             (journal::Outcome::Defect, write::defect())
         }
@@ -385,14 +404,51 @@ fn answer_by_version(received: &Received, table: &Table, now: i64) -> Outcome {
 
 /// Asks one replay; `None` is a miss. Where HEAD was not recorded, it is answered as GET is; the body is left out on the way out.
 fn answer_from(replay: &Arc<Replay>, request: &Request<'_>, now: i64) -> Option<Outcome> {
-    let ask = |request: &Request<'_>| match replay.serving.answer_or_owe(request, now) {
+    let ask = |request: &Request<'_>, as_get| match replay.serving.answer_or_owe(request, now) {
         Ok(Answer::Hit(hit)) => Some(Outcome::Hit(hit, replay.serial)),
         Ok(Answer::Miss) => None,
-        Err(owed) => Some(Outcome::Owed(Arc::clone(replay), owed)),
+        Err(Pending::Token(owed)) => Some(Outcome::Owed(Arc::clone(replay), owed)),
+        Err(Pending::Turn(awaited)) => Some(Outcome::Awaited(Arc::clone(replay), awaited, as_get)),
     };
-    match ask(request) {
-        None if request.method == "HEAD" => ask(&Request { method: "GET", ..*request }),
+    match ask(request, false) {
+        None if request.method == "HEAD" => ask(&Request { method: "GET", ..*request }, true),
         outcome => outcome,
+    }
+}
+
+/// Tells other nodes how far an identity is after this answer.
+async fn move_on(plane: &Plane, serial: u64, origin: Origin) {
+    let served = plane.snapshots.load_full();
+    let Some(replay) = served.of_serial(serial) else { return };
+    if let Some(moved) = replay.serving.moved(&origin) {
+        plane.sequences.moved(&replay.assignment.name, &moved).await;
+    }
+}
+
+/// Answers a request once it has its turn among answers whose turns nodes share.
+async fn in_turn(
+    plane: &Plane,
+    replay: Arc<Replay>,
+    mut awaited: Awaited,
+    received: &Received,
+    as_get: bool,
+) -> Outcome {
+    loop {
+        let turn = plane.sequences.turn(&replay, &awaited).await;
+        let request = received.request();
+        let request = if as_get { Request { method: "GET", ..request } } else { request };
+        let answered = guard(|| replay.serving.answer_in_turn(&request, awaited, turn, now()));
+        return match answered {
+            None => Outcome::Defect,
+            Some(Ok(Answer::Hit(hit))) => Outcome::Hit(hit, replay.serial),
+            Some(Ok(Answer::Miss)) => Outcome::Miss(replay),
+            Some(Err(Pending::Token(owed))) => Outcome::Owed(replay, owed),
+            // How far somebody is was the first thing to know.
+            Some(Err(Pending::Turn(next))) => {
+                awaited = *next;
+                continue;
+            }
+        };
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     fetch::{FetchError, Remote, SCHEMA},
     metrics::Metrics,
     readiness::{Readiness, Source},
+    sequence::Sequences,
     snapshots::{Assignment, Phase},
 };
 use apply::{Applier, Position, chain};
@@ -87,6 +88,7 @@ pub(crate) struct Subscription {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) position: Position,
+    pub(crate) sequences: Arc<Sequences>,
     pub(crate) session_id: String,
     /// How often it failed in a row.
     pub(crate) failures: u32,
@@ -218,11 +220,15 @@ impl Subscription {
         if session.store_uid != self.position.store_uid {
             // Another store, or one restored from a backup, counts anew.
             self.applier.snapshots.forget_revisions();
+            if !self.position.store_uid.is_empty() {
+                self.sequences.forget_epochs();
+            }
             self.position = Position { store_uid: session.store_uid.clone(), revision: 0 };
         }
         self.applier.snapshots.hear_anew();
         let mut secrets = self.applier.secrets.subscribe();
         secrets.mark_unchanged();
+        let mut sharing = self.sequences.subscribe();
         let mut report_at = None;
         let mut reported = Instant::now();
         let mut work = Work::default();
@@ -245,6 +251,7 @@ impl Subscription {
                                 return Err(Ended::Diverged);
                             }
                         }
+                        Some(Said::Members(members)) => self.sequences.hear(&members),
                         Some(Said::GoAway(go_away)) => return Err(Ended::GoAway(duration(go_away.retry_after))),
                         Some(Said::Welcome(_)) => return Err(Ended::Protocol("a second `Welcome`")),
                         None => tracing::debug!("message of an unknown kind left aside; the control plane may be newer"),
@@ -253,6 +260,8 @@ impl Subscription {
                 done = work.done() => self.done(&session, &work, &done?).await?,
                 // The sender lives as long as the applier.
                 _ = secrets.changed() => report_at = report_at.or(Some(reported + REPORT_INTERVAL)),
+                // It lives as long as this does, too.
+                _ = sharing.changed() => self.report_sharing(&session).await?,
                 () = due(report_at) => {
                     report_at = None;
                     reported = Instant::now();
@@ -337,8 +346,21 @@ impl Subscription {
         say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await
     }
 
+    /// Tells that this responder shares turns no more.
+    async fn report_sharing(&self, session: &Session) -> Result<(), Ended> {
+        let outcomes: Vec<_> = {
+            let table = self.applier.snapshots.load_full();
+            self.teller(&table).sharing()
+        };
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await
+    }
+
     fn teller<'a>(&'a self, table: &'a crate::snapshots::Table) -> Teller<'a> {
-        Teller { responder: &self.responder, table, secrets: &self.applier.secrets }
+        let (responder, sequences) = (&*self.responder, &*self.sequences);
+        Teller { responder, table, secrets: &self.applier.secrets, sequences }
     }
 }
 

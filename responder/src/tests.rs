@@ -8,6 +8,7 @@ mod journal;
 mod passthrough;
 mod real_host;
 mod record;
+mod sequences;
 mod steps;
 mod subscription;
 mod tls_host;
@@ -101,7 +102,8 @@ async fn serving_with(
     stream.welcome("store", 1).await;
     let bundle = plane.put_with(pairs, None, test_config);
     stream.delta(1, 1, &[("r", bundle, 1)], &[], true).await;
-    stream.ack().await;
+    let ack = stream.ack().await;
+    stream.alone(&ack).await;
     in_time(running.ready()).await;
     (running, plane, stream)
 }

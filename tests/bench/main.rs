@@ -15,6 +15,7 @@ mod pairs;
 mod peers;
 mod plot;
 mod rotation;
+mod sequence;
 mod server;
 mod soak;
 #[path = "../swarm/swarm.rs"]
@@ -67,6 +68,8 @@ enum Command {
     Interleave(interleave::Plan),
     /// Swaps signing keys under load before clients that keep a key set.
     Rotation(rotation::Plan),
+    /// Turns that responders share: their cost beside turns of each alone, and their order while responders are killed.
+    Sequence(sequence::Plan),
     /// Serves a response with nothing but hyper (used by the bench itself).
     #[command(hide = true)]
     Bare {
@@ -166,6 +169,10 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Interleave(plan) => interleave::run(&plan),
         Command::Rotation(plan) => rotation::run(plan),
+        Command::Sequence(plan) => {
+            refuse_debug()?;
+            sequence::run(plan)
+        }
         Command::Bare { config } => {
             http::bare::serve(&serde_json::from_slice(&std::fs::read(config)?)?)
         }

@@ -22,10 +22,13 @@ pub mod process;
 pub mod python;
 pub mod real;
 pub mod recording;
+pub mod redis;
+pub mod register;
 pub mod rotation;
 pub mod scripts;
 #[path = "../../control-plane/src/store/servers.rs"]
 pub mod servers;
+pub mod turns;
 pub mod versions;
 
 use std::{

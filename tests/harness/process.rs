@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use crate::{binaries, wait_until};
@@ -19,6 +19,7 @@ pub struct Process {
     name: String,
     child: Child,
     seen: Arc<Mutex<Seen>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +45,11 @@ impl Process {
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the binary starts");
         let seen = Arc::new(Mutex::new(Seen::default()));
-        follow(child.stdout.take().expect("piped"), Arc::clone(&seen));
-        follow(child.stderr.take().expect("piped"), Arc::clone(&seen));
-        Self { name: binary.to_owned(), child, seen }
+        let readers = vec![
+            follow(child.stdout.take().expect("piped"), Arc::clone(&seen)),
+            follow(child.stderr.take().expect("piped"), Arc::clone(&seen)),
+        ];
+        Self { name: binary.to_owned(), child, seen, readers }
     }
 
     /// The address of one of its listeners, once it says `<listener> listening on http://…`.
@@ -78,6 +81,17 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Kills it, if it is still there, and returns all that it printed.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+        for reader in std::mem::take(&mut self.readers) {
+            reader.join().unwrap();
+        }
+        self.text()
+    }
+
     /// Asks it to end, as an orchestrator does, and waits.
     pub async fn terminate(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
@@ -101,7 +115,7 @@ impl Drop for Process {
     }
 }
 
-fn follow(stream: impl std::io::Read + Send + 'static, seen: Arc<Mutex<Seen>>) {
+fn follow(stream: impl std::io::Read + Send + 'static, seen: Arc<Mutex<Seen>>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut seen = seen.lock().unwrap();
@@ -114,7 +128,7 @@ fn follow(stream: impl std::io::Read + Send + 'static, seen: Arc<Mutex<Seen>>) {
             seen.text.push_str(&line);
             seen.text.push('\n');
         }
-    });
+    })
 }
 
 /// Runs a binary to its end.

@@ -129,7 +129,7 @@ impl Client {
                 Some(Said::Welcome(_)) => {
                     return Err(Ended::Lost(anyhow::anyhow!("a second welcome")));
                 }
-                Some(Said::Heartbeat(_)) | None => {}
+                Some(Said::Heartbeat(_) | Said::Members(_)) | None => {}
             }
         }
     }

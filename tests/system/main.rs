@@ -26,6 +26,7 @@ mod recordings;
 mod redaction;
 mod replicas;
 mod rollouts;
+mod sequences;
 mod sessions;
 mod streams;
 mod stubs;

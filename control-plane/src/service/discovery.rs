@@ -2,6 +2,7 @@
 //!
 //! Inbound messages are drained in their own task that waits for nothing else: unread frames would in the end break the connection.
 
+pub(crate) mod members;
 mod session;
 
 use std::{
@@ -257,6 +258,7 @@ impl Stream<'_> {
     async fn send_all(&self) -> Result<(), Status> {
         let plane = &self.shared.plane;
         let mut table = plane.publisher.subscribe();
+        let (mut agreed, mut told) = (plane.members.subscribe(), members::Told::default());
         let interval_length = plane.timing.heartbeat;
         let revision = table.borrow().revision;
         self.send(Say::Welcome(Welcome {
@@ -276,10 +278,20 @@ impl Stream<'_> {
                 self.deliver(delta).await?;
                 continue;
             }
+            let now_agreed = Arc::clone(&agreed.borrow_and_update());
+            let news = {
+                let session = self.shared.session();
+                told.news(&now_agreed, |replay| session.knows(replay))
+            };
+            for members in news {
+                self.send(Say::Members(members)).await?;
+            }
             tokio::select! {
                 // The publisher ends only when the process does.
                 changed = table.changed() => if changed.is_err() { return self.go_away().await },
                 () = self.shared.acknowledged.notified() => {}
+                // They end with the publisher.
+                _ = agreed.changed() => {}
                 _ = heartbeat.tick() => {
                     self.send(Say::Heartbeat(self.heartbeat(now_announced.revision))).await?;
                 }

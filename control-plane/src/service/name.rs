@@ -87,7 +87,7 @@ fn collection(kind: Kind) -> &'static str {
         Kind::Snapshot => "snapshots",
         Kind::Transform => "transforms",
         Kind::TestConfig => "testConfigs",
-        Kind::Replay | Kind::Assignment => "replays",
+        Kind::Replay | Kind::Assignment | Kind::Members => "replays",
     }
 }
 

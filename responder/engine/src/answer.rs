@@ -47,6 +47,8 @@ pub struct Origin {
     pub ordinal: u64,
     /// It is one of several, and none of them was recorded for whoever asks.
     pub borrowed: bool,
+    /// It changes what nodes share of an identity; they have to be told before it is sent, see [`crate::serving::Serving::moved`].
+    pub moved: bool,
     /// Its number in the snapshot.
     pub(crate) instance: usize,
 }

@@ -150,6 +150,7 @@ impl CompiledSnapshot {
     /// Begins all turns and scenarios anew.
     pub fn reset(&self) {
         turns::reset(self.index.cursors().map(|(cursor, _)| cursor));
+        self.index.shared().for_each(|shared| shared.lease.reset());
         self.progress.reset();
         self.stubs.reset();
         self.chaos.iter().for_each(|chaos| chaos.reset());

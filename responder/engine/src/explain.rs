@@ -157,7 +157,7 @@ impl Serving {
                 let several = snapshot.identities.len() > 1;
                 Outcome::Hit {
                     candidates: candidates.collect(),
-                    chosen: list.cursor.peek(list.instances.len(), snapshot.end),
+                    chosen: list.peek(snapshot.end),
                     narrowing: Narrowing {
                         identity: match who {
                             Who::Known(identity) => snapshot.identities.label(identity).to_owned(),

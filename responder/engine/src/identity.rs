@@ -39,6 +39,11 @@ impl IdentityId {
     /// Who presents nothing.
     pub(crate) const NOBODY: Self = Self(0);
 
+    /// The identity at a place in a list of all of them.
+    pub(crate) fn at(index: usize) -> Option<Self> {
+        u32::try_from(index).ok().map(Self)
+    }
+
     /// Its place in a list of all identities.
     pub(crate) fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)

@@ -9,7 +9,7 @@ use crate::{
     near_miss::Order,
     signature::{Signature, around_host, write_part},
     test_config::End,
-    turns::{Cursor, Narrowed, Progress, Turns},
+    turns::{Cursor, ListId, Narrowed, Progress, Shared, Turns},
 };
 
 /// How many recorded hosts are tried for a request whose own host was never recorded.
@@ -220,10 +220,18 @@ impl Index {
     }
 
     /// Lays out the turns of signatures with several instances. To be called once, after the last was added.
-    pub(crate) fn lay_out(&mut self, mut turns: impl FnMut(&[usize]) -> Option<Box<Turns>>) {
+    pub(crate) fn lay_out(&mut self, mut turns: impl FnMut(&[u8], &[usize]) -> Option<Box<Turns>>) {
         for entry in self.entries.iter_mut().filter(|entry| entry.instances().len() > 1) {
-            entry.turns = turns(entry.instances());
+            entry.turns = turns(&entry.signature, entry.instances());
         }
+    }
+
+    /// What nodes share of the turns of each signature.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Shared> {
+        self.entries.iter().flat_map(|entry| {
+            let lists = entry.turns.iter().flat_map(|turns| turns.lists());
+            lists.filter_map(|(_, list)| list.shared).chain(entry.shared())
+        })
     }
 
     /// Every cursor, and how many instances take turns by it.
@@ -272,7 +280,13 @@ impl Entry {
 
     /// The list of all instances, for whoever has no own one.
     pub(crate) fn whole(&self) -> Narrowed<'_> {
-        Narrowed { instances: self.instances(), cursor: &self.cursor, epoch: None }
+        let (instances, shared) = (self.instances(), self.shared());
+        Narrowed { instances, cursor: &self.cursor, epoch: None, shared }
+    }
+
+    /// What nodes share of the turns of all instances.
+    fn shared(&self) -> Option<&Shared> {
+        self.turns.as_ref().and_then(|turns| turns.shared())
     }
 
     /// The instances that somebody may get, whom `who` names if it matters.
@@ -285,22 +299,73 @@ impl Entry {
         self.turns.as_ref().and_then(|turns| turns.narrow(who(), progress))
     }
 
-    /// The next instance, and whether it is one of others for want of an own one.
+    /// The next instance, or whose turn has to be asked for first.
     pub(crate) fn next(
         &self,
         end: End,
         who: impl FnOnce() -> Who,
         progress: &Progress,
-    ) -> Option<(usize, bool)> {
+    ) -> Option<Next<'_>> {
         if let [only] = self.instances.as_slice() {
-            return Some((*only, false));
+            return Some(Next::Instance { nth: *only, borrowed: false });
         }
-        let own = self.own(who, progress);
-        let borrowed = own.is_none() && self.turns.is_some();
-        let list = own.unwrap_or_else(|| self.whole());
-        let nth = list.instances.get(list.cursor.take(list.instances.len(), end))?;
-        Some((*nth, borrowed))
+        let whose = match &self.turns {
+            Some(turns) if turns.tells_apart() => turns.whose(who()),
+            _ => None,
+        };
+        if let Some((identity, true)) = whose
+            && let Some(id) = progress.shared(identity)
+        {
+            return Some(Next::Progress(identity, id));
+        }
+        self.next_of(end, whose.map(|(identity, _)| (identity, progress.of(identity))))
     }
+
+    /// The list of an identity in an epoch, or else of whoever has no own one.
+    pub(crate) fn list(&self, whose: Option<(IdentityId, u32)>) -> Narrowed<'_> {
+        let own = whose.and_then(|(identity, epoch)| {
+            self.turns.as_ref().and_then(|turns| turns.narrow_at(identity, epoch))
+        });
+        own.unwrap_or_else(|| self.whole())
+    }
+
+    /// The next instance of an identity in an epoch, or of whoever has no own one.
+    pub(crate) fn next_of(&self, end: End, whose: Option<(IdentityId, u32)>) -> Option<Next<'_>> {
+        let list = self.list(whose);
+        let borrowed = whose.is_none() && self.tells_apart();
+        let len = list.instances.len();
+        let at = match list.shared {
+            None => list.cursor.take(len, end),
+            Some(shared) => match shared.lease.take(len) {
+                Some(at) => {
+                    list.cursor.count();
+                    at
+                }
+                None => return Some(Next::Shared(shared, whose)),
+            },
+        };
+        Some(Next::Instance { nth: *list.instances.get(at)?, borrowed })
+    }
+
+    /// Whether it matters who asks.
+    pub(crate) fn tells_apart(&self) -> bool {
+        self.turns.as_ref().is_some_and(|turns| turns.tells_apart())
+    }
+}
+
+/// Which instance is next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Next<'e> {
+    /// This one.
+    Instance {
+        nth: usize,
+        /// It is one of others, for want of an own one.
+        borrowed: bool,
+    },
+    /// Nodes share the turns of this identity in this epoch, or of whoever has no own ones, and none is leased to this node.
+    Shared(&'e Shared, Option<(IdentityId, u32)>),
+    /// Nodes share how far this identity is.
+    Progress(IdentityId, ListId),
 }
 
 #[cfg(test)]
@@ -321,7 +386,10 @@ mod tests {
     }
 
     fn next(entry: &Entry, end: End) -> usize {
-        entry.next(end, || Who::Unknown, &Progress::default()).unwrap().0
+        match entry.next(end, || Who::Unknown, &Progress::default()) {
+            Some(Next::Instance { nth, .. }) => nth,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

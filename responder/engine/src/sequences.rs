@@ -5,8 +5,12 @@
 use rapidhash::v3::rapidhash_v3;
 
 use crate::{
-    compile::CompiledSnapshot, identity::IdentityId, index::Entry, request::keys,
-    signature::Signature, turns::Narrowed,
+    compile::CompiledSnapshot,
+    identity::IdentityId,
+    index::Entry,
+    request::keys,
+    signature::Signature,
+    turns::{ListId, Narrowed},
 };
 
 /// A list of answers that take turns.
@@ -32,6 +36,8 @@ pub struct Sequence {
     pub next: usize,
     /// Its pair's position in the recording.
     pub next_ordinal: u64,
+    /// What the list is called among the nodes that share its turns; `None` where this node alone keeps them.
+    pub shared: Option<ListId>,
 }
 
 /// Which lists are meant; what is `None` does not matter.
@@ -91,7 +97,7 @@ impl CompiledSnapshot {
             if list.instances.len() < 2 && list.epoch.is_none() {
                 return;
             }
-            let next = list.cursor.peek(list.instances.len(), self.end);
+            let next = list.peek(self.end);
             let instance = list.instances.get(next).and_then(|nth| self.instances.get(*nth));
             found.push(Sequence {
                 path: endpoint.path.clone(),
@@ -104,10 +110,50 @@ impl CompiledSnapshot {
                 taken: list.cursor.taken(),
                 next,
                 next_ordinal: instance.map_or(0, |instance| instance.ordinal),
+                shared: list.shared.map(|shared| shared.id),
             });
         });
         found.sort();
         found
+    }
+
+    /// The lists whose turns nodes share.
+    pub fn shared_lists(&self) -> impl Iterator<Item = ListId> {
+        self.index.shared().map(|shared| shared.id)
+    }
+
+    /// What stands for how far identities are, where nodes share that.
+    pub fn shared_progress(&self) -> impl Iterator<Item = ListId> {
+        self.progress.all_shared().map(|(_, list)| list)
+    }
+
+    /// Those of them that are selected.
+    #[must_use]
+    pub fn shared_among(&self, which: &Selection) -> Vec<ListId> {
+        let mut found = Vec::new();
+        self.each_list(which, |_, _, _, list| found.extend(list.shared.map(|shared| shared.id)));
+        if let (Some(label), None, None) = (&which.identity, &which.method, &which.path) {
+            let named = self.identities.named(label);
+            found.extend(named.filter_map(|identity| self.progress.shared(identity)));
+        }
+        found
+    }
+
+    /// Has the turns that nodes share stand where they are known to.
+    pub fn follow(&self, taken: impl Fn(ListId) -> Option<u64>) {
+        for entry in self.index.entries().map(|(_, entry)| entry) {
+            for list in entry.lists().map(|(_, list)| list).chain([entry.whole()]) {
+                let strict = list.shared.filter(|shared| shared.cycles.is_none());
+                if let Some(taken) = strict.and_then(|shared| taken(shared.id)) {
+                    list.cursor.stand(taken);
+                }
+            }
+        }
+        for (identity, list) in self.progress.all_shared() {
+            if let Some(to) = taken(list).and_then(|to| u32::try_from(to).ok()) {
+                self.progress.stand(identity, to);
+            }
+        }
     }
 
     /// Begins the selected turns anew, and what the selected identity has changed; tells how many lists had moved. Scenarios of stubs belong to no
@@ -117,7 +163,7 @@ impl CompiledSnapshot {
         self.each_list(which, |_, _, _, list| {
             moved += usize::from(list.instances.len() > 1 && list.cursor.taken() > 0);
             if !which.is_all() {
-                list.cursor.reset();
+                list.reset();
             }
         });
         if which.is_all() {

@@ -11,6 +11,7 @@ mod ready;
 mod seen;
 mod signing;
 mod socket;
+mod waiting;
 
 use std::{
     borrow::Cow,
@@ -38,9 +39,10 @@ use crate::{
 };
 use binder::Binder;
 pub use dialogue::Line;
-use find::Chosen;
+use find::{Chosen, Found};
 use signing::{Budget, Token};
 pub use socket::{Said, Talk};
+pub use waiting::{Awaited, Pending, Turn};
 
 /// A snapshot that answers.
 #[derive(Debug)]
@@ -143,24 +145,37 @@ impl Serving {
         self.keys.generation()
     }
 
-    /// Answers a request. `now` is in nanoseconds since the Unix epoch.
-    #[must_use]
-    pub fn answer(&self, request: &Request<'_>, now: i64) -> Answer {
-        self.answer_or_owe(request, now)
-            .unwrap_or_else(|owed| self.pay(&owed).map_or(Answer::Miss, Answer::Hit))
-    }
-
-    /// The same, unless a token has to be signed first and that takes long: then what is owed comes back, and [`Serving::pay`] makes an
-    /// answer of it.
+    /// Answers a request, unless something has to be waited for: a token that takes long to sign, or a turn that nodes share. Then that comes back, and
+    /// [`Serving::pay`] or [`Serving::answer_in_turn`] makes an answer of it.
     ///
     /// # Errors
-    /// What is owed. The request has had its turn: it must not be asked again.
-    pub fn answer_or_owe(&self, request: &Request<'_>, now: i64) -> Result<Answer, Owed> {
+    /// What is waited for. Whoever owes a token has had its turn: the request must not be asked again.
+    pub fn answer_or_owe(&self, request: &Request<'_>, now: i64) -> Result<Answer, Pending> {
         let (real, now) = (now, self.at(now));
-        let Some((Chosen { instance, origin, place }, scope)) = self.find(request, now) else {
-            let made = self.well_known(request).map(|hit| self.befallen(request, hit, real));
-            return Ok(made.map_or(Answer::Miss, |hit| Answer::Hit(self.dated(hit, now))));
+        let (chosen, scope) = match self.find(request, now) {
+            Some((Found::Chosen(chosen), scope)) => (chosen, scope),
+            Some((Found::Shared(entry, shared, whose), scope)) => {
+                return Err(self.awaited(entry, shared, whose, scope));
+            }
+            Some((Found::Progress(entry, identity, list), scope)) => {
+                return Err(self.unsure(entry, (identity, list), scope));
+            }
+            None => {
+                let made = self.well_known(request).map(|hit| self.befallen(request, hit, real));
+                return Ok(made.map_or(Answer::Miss, |hit| Answer::Hit(self.dated(hit, now))));
+            }
         };
+        self.answer_with(request, chosen, scope, (real, now)).map_err(Pending::Token)
+    }
+
+    /// Answers with what was chosen, unless its token takes long to sign.
+    fn answer_with(
+        &self,
+        request: &Request<'_>,
+        Chosen { instance, origin, place }: Chosen<'_>,
+        scope: Option<Scope>,
+        (real, now): (i64, i64),
+    ) -> Result<Answer, Owed> {
         let plain = instance.folded && !accepts_gzip(request.headers);
         let ready = instance.living.as_ref().and_then(|_| self.ready_body(origin, now));
         if self.costly && ready.is_none() && scope.is_none() && self.owes(instance, now) {

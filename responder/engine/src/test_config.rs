@@ -6,7 +6,7 @@ mod sequence;
 
 use serde_json::Value;
 
-pub use self::sequence::{End, Scope, Sequence, State};
+pub use self::sequence::{Across, End, Order, Scope, Sequence, State};
 use crate::{
     chaos,
     clock::Clock,
@@ -238,7 +238,8 @@ mod tests {
             r#"{"sequence":{"scope":"replica","end":"stop","state":"off"},"identity":{"claims":["sub","tenant"]}}"#,
         )
         .unwrap();
-        let expected = Sequence { scope: Scope::Replica, end: End::Stop, state: State::Off };
+        let (scope, end, state) = (Scope::Replica, End::Stop, State::Off);
+        let expected = Sequence { scope, end, state, ..Sequence::default() };
         assert_eq!(all.sequence(), &expected);
         assert_eq!(all.identity_claims(), Some(&["sub".to_owned(), "tenant".to_owned()][..]));
         assert_eq!(all.warnings(), []);
@@ -273,9 +274,45 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_shared_state_works_on_one_node() {
-        let global = responder(r#"{"sequence":{"scope":"global"}}"#).unwrap();
-        assert_eq!(global.sequence().scope, Scope::Global);
-        assert_eq!(global.warnings()[0].code, "sequence_scope_local");
+    fn nodes_share_turns_one_by_one_or_by_cycles() {
+        let order = |sequence: &str| {
+            let config = responder(&format!(r#"{{"sequence":{sequence}}}"#)).unwrap();
+            let told: Vec<_> = config.warnings().iter().map(|d| (d.code, d.path.clone())).collect();
+            (config.sequence().order, told)
+        };
+        let unused = |name: &str| ("unused_setting", format!("responder.sequence.{name}"));
+        for (sequence, expected, told) in [
+            (r#"{"scope":"global"}"#, Order::Strict, vec![]),
+            (r#"{"scope":"global","order":"strict"}"#, Order::Strict, vec![]),
+            (r#"{"scope":"global","order":"cycles"}"#, Order::Cycles(16), vec![]),
+            (r#"{"scope":"global","order":"cycles","lease":1}"#, Order::Cycles(1), vec![]),
+            (r#"{"scope":"global","lease":1}"#, Order::Strict, vec![unused("lease")]),
+            (r#"{"order":"cycles"}"#, Order::Strict, vec![unused("order")]),
+            (
+                r#"{"scope":"global","order":"cycles","end":"stop"}"#,
+                Order::Strict,
+                vec![unused("order")],
+            ),
+        ] {
+            assert_eq!(order(sequence), (expected, told), "{sequence}");
+        }
+        for lease in ["0", "-1", "1.5", "\"1\"", "1000001"] {
+            let wrong = format!(r#"{{"sequence":{{"scope":"global","lease":{lease}}}}}"#);
+            let found = responder(&wrong).unwrap_err();
+            assert!(found.iter().any(|d| d.path == "responder.sequence.lease"), "{lease}");
+        }
+    }
+
+    #[test]
+    fn nodes_share_what_is_an_identitys_where_it_says_so() {
+        let across = |sequence: &str| {
+            let config = responder(&format!(r#"{{"sequence":{sequence}}}"#)).unwrap();
+            (config.sequence().across, config.warnings().len())
+        };
+        assert_eq!(across("{}"), (Across::Node, 0));
+        assert_eq!(across(r#"{"across":"node"}"#), (Across::Node, 0));
+        assert_eq!(across(r#"{"across":"fleet"}"#), (Across::Fleet, 0));
+        assert_eq!(across(r#"{"scope":"replica","across":"fleet"}"#), (Across::Node, 1));
+        assert!(responder(r#"{"sequence":{"across":"all"}}"#).is_err());
     }
 }

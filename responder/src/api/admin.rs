@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 use super::{Shared, explain::select, problem::Problem};
 use crate::{
     readiness::Source,
+    sequence::ListState,
     snapshots::{Rejected, Replay},
 };
 
@@ -160,6 +161,8 @@ impl Administration {
         let page = Page::of(&replay.assignment.bundle, &selection);
         let from = page.read(&asked.page_token)?;
         let (name, replay) = (replay.assignment.name.clone(), Arc::clone(replay));
+        let sequences = &self.shared.admin.sequences;
+        sequences.tell(&replay);
         let all = blocking(move || replay.serving.snapshot().sequences(&selection)).await?;
         let mut chosen = Vec::new();
         let mut next_page_token = String::new();
@@ -171,7 +174,8 @@ impl Administration {
                 next_page_token = page.write(nth);
                 break;
             }
-            chosen.push(encode(list));
+            let state = list.shared.and_then(|shared| sequences.list(&name, shared));
+            chosen.push(encode(list, state.as_ref()));
         }
         Ok(ListSequencesResponse { sequences: chosen, next_page_token, replay: name })
     }
@@ -179,12 +183,26 @@ impl Administration {
     async fn reset(&self, asked: ResetRequest) -> Result<ResetResponse, Problem> {
         let replays = self.replays(&asked.replay)?;
         let selection = selection(asked.selector);
-        let names = replays.iter().map(|replay| replay.assignment.name.clone()).collect();
+        let names: Vec<String> =
+            replays.iter().map(|replay| replay.assignment.name.clone()).collect();
         let task = move || {
-            let moved = |replay: &Arc<Replay>| replay.serving.snapshot().reset_selected(&selection);
-            replays.iter().map(moved).sum()
+            let reset = |replay: &Arc<Replay>| {
+                let snapshot = replay.serving.snapshot();
+                // Where everything is meant, no list has to be named.
+                let all = selection.is_all();
+                let shared = (!all).then(|| snapshot.shared_among(&selection));
+                (snapshot.reset_selected(&selection), shared)
+            };
+            replays.iter().map(reset).collect::<Vec<_>>()
         };
-        Ok(ResetResponse { replays: names, sequences: wide(blocking(task).await?) })
+        let mut moved = 0;
+        for (name, (count, shared)) in names.iter().zip(blocking(task).await?) {
+            moved += count;
+            if shared.as_ref().is_none_or(|lists| !lists.is_empty()) {
+                self.shared.admin.sequences.reset(name, &shared.unwrap_or_default()).await;
+            }
+        }
+        Ok(ResetResponse { replays: names, sequences: wide(moved) })
     }
 }
 
@@ -230,8 +248,18 @@ fn selection(selector: Option<SequenceSelector>) -> Selection {
     }
 }
 
-fn encode(list: Sequence) -> proto::Sequence {
+fn encode(list: Sequence, state: Option<&ListState>) -> proto::Sequence {
+    let scope = if list.shared.is_some() {
+        proto::SequenceScope::Fleet
+    } else {
+        proto::SequenceScope::Node
+    };
+    let owner = state.and_then(|state| state.owner.as_deref());
     proto::Sequence {
+        scope: scope.into(),
+        list_id: list.shared.map(|shared| shared.to_string()).unwrap_or_default(),
+        owner: owner.unwrap_or_default().to_owned(),
+        discontinuities: state.map_or(0, |state| state.discontinuities),
         method: list.method,
         host: list.host,
         path: list.path,

@@ -20,13 +20,13 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// A connection that counts as long as it is open.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Every connection. An error of `accept` never ends the stream.
-pub(super) fn accept(
+pub(crate) fn accept(
     listener: TcpListener,
     limit: usize,
 ) -> impl Stream<Item = io::Result<Connection>> {

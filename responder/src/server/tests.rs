@@ -23,6 +23,7 @@ use super::*;
 use crate::{
     config::Limits,
     metrics::Metrics,
+    sequence::Sequences,
     snapshots::{Assignment, Phase, Snapshots},
 };
 
@@ -87,7 +88,9 @@ fn plane(limits: Limits, compiled: &Arc<CompiledSnapshot>) -> Plane {
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), true));
     snapshots.hear(&assignment(), Phase::Activate);
     snapshots.arrive(&assignment(), compiled, &Arc::default());
-    Plane::new(Arc::clone(&snapshots), Arc::clone(&metrics), limits, None, None, Handle::current())
+    let control = Handle::current();
+    let sequences = Sequences::new("n", String::new(), Arc::clone(&metrics), control.clone());
+    Plane::new(snapshots, metrics, limits, None, None, (Arc::new(sequences), control))
 }
 
 /// Everything until the node closes; a reset after the last byte is a close, too.

@@ -15,6 +15,7 @@ use crate::{
     fetch::{Blobs, FetchError, Fetched, Remote, disk::Current},
     materials::Allowed,
     secrets::Secrets,
+    sequence::Sequences,
     snapshots::{Assignment, Phase, Rejected, Snapshots},
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct Applier {
     pub(crate) selectors: Vec<String>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) sequences: Arc<Sequences>,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) allowed: Arc<Allowed>,
     /// Serves key sets that were not recorded.
@@ -210,10 +212,12 @@ impl Applier {
     /// Notes on disk what is served, and forgets the bytes and keys that nothing needs any more, if nothing is being fetched.
     pub(crate) async fn settle(&self, position: Position, idle: bool) {
         let project = self.project.clone();
+        let sequences = Arc::clone(&self.sequences);
         let (snapshots, secrets, blobs) =
             (Arc::clone(&self.snapshots), Arc::clone(&self.secrets), Arc::clone(&self.blobs));
         let settled = spawn_blocking(move || {
             let table = snapshots.load_full();
+            sequences.retain(&table);
             let active = table.replays.iter().map(|replay| &replay.assignment);
             let previous = table.previous.values().map(|previous| &previous.assignment);
             let (uid, revision) = (&position.store_uid, position.revision);

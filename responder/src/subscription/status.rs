@@ -8,7 +8,7 @@ use countersign_engine::{
     snapshot::wire::{encode_diagnostic, encode_digest, encode_secret_ref},
 };
 use countersign_proto::{
-    control::v1::{ResponderPhase, ResponderStatus, SecretStatus},
+    control::v1::{ResponderPhase, ResponderStatus, SecretStatus, SequencePeer},
     discovery::v1::{Assignment, Outcome},
     r#type::v1 as common,
 };
@@ -16,6 +16,7 @@ use countersign_proto::{
 use super::decode;
 use crate::{
     secrets::Secrets,
+    sequence::Sequences,
     snapshots::{Rejected, Replay, Table},
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Teller<'a> {
     pub(super) responder: &'a str,
     pub(super) table: &'a Table,
     pub(super) secrets: &'a Secrets,
+    pub(super) sequences: &'a Sequences,
 }
 
 impl Teller<'_> {
@@ -61,6 +63,18 @@ impl Teller<'_> {
             .collect()
     }
 
+    /// All replays whose turns nodes share.
+    pub(super) fn sharing(&self) -> Vec<Outcome> {
+        let shares = |replay: &&Arc<Replay>| self.peer(replay, true).is_some();
+        self.table.replays.iter().filter(shares).map(|replay| self.active(replay)).collect()
+    }
+
+    /// How this responder presents itself to those who share the turns of a replay with it, if anybody does.
+    fn peer(&self, replay: &Replay, leaving: bool) -> Option<SequencePeer> {
+        replay.serving.snapshot().shared_lists().next()?;
+        self.sequences.peer().or_else(|| leaving.then(SequencePeer::default))
+    }
+
     fn active(&self, replay: &Replay) -> Outcome {
         let bundle = encode_digest(&replay.assignment.bundle);
         let status = ResponderStatus {
@@ -70,6 +84,7 @@ impl Teller<'_> {
             diagnostics: findings(replay.serving.diagnostics()),
             secrets: self.secrets_of(replay),
             generation: replay.assignment.generation,
+            sequence_peer: self.peer(replay, false),
         };
         Outcome { name: replay.assignment.name.clone(), bundle: Some(bundle), status: Some(status) }
     }
@@ -107,6 +122,7 @@ impl Teller<'_> {
             diagnostics: findings(&rejected.diagnostics),
             secrets: active.map(|replay| self.secrets_of(replay)).unwrap_or_default(),
             generation: rejected.generation,
+            sequence_peer: active.and_then(|replay| self.peer(replay, false)),
         };
         Outcome {
             name: name.to_owned(),

@@ -63,7 +63,7 @@ async fn turns_are_told_and_begun_anew() {
         assert_eq!(body(&get(data, "/n").await), expected);
     }
     let told = json(&get_admin(admin, "/status").await)["replays"][0]["sequences"].clone();
-    assert_eq!(told, serde_json::json!({ "all": 1, "moved": 1, "steps": 2 }));
+    assert_eq!(told, serde_json::json!({ "all": 1, "moved": 1, "steps": 2, "shared": null }));
     let post = |target: &str, more: &str| {
         format!("POST {target} HTTP/1.1\r\nhost: localhost\r\n{more}connection: close\r\n\r\n")
     };

@@ -9,10 +9,11 @@ use std::{
 use bytes::Bytes;
 use countersign_engine::snapshot::{RrPair, chunk, digest::Digest, ordinals, wire};
 use countersign_proto::{
-    control::v1::{ResponderPhase, ResponderStatus},
+    control::v1::{ResponderPhase, ResponderStatus, SequencePeer},
     discovery::v1::{
-        Ack, Assignment, AssignmentPhase, Delta, Hello, Outcome, ReadChunksRequest,
-        ReadChunksResponse, StatusReport, SubscribeRequest, SubscribeResponse, Tombstone, Welcome,
+        Ack, Assignment, AssignmentPhase, Delta, Hello, Member, Members, Outcome,
+        ReadChunksRequest, ReadChunksResponse, StatusReport, SubscribeRequest, SubscribeResponse,
+        Tombstone, Welcome,
         chunk_service_server::{ChunkService, ChunkServiceServer},
         discovery_service_server::{DiscoveryService, DiscoveryServiceServer},
         subscribe_request::Message as Said,
@@ -204,6 +205,27 @@ impl Stream {
 
     pub(super) async fn say(&mut self, message: Say) {
         self.outbound.send(Ok(SubscribeResponse { message: Some(message) })).await.unwrap();
+    }
+
+    /// Says that this responder has the turns of all replays to itself, as far as it shares any.
+    pub(super) async fn alone(&mut self, ack: &Ack) {
+        for outcome in &ack.outcomes {
+            let peer = outcome.status.as_ref().and_then(|status| status.sequence_peer.as_ref());
+            let Some(SequencePeer { session_id, address }) = peer.cloned() else { continue };
+            let member = Member { name: self.hello.responder.clone(), session_id, address };
+            self.members(&outcome.name, (1, vec![member]), (0, Vec::new())).await;
+        }
+    }
+
+    /// Says who shares the turns of a replay, in an epoch and in the one before.
+    pub(super) async fn members(
+        &mut self,
+        replay: &str,
+        (epoch, members): (u64, Vec<Member>),
+        (previous_epoch, previous): (u64, Vec<Member>),
+    ) {
+        let replay = replay.to_owned();
+        self.say(Say::Members(Members { replay, epoch, members, previous_epoch, previous })).await;
     }
 
     /// Has it prepare a version.

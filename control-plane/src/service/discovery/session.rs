@@ -203,6 +203,11 @@ impl Session {
         }
     }
 
+    /// Whether the responder was told of a replay.
+    pub(super) fn knows(&self, replay: &str) -> bool {
+        self.told.contains_key(replay)
+    }
+
     /// An acknowledgement; one with an old nonce releases nothing.
     pub(super) fn acknowledge(&mut self, nonce: u64) {
         if self.in_flight == Some(nonce) {

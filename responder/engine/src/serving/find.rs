@@ -6,12 +6,13 @@ use crate::{
     body,
     compile::Instance,
     grpc,
-    identity::{Who, may_hold_token},
-    index::Entry,
+    identity::{IdentityId, Who, may_hold_token},
+    index::{Entry, Next},
     request::{Parts, Request, host_key},
     scratch,
     signature::Signature,
     transform::{Scope, Side},
+    turns::{ListId, Shared},
 };
 
 /// The instance that answers.
@@ -23,6 +24,16 @@ pub(super) struct Chosen<'s> {
     pub(super) place: usize,
 }
 
+/// What was found for a request.
+pub(super) enum Found<'s> {
+    /// The answer whose turn it is.
+    Chosen(Chosen<'s>),
+    /// Answers whose turns nodes share.
+    Shared(&'s Entry, &'s Shared, Option<(IdentityId, u32)>),
+    /// Answers of an identity, of which nodes share how far it is.
+    Progress(&'s Entry, IdentityId, ListId),
+}
+
 impl Serving {
     /// The instance whose turn it is, and the run of the chains that worked on the request, if any did. A recorded signature is more exact
     /// than any condition, so stubs come after.
@@ -30,43 +41,87 @@ impl Serving {
         &self,
         request: &Request<'_>,
         now: i64,
-    ) -> Option<(Chosen<'_>, Option<Scope>)> {
+    ) -> Option<(Found<'_>, Option<Scope>)> {
         let snapshot = &*self.snapshot;
         match self.find_recorded(request, now) {
             Some((entry, scope)) => {
                 let session = scope.as_ref().and_then(|scope| scope.session.as_deref());
-                Some((self.choose(entry, request, session)?, scope))
+                Some((self.take(entry, request, session)?, scope))
             }
             None => {
                 let nth = snapshot.stubs.find(request)?;
-                Some((self.chosen(nth, nth, false)?, None))
+                Some((Found::Chosen(self.chosen(nth, nth, false)?), None))
             }
         }
     }
 
-    /// Takes the next answer of whoever asks. Who that is is found out only where it matters.
-    pub(super) fn choose(
-        &self,
-        entry: &Entry,
+    /// Takes the next answer of whoever asks, as far as this node alone knows who is next.
+    pub(super) fn choose<'s>(
+        &'s self,
+        entry: &'s Entry,
         request: &Request<'_>,
         session: Option<&[u8]>,
-    ) -> Option<Chosen<'_>> {
-        let snapshot = &*self.snapshot;
-        let who = || snapshot.identities.who(request, session);
-        let (nth, borrowed) = entry.next(snapshot.end, who, &snapshot.progress)?;
-        let chosen = self.chosen(nth, entry.instances().first().copied()?, borrowed)?;
+    ) -> Option<Chosen<'s>> {
+        let whose = match self.take(entry, request, session)? {
+            Found::Chosen(chosen) => return Some(chosen),
+            Found::Shared(_, _, whose) => whose,
+            Found::Progress(_, identity, _) => {
+                Some((identity, self.snapshot.progress.of(identity)))
+            }
+        };
+        let list = entry.list(whose);
+        let at = list.cursor.take(list.instances.len(), self.snapshot.end);
+        self.in_turn(entry, (whose, at), request, session)
+    }
+
+    /// The answer at this place in the list of somebody, for whoever asks.
+    pub(super) fn in_turn<'s>(
+        &'s self,
+        entry: &'s Entry,
+        (whose, at): (Option<(IdentityId, u32)>, usize),
+        request: &Request<'_>,
+        session: Option<&[u8]>,
+    ) -> Option<Chosen<'s>> {
+        let nth = *entry.list(whose).instances.get(at)?;
+        let borrowed = whose.is_none() && entry.tells_apart();
+        let who = || self.snapshot.identities.who(request, session);
+        Some(self.moved_on(self.chosen(nth, *entry.instances().first()?, borrowed)?, who))
+    }
+
+    /// Notes what an answer changes.
+    fn moved_on<'s>(&'s self, mut chosen: Chosen<'s>, who: impl FnOnce() -> Who) -> Chosen<'s> {
+        let progress = &self.snapshot.progress;
         // Somebody else who gets this answer for want of an own one does not move its owner on.
         if let Some(moves) = chosen.instance.rare().moves
             && (moves.issues || who() == Who::Known(moves.identity))
         {
-            snapshot.progress.make(moves);
+            progress.make(moves);
+            chosen.origin.moved = progress.is_shared();
         }
-        Some(chosen)
+        chosen
+    }
+
+    /// Takes the next answer of whoever asks. Who that is is found out only where it matters.
+    fn take<'s>(
+        &'s self,
+        entry: &'s Entry,
+        request: &Request<'_>,
+        session: Option<&[u8]>,
+    ) -> Option<Found<'s>> {
+        let snapshot = &*self.snapshot;
+        let who = || snapshot.identities.who(request, session);
+        let (nth, borrowed) = match entry.next(snapshot.end, who, &snapshot.progress)? {
+            Next::Instance { nth, borrowed } => (nth, borrowed),
+            Next::Shared(shared, whose) => return Some(Found::Shared(entry, shared, whose)),
+            Next::Progress(identity, id) => return Some(Found::Progress(entry, identity, id)),
+        };
+        let chosen = self.chosen(nth, entry.instances().first().copied()?, borrowed)?;
+        Some(Found::Chosen(self.moved_on(chosen, who)))
     }
 
     pub(super) fn chosen(&self, nth: usize, place: usize, borrowed: bool) -> Option<Chosen<'_>> {
         let instance = self.snapshot.instances.get(nth)?;
-        let origin = Origin { ordinal: instance.ordinal, borrowed, instance: nth };
+        let origin = Origin { ordinal: instance.ordinal, borrowed, moved: false, instance: nth };
         Some(Chosen { instance, origin, place })
     }
 

@@ -15,6 +15,7 @@ mod key_sets;
 mod misses;
 mod owed;
 mod per_request;
+mod shared;
 mod steps;
 mod streams;
 mod successors;

@@ -13,6 +13,10 @@ pub struct Sequence {
     pub end: End,
     /// Whether reads follow what an identity has changed.
     pub state: State,
+    /// What the order over several nodes is.
+    pub order: Order,
+    /// Which nodes share what is an identity's.
+    pub across: Across,
 }
 
 /// Who shares a cursor.
@@ -23,8 +27,28 @@ pub enum Scope {
     /// Requests of one identity to this node.
     #[default]
     Identity,
-    /// Everybody, whichever node they ask; identities do not matter. Nodes do not share cursors, so that each has an order of its own.
+    /// Everybody, whichever node they ask; identities do not matter.
     Global,
+}
+
+/// Which nodes share what is an identity's: its turns, and what it has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Across {
+    /// None: each node has its own.
+    #[default]
+    Node,
+    /// All that serve the replay.
+    Fleet,
+}
+
+/// What the order over several nodes is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// One order: each answer waits for its turn.
+    #[default]
+    Strict,
+    /// Each node takes whole cycles, so many at a time, and has them in order.
+    Cycles(u32),
 }
 
 /// What comes after the last answer.
@@ -49,6 +73,10 @@ pub enum State {
     Off,
 }
 
+/// So many cycles are taken at a time unless told otherwise.
+const CYCLES: u32 = 16;
+/// So many may be.
+const MAX_CYCLES: u32 = 1_000_000;
 /// So many claims may be named.
 const MAX_CLAIMS: usize = 64;
 
@@ -57,7 +85,7 @@ pub(super) fn sequence(responder: &Map<String, Value>, found: &mut Vec<Diagnosti
     const PATH: &str = "responder.sequence";
     let mut sequence = Sequence::default();
     let Some(members) = object(responder, "sequence", PATH, found) else { return sequence };
-    unknown(members, PATH, &["scope", "end", "state"], found);
+    unknown(members, PATH, &["scope", "end", "state", "order", "lease", "across"], found);
     let scopes =
         [("replica", Scope::Replica), ("identity", Scope::Identity), ("global", Scope::Global)];
     if let Some(scope) = word(members, PATH, "scope", &scopes, found) {
@@ -71,17 +99,69 @@ pub(super) fn sequence(responder: &Map<String, Value>, found: &mut Vec<Diagnosti
     if let Some(state) = word(members, PATH, "state", &states, found) {
         sequence.state = state;
     }
-    if sequence.scope == Scope::Global {
-        found.push(
+    sequence.order = order(members, PATH, &sequence, found);
+    let across = [("node", Across::Node), ("fleet", Across::Fleet)];
+    match word(members, PATH, "across", &across, found) {
+        Some(Across::Fleet) if sequence.scope != Scope::Identity => found.push(
             Diagnostic::warning(
-                "sequence_scope_local",
-                format!("{PATH}.scope"),
-                "nodes do not share cursors: each responder that serves the replay keeps an order of its own",
+                "unused_setting",
+                format!("{PATH}.across"),
+                "identities do not matter in this scope",
             )
-            .hint("let one responder serve the replay, for example by the others' --replays"),
-        );
+            .hint("nodes share turns in `scope: global` anyway"),
+        ),
+        Some(across) => sequence.across = across,
+        None => {}
     }
     sequence
+}
+
+/// The order over several nodes, and how many cycles each takes at a time.
+fn order(
+    members: &Map<String, Value>,
+    path: &str,
+    sequence: &Sequence,
+    found: &mut Vec<Diagnostic>,
+) -> Order {
+    let orders = [("strict", false), ("cycles", true)];
+    let by_cycles = word(members, path, "order", &orders, found).unwrap_or_default();
+    let cycles = match members.get("lease") {
+        None | Some(Value::Null) => Some(CYCLES),
+        Some(lease) => lease
+            .as_u64()
+            .and_then(|lease| u32::try_from(lease).ok())
+            .filter(|lease| (1..=MAX_CYCLES).contains(lease)),
+    };
+    if cycles.is_none() {
+        found.push(Diagnostic::error(
+            "invalid_value",
+            format!("{path}.lease"),
+            format!("`lease` is a number of cycles from 1 to {MAX_CYCLES}"),
+        ));
+    }
+    let mut unused = |name: &str, why: &str| {
+        if members.get(name).is_some_and(|value| !value.is_null()) {
+            found.push(
+                Diagnostic::warning("unused_setting", format!("{path}.{name}"), why.to_owned())
+                    .hint("it is for `scope: global`, and `lease` is for `order: cycles`"),
+            );
+        }
+    };
+    if sequence.scope != Scope::Global {
+        unused("order", "nodes do not share turns in this scope");
+        unused("lease", "nodes do not share turns in this scope");
+        return Order::Strict;
+    }
+    if !by_cycles {
+        unused("lease", "turns are taken one by one");
+        return Order::Strict;
+    }
+    if sequence.end == End::Stop {
+        // Whoever stops at the last answer has one cycle, which cannot be had by several nodes.
+        unused("order", "answers that come to an end are taken one by one");
+        return Order::Strict;
+    }
+    Order::Cycles(cycles.unwrap_or(CYCLES))
 }
 
 /// Reads `responder.identity`: the claims that may tell users apart.

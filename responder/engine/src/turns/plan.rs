@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Cursor, Group, Move, Progress, Run, Turns};
+use super::{Cursor, Group, ListId, Move, Progress, Run, Shared, Turns};
 use rapidhash::v3::rapidhash_v3;
 
 use crate::{
     identity::{IdentityId, Seen},
     index::Index,
     snapshot::HttpResponse,
-    test_config::{Scope, Sequence, State},
+    test_config::{Across, Order, Scope, Sequence, State},
 };
 
 /// What turns are made of: a recorded pair, seen from the outside.
@@ -60,13 +60,24 @@ pub(crate) fn plan(
     rules: &Sequence,
 ) -> (Progress, Vec<Option<Move>>) {
     let mut moves = vec![None; recorded.len()];
-    // One order for everybody is the cursor that each signature has without any layout.
-    if matches!(rules.scope, Scope::Replica | Scope::Global) {
-        return (Progress::default(), moves);
+    match rules.scope {
+        // One order for everybody is the cursor that each signature has without any layout.
+        Scope::Replica => return (Progress::default(), moves),
+        Scope::Global => {
+            index.lay_out(|signature, instances| shared(signature, instances, recorded, rules));
+            return (Progress::default(), moves);
+        }
+        Scope::Identity => {}
     }
     let epochs = epochs(recorded);
     let mut moving = HashSet::new();
-    index.lay_out(|instances| turns(instances, recorded, &epochs, rules.state, &mut moving));
+    index.lay_out(|signature, instances| {
+        let turns = turns(instances, recorded, &epochs, rules.state, &mut moving);
+        if rules.across == Across::Node {
+            return turns;
+        }
+        share(turns, signature, instances, recorded)
+    });
     if moving.is_empty() {
         return (Progress::default(), moves);
     }
@@ -79,7 +90,7 @@ pub(crate) fn plan(
             *place = Some(Move { identity, to: at.issued, issues: true });
         }
     }
-    (Progress::new(identities), moves)
+    (Progress::new(identities, rules.across == Across::Fleet), moves)
 }
 
 fn epochs(recorded: &[Recorded]) -> Vec<Epochs> {
@@ -120,7 +131,58 @@ fn turns(
         groups.push(Group { identity, runs: runs.into_boxed_slice() });
     }
     let one = groups.len() == 1 && groups.first().is_some_and(|group| group.runs.len() == 1);
-    (!one).then(|| Box::new(Turns { groups: groups.into_boxed_slice() }))
+    (!one).then(|| Box::new(Turns { groups: groups.into_boxed_slice(), shared: None }))
+}
+
+/// The answers of some instances, if it matters which of them comes: they differ, or `moving` identities are moved on by them.
+fn different<'r>(
+    instances: &'r [usize],
+    recorded: &'r [Recorded],
+    moving: bool,
+) -> Option<impl Iterator<Item = u64> + Clone + 'r> {
+    let pairs = instances.iter().filter_map(|nth| recorded.get(*nth));
+    let moves = |pair: &Recorded| pair.changes || pair.seen.issued.is_some();
+    let moves = moving && pairs.clone().any(moves);
+    let answers = pairs.map(|pair| pair.answer);
+    let first = answers.clone().next()?;
+    (moves || answers.clone().any(|answer| answer != first)).then_some(answers)
+}
+
+/// Turns that nodes share, one order for everybody; `None` when it does not matter which answer comes.
+fn shared(
+    signature: &[u8],
+    instances: &[usize],
+    recorded: &[Recorded],
+    rules: &Sequence,
+) -> Option<Box<Turns>> {
+    let cycles = match rules.order {
+        Order::Strict => None,
+        Order::Cycles(count) => Some(count),
+    };
+    let answers = different(instances, recorded, false)?;
+    let shared = Shared::new(ListId::of(signature, answers), cycles);
+    Some(Box::new(Turns { groups: Box::default(), shared: Some(shared) }))
+}
+
+/// The same turns, which nodes share as far as it matters which answer comes.
+fn share(
+    turns: Option<Box<Turns>>,
+    signature: &[u8],
+    instances: &[usize],
+    recorded: &[Recorded],
+) -> Option<Box<Turns>> {
+    let Some(all) = different(instances, recorded, true) else { return turns };
+    let groups = Box::default();
+    let mut turns = turns.unwrap_or_else(|| Box::new(Turns { groups, shared: None }));
+    turns.shared = Some(Shared::new(ListId::of(signature, all), None));
+    for group in &mut turns.groups {
+        for run in &mut group.runs {
+            let Some(answers) = different(&run.instances, recorded, true) else { continue };
+            let whose = (group.identity, run.epoch);
+            run.shared = Some(Shared::new(ListId::of_run(signature, whose, answers), None));
+        }
+    }
+    Some(turns)
 }
 
 /// One identity's answers by epoch, or all in one run.
@@ -135,6 +197,7 @@ fn runs(
         epoch,
         instances: instances.into(),
         cursor: Cursor::default(),
+        shared: None,
     };
     let epoch = |nth: &usize| epochs.get(*nth).map_or(0, |at| at.before);
     let answer = |nth: &usize| recorded.get(*nth).map(|pair| pair.answer);

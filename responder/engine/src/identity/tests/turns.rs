@@ -20,6 +20,17 @@ fn reads_follow_what_their_user_has_changed() {
         pairs.push(add(user, moment).answered("ok"));
         pairs.push(cart(user, moment).answered(&format!("{user} has two")));
     }
+    // Whoever shares what users have changed with other nodes does the same when it is alone.
+    for across in ["node", "fleet"] {
+        let config = format!(r#"{{"sequence":{{"across":"{across}"}}}}"#);
+        let serving = serve_with(pairs.clone(), r#"{"id":"t"}"#, &config);
+        assert_eq!(cart("ann", 9).of(&serving), "ann has nothing");
+        assert_eq!(add("ann", 9).of(&serving), "ok");
+        assert_eq!(cart("ann", 9).of(&serving), "ann has one");
+        assert_eq!(cart("bob", 9).of(&serving), "bob has nothing");
+        assert_ne!(login("ann").of(&serving), "miss");
+        assert_eq!(cart("ann", 9).of(&serving), "ann has nothing");
+    }
     let serving = serve(pairs.clone());
     let has = |serving: &Serving, user: &str| cart(user, 9).of(serving);
     for _ in 0..3 {

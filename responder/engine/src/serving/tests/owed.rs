@@ -1,6 +1,7 @@
 //! Answers whose tokens take long to sign.
 
 use super::*;
+use crate::serving::Pending;
 
 const RSA: &[u8] = include_bytes!("../../jwt/vectors/rfc7515-a2.pem");
 
@@ -22,7 +23,9 @@ fn a_token_that_was_never_signed_is_owed_once() {
         ..Request::default()
     };
     let now = seconds(NOW);
-    let owed = serving.answer_or_owe(&request, now).unwrap_err();
+    let Err(Pending::Token(owed)) = serving.answer_or_owe(&request, now) else {
+        panic!("a token is owed")
+    };
     let paid = serving.pay(&owed).unwrap();
     assert_eq!((paid.resigned, paid.unsigned), (1, 0));
     let Ok(Answer::Hit(hit)) = serving.answer_or_owe(&request, now) else { panic!("it is signed") };
