@@ -182,7 +182,7 @@ async fn whoever_is_not_let_in_hears_why_and_so_does_the_control_plane() {
     }
     let plain =
         process::run("countersign", ["--server", &format!("http://{at}"), "replay", "list"]);
-    assert!(plain.code() != 0 && plain.text().contains("TLS only"), "{}", plain.text());
+    assert!(plain.code() == 2 && plain.text().contains("TLS only"), "{}", plain.text());
     says(&plane, "it does not speak TLS").await;
 
     let two = world.responder("two", at, "one", ca);
