@@ -1,12 +1,11 @@
 //! Who shares turns, as responders are told over a real connection.
 
 use countersign_proto::{
-    control::v1::{ResponderPhase, SequencePeer},
+    control::v1::{Replay, ResponderPhase, SequencePeer},
     discovery::v1::{
         Members, StatusReport, subscribe_request::Message as Say,
         subscribe_response::Message as Heard,
     },
-    r#type::v1::Digest,
 };
 
 use super::{
@@ -15,8 +14,8 @@ use super::{
 };
 
 /// Says that a responder serves a replay, and shares its turns from a process if that is named.
-async fn shares(responder: &Responder, replay: &str, bundle: &Digest, session: Option<&str>) {
-    let mut outcome = outcome(replay, bundle, ResponderPhase::Active);
+async fn shares(responder: &Responder, replay: &Replay, session: Option<&str>) {
+    let mut outcome = outcome(replay, ResponderPhase::Active);
     let peer = session.map(|session| SequencePeer {
         session_id: session.into(),
         address: format!("{session}:1"),
@@ -41,30 +40,29 @@ fn sessions(members: &Members) -> Vec<&str> {
 #[tokio::test]
 async fn responders_are_told_who_shares_turns_with_them() {
     let server = server().await;
-    let replay = server.running_replay("a").await.name;
+    let replay = server.running_replay("a").await;
     let (mut one, _) = Responder::greet(&server, hello("one")).await;
     let delta = one.delta().await;
-    let bundle = delta.upserted[0].bundle.clone().unwrap();
     one.ack(delta.nonce, Vec::new()).await;
-    shares(&one, &replay, &bundle, Some("one-1")).await;
+    shares(&one, &replay, Some("one-1")).await;
     let first = members(&mut one).await;
-    assert_eq!((first.replay.as_str(), sessions(&first)), (replay.as_str(), vec!["one-1"]));
+    assert_eq!((first.replay.as_str(), sessions(&first)), (replay.name.as_str(), vec!["one-1"]));
     assert_eq!((first.previous_epoch, first.previous.len()), (0, 0));
 
     let (mut two, _) = Responder::greet(&server, hello("two")).await;
     let delta = two.delta().await;
     two.ack(delta.nonce, Vec::new()).await;
     assert_eq!(members(&mut two).await, first, "it may ask, although it shares nothing yet");
-    shares(&two, &replay, &bundle, Some("two-1")).await;
+    shares(&two, &replay, Some("two-1")).await;
     let second = members(&mut two).await;
     assert_eq!(sessions(&second), ["one-1", "two-1"]);
     assert!(second.epoch > first.epoch && second.previous_epoch == first.epoch);
     assert_eq!((members(&mut one).await, &second.previous), (second.clone(), &first.members));
 
     // Whoever says so is out at once, and so is a process in whose place there is another one.
-    shares(&one, &replay, &bundle, None).await;
+    shares(&one, &replay, None).await;
     assert_eq!(sessions(&members(&mut two).await), ["two-1"]);
-    shares(&one, &replay, &bundle, Some("one-2")).await;
+    shares(&one, &replay, Some("one-2")).await;
     assert_eq!(sessions(&members(&mut two).await), ["one-2", "two-1"]);
     drop(one);
     let left = members(&mut two).await;
@@ -77,7 +75,7 @@ async fn responders_are_told_who_shares_turns_with_them() {
     let delta = two.delta().await;
     two.ack(delta.nonce, Vec::new()).await;
     assert_eq!(members(&mut two).await, left);
-    shares(&two, &replay, &bundle, Some("two-2")).await;
+    shares(&two, &replay, Some("two-2")).await;
     let again = members(&mut two).await;
     assert!(again.epoch > left.epoch && again.previous == left.members);
     assert_eq!(sessions(&again), ["two-2"]);
