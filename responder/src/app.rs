@@ -233,14 +233,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     });
     let api = api.transpose()?;
     let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
-    let mut tasks = vec![
-        spawn(secrets.poll(config.secret_poll)),
-        spawn(async move {
-            if let Err(error) = admin.run(admin_listener).await {
-                tracing::error!(%error, "admin listener failed");
-            }
-        }),
-    ];
+    let mut tasks =
+        vec![spawn(secrets.poll(config.secret_poll)), spawn(administer(admin, admin_listener))];
     // What the disk has is there for the first connection, which waits for it.
     let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
@@ -420,6 +414,12 @@ async fn follow(
         failures: 0,
     };
     subscription.run().await;
+}
+
+async fn administer(admin: Arc<Admin>, listener: TcpListener) {
+    if let Err(error) = admin.run(listener).await {
+        tracing::error!(%error, "admin listener failed");
+    }
 }
 
 /// The host's name and the port, so that several responders on a host differ.
