@@ -28,8 +28,10 @@ pub(crate) struct Plan {
 }
 
 /// Rows that this program does not measure.
-const ELSEWHERE: [(&str, &str); 2] =
-    [("P9", "fan-out: `bench swarm`"), ("P10", "edits refetch what changed: the system test `edits`")];
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("P9", "fan-out: `bench swarm`"),
+    ("P10", "edits refetch what changed: the system test `edits`"),
+];
 
 /// Runs everything. What cannot be measured says so in its row, and the rest goes on.
 pub(crate) fn run(plan: &Plan) -> anyhow::Result<Vec<Verdict>> {

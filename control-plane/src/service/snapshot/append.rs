@@ -2,11 +2,11 @@
 //!
 //! Acknowledgements are batched: whatever has arrived, up to 4 MiB, is synced once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use countersign_proto::control::v1::{AppendRecordsRequest, AppendRecordsResponse, SnapshotState};
 use futures_util::FutureExt as _;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
 
 use super::{mirror::Mirror, read};
@@ -23,6 +23,8 @@ type Answers = mpsc::Sender<Result<AppendRecordsResponse, Status>>;
 
 /// A batch is synced at this size at the latest.
 const BATCH: usize = 4 * 1024 * 1024;
+/// An upload from which somebody takes over may end by itself for so long.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// Serves one stream.
 pub(super) async fn run(
@@ -135,6 +137,10 @@ impl Upload<'_> {
             next = tokio::select! {
                 message = requests.message() => message?,
                 () = self.turn.displaced() => {
+                    // A commit that has read all of it may be faster than the end of the stream.
+                    if let Ok(Ok(None)) = timeout(LAST_WORD, requests.message()).await {
+                        return Ok(());
+                    }
                     let message = format!("another stream took over the upload to {}", self.name);
                     return Err(Problem::Aborted { reason: "UPLOAD_TAKEN_OVER", message }.into());
                 }
