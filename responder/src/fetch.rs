@@ -276,6 +276,7 @@ impl Blobs {
         let request = ReadChunksRequest {
             replay: replay.to_owned(),
             digests: wanted.iter().map(wire::encode_digest).collect(),
+            ..ReadChunksRequest::default()
         };
         let mut stream = in_time(remote.read_chunks(request)).await?.into_inner();
         for (index, digest) in wanted.iter().enumerate() {

@@ -20,6 +20,7 @@ mod lineage;
 mod operations;
 mod planes;
 mod proxy;
+mod push;
 mod record;
 mod recordings;
 mod redaction;

@@ -41,6 +41,24 @@ pub(crate) struct StoredSnapshot {
     pub(crate) upload_id: String,
 }
 
+/// Blobs that were written for a snapshot, as they are stored.
+#[derive(Clone, PartialEq, Message)]
+struct StoredHolding {
+    #[prost(message, repeated, tag = "1")]
+    digests: Vec<common::Digest>,
+}
+
+/// Encodes which blobs were written for a snapshot.
+pub(crate) fn encode_holding(digests: &[Digest]) -> Bytes {
+    StoredHolding { digests: digests.iter().map(encode_digest).collect() }.encode_to_vec().into()
+}
+
+/// Decodes which blobs were written for a snapshot.
+pub(crate) fn decode_holding(body: Bytes) -> Result<Vec<Digest>, WireError> {
+    let stored: StoredHolding = decode("record", body)?;
+    stored.digests.iter().map(decode_digest).collect()
+}
+
 /// Decodes the digest of a stored snapshot's manifest; an unfinished snapshot has none.
 pub(crate) fn decode_stored_manifest(body: Bytes) -> Result<Option<Digest>, WireError> {
     let stored: StoredSnapshot = decode("record", body)?;

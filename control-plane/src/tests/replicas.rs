@@ -76,8 +76,11 @@ async fn what_is_announced_at_one_reaches_responders_of_another_and_back() {
 
     // Its chunks come from either, also from one that has not heard of it yet.
     for server in [&a, &b] {
-        let request =
-            ReadChunksRequest { replay: replay.name.clone(), digests: vec![bundle.clone()] };
+        let request = ReadChunksRequest {
+            replay: replay.name.clone(),
+            digests: vec![bundle.clone()],
+            ..Default::default()
+        };
         let mut pieces = server.chunks().read_chunks(request).await.unwrap().into_inner();
         assert!(pieces.message().await.unwrap().unwrap().last);
     }

@@ -59,7 +59,7 @@ impl Current {
     ) -> Self {
         let held = |assignment: &Assignment| Held {
             name: assignment.name.clone(),
-            bundle: assignment.bundle.to_hex(),
+            bundle: assignment.bundle.file_name(),
             size: assignment.bundle.size(),
             generation: assignment.generation,
             start_time: assignment.start_time,
@@ -78,7 +78,7 @@ impl Current {
         self.assignments.iter().filter_map(|held| {
             Some(Assignment {
                 name: held.name.clone(),
-                bundle: Digest::from_parts(unhex(&held.bundle)?, held.size),
+                bundle: Digest::from_file_name(&held.bundle, held.size)?,
                 generation: held.generation,
                 start_time: held.start_time,
                 revision: held.revision,
@@ -155,7 +155,7 @@ impl Disk {
         if !self.writes() {
             return Ok(());
         }
-        let keep: HashSet<String> = keep.iter().map(Digest::to_hex).collect();
+        let keep: HashSet<String> = keep.iter().map(Digest::file_name).collect();
         for entry in fs::read_dir(self.dir.join(BLOBS))? {
             let entry = entry?;
             if !entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
@@ -166,7 +166,7 @@ impl Disk {
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(BLOBS).join(digest.to_hex())
+        self.dir.join(BLOBS).join(digest.file_name())
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -182,16 +182,6 @@ impl Disk {
             .and_then(|()| fs::rename(&temporary, path))
             .inspect_err(|_| drop(fs::remove_file(&temporary)))
     }
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect::<Option<_>>()?;
-    let bytes: Vec<u8> =
-        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 #[cfg(test)]
