@@ -132,7 +132,7 @@ async fn records(server: &Server, snapshot: &str) -> Vec<RrPair> {
 /// A recording of several chunks.
 async fn import(server: &Server, id: &str) -> Snapshot {
     let endpoint = |n: u32| format!("/{}/{n}{}", n % 7, "x".repeat(900));
-    let lines = |n: u32| pair(if n % 4 == 0 { "IN" } else { "OUT" }, &endpoint(n));
+    let lines = |n: u32| pair(if n.is_multiple_of(4) { "IN" } else { "OUT" }, &endpoint(n));
     let text: String = (0..40).map(lines).collect();
     server.import(id, &[("a.jsonl", text)]).await
 }

@@ -35,7 +35,11 @@ impl World {
         let mut pairs: Vec<RrPair> = (0..31).map(pair).collect();
         chunk::sort_by_endpoint(&mut pairs);
         let mut cut = Vec::new();
-        chunk::cut::<()>(pairs, |chunk| Ok(cut.push(chunk))).unwrap();
+        chunk::cut::<()>(pairs, |chunk| {
+            cut.push(chunk);
+            Ok(())
+        })
+        .unwrap();
         let mut chunks = Vec::new();
         for chunk in cut {
             let pairs = u64::try_from(chunk.ordinals.len()).unwrap();
