@@ -35,6 +35,8 @@ pub struct Config {
     pub template_env: Vec<String>,
     /// Where bundles are kept, so that a responder can start while the control plane is away.
     pub cache_dir: Option<PathBuf>,
+    /// How many bytes the blobs there may have. What is served and what was served before it is kept in any case.
+    pub cache_size: u64,
     /// The project, with or without `projects/` before it.
     pub project: String,
     /// The ids or full names of the replays to serve; empty for all of the project.
@@ -122,6 +124,7 @@ impl Default for Config {
             files_dir: None,
             template_env: Vec::new(),
             cache_dir: None,
+            cache_size: 1024 * 1024 * 1024,
             project: "default".to_owned(),
             replays: Vec::new(),
             secret_poll: Duration::from_secs(1),

@@ -4,8 +4,12 @@
 
 pub(crate) mod disk;
 mod memory;
+mod versions;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::{
@@ -26,6 +30,7 @@ use tonic::{Code, Status, transport::Channel};
 use crate::server;
 use disk::Disk;
 use memory::Memory;
+use versions::{Served, Versions};
 
 /// The newest layout of bundles that this responder can read.
 pub(crate) const SCHEMA: u32 = 2;
@@ -117,6 +122,7 @@ pub(crate) struct Fetched {
 pub(crate) struct Blobs {
     memory: Memory,
     disk: Option<Disk>,
+    versions: Mutex<Versions>,
     /// The bytes that came from a control plane.
     fetched: Counter,
 }
@@ -126,7 +132,7 @@ pub(crate) type Remote = ChunkServiceClient<Channel>;
 
 impl Blobs {
     pub(crate) fn new(disk: Option<Disk>, fetched: Counter) -> Self {
-        Self { memory: Memory::default(), disk, fetched }
+        Self { memory: Memory::default(), disk, versions: Mutex::default(), fetched }
     }
 
     /// The disk cache.
@@ -188,11 +194,16 @@ impl Blobs {
         Ok(Fetched { chunks, ordinals, pairs, treatment, transform, test_config, serve, blobs })
     }
 
-    /// Forgets all blobs but these.
-    pub(crate) fn retain(&self, keep: &HashSet<Digest>) {
-        self.memory.retain(|digest| keep.contains(digest));
+    /// Forgets all blobs but those of what is served. On disk, those before them stay, too, and others as far as there is room.
+    pub(crate) fn retain<'a>(&self, served: impl Iterator<Item = Served<'a>>) {
+        let (now, both) = {
+            let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+            versions.set(served);
+            (versions.now(), versions.both())
+        };
+        self.memory.retain(|digest| now.contains(digest));
         self.release();
-        if let Some(Err(error)) = self.disk.as_ref().map(|disk| disk.retain(keep)) {
+        if let Some(Err(error)) = self.disk.as_ref().map(|disk| disk.retain(&both)) {
             tracing::warn!(%error, "the disk cache could not be tidied up");
         }
     }

@@ -269,6 +269,36 @@ mod tests {
 
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, cut: u8, flip: u8) {
+            let digest = Digest::of(b"x");
+            let stored = manifest::Stored {
+                chunks: vec![(digest, 3)],
+                pages: vec![digest; 2],
+                ordinals: Some(digest),
+                pairs: 3,
+                treatment: Some(StoredTreatment::default()),
+            };
+            let mut damaged = encode_manifest(&stored).to_vec();
+            let at = usize::from(flip) % damaged.len();
+            damaged[at] ^= 1 << (flip % 8);
+            damaged.truncate(damaged.len() - usize::from(cut) % damaged.len());
+            for bytes in [bytes, damaged].map(Bytes::from) {
+                // What is read is the same when it is read again; anything else is an error, and nothing panics.
+                if let Ok(read) = decode_manifest(bytes.clone()) {
+                    proptest::prop_assert_eq!(decode_manifest(encode_manifest(&read)).unwrap(), read);
+                }
+                if let Ok(page) = decode_page(bytes.clone()) {
+                    proptest::prop_assert_eq!(decode_page(encode_page(&page)).unwrap(), page);
+                }
+                if let Ok(held) = decode_holding(bytes) {
+                    proptest::prop_assert_eq!(decode_holding(encode_holding(&held)).unwrap(), held);
+                }
+            }
+        }
+    }
+
     #[test]
     fn manifests_bundles_and_assignments_come_back() {
         let digest = |text: &str| Digest::of(text.as_bytes());

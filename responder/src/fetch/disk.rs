@@ -10,6 +10,7 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: PathBuf,
+    /// How many bytes of blobs there may be, unless more are needed.
+    limit: u64,
     /// Locked by the process that writes.
     lock: File,
     writes: AtomicBool,
@@ -88,11 +91,11 @@ impl Current {
 }
 
 impl Disk {
-    /// Uses this directory, creating it when needed.
-    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+    /// Uses this directory, creating it when needed. Of blobs that are not needed so many bytes may stay that there are `limit` in all.
+    pub(crate) fn open(dir: PathBuf, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(dir.join(BLOBS))?;
         let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
-        let disk = Self { dir, lock, writes: AtomicBool::new(false) };
+        let disk = Self { dir, limit, lock, writes: AtomicBool::new(false) };
         if !disk.writes() {
             tracing::warn!(dir = %disk.dir.display(), "another responder writes to the cache directory; it is only read for now");
         }
@@ -128,6 +131,10 @@ impl Disk {
         // The room that is needed at once: what grows is copied again and again.
         let room = file.metadata().ok()?.len().min(digest.size()).saturating_add(1);
         let mut bytes = Vec::with_capacity(usize::try_from(room).ok()?);
+        if self.writes() {
+            // What was used last goes last; where the time cannot be set, what was written last.
+            drop(file.set_modified(SystemTime::now()));
+        }
         file.take(digest.size().saturating_add(1)).read_to_end(&mut bytes).ok()?;
         if digest.matches(&bytes) {
             return Some(bytes.into());
@@ -150,17 +157,30 @@ impl Disk {
         self.write(&self.blob(digest), bytes)
     }
 
-    /// Removes all blobs but these.
+    /// Removes blobs until there are no more than there may be: never one of these, and first those that were not used for the longest time.
     pub(crate) fn retain(&self, keep: &HashSet<Digest>) -> io::Result<()> {
         if !self.writes() {
             return Ok(());
         }
         let keep: HashSet<String> = keep.iter().map(Digest::file_name).collect();
+        let mut size = 0_u64;
+        let mut others = Vec::new();
         for entry in fs::read_dir(self.dir.join(BLOBS))? {
             let entry = entry?;
+            let file = entry.metadata()?;
+            size = size.saturating_add(file.len());
             if !entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
-                fs::remove_file(entry.path())?;
+                let used = file.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                others.push((used, file.len(), entry.path()));
             }
+        }
+        others.sort_unstable();
+        for (_, bytes, path) in others {
+            if size <= self.limit {
+                break;
+            }
+            fs::remove_file(path)?;
+            size = size.saturating_sub(bytes);
         }
         Ok(())
     }
@@ -201,7 +221,7 @@ mod tests {
     #[test]
     fn current_comes_back_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path().join("deep/cache")).unwrap();
+        let disk = Disk::open(dir.path().join("deep/cache"), 0).unwrap();
         assert_eq!(disk.current().unwrap(), None);
         let current = Current::new("projects/p", "uid", 9, [&assignment()]);
         disk.set_current(&current).unwrap();
@@ -214,9 +234,9 @@ mod tests {
     fn of_two_processes_one_writes_and_the_other_takes_over() {
         let dir = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"a");
-        let first = Disk::open(dir.path().to_owned()).unwrap();
+        let first = Disk::open(dir.path().to_owned(), 0).unwrap();
         first.put(&digest, b"a").unwrap();
-        let second = Disk::open(dir.path().to_owned()).unwrap();
+        let second = Disk::open(dir.path().to_owned(), 0).unwrap();
         second.retain(&HashSet::new()).unwrap();
         assert!(second.get(&digest).is_some(), "what the first needs is not removed");
         drop(first);
@@ -227,7 +247,7 @@ mod tests {
     #[test]
     fn a_damaged_blob_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path().to_owned()).unwrap();
+        let disk = Disk::open(dir.path().to_owned(), 0).unwrap();
         let digest = Digest::of(b"bytes");
         assert_eq!(disk.get(&digest), None);
         disk.put(&digest, b"bytes").unwrap();
@@ -238,13 +258,31 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_needed_is_kept() {
+    fn what_is_needed_is_kept_and_of_the_rest_what_was_used_last() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path().to_owned()).unwrap();
-        let (kept, dropped) = (Digest::of(b"a"), Digest::of(b"b"));
-        disk.put(&kept, b"a").unwrap();
-        disk.put(&dropped, b"b").unwrap();
-        disk.retain(&HashSet::from([kept])).unwrap();
-        assert!(disk.get(&kept).is_some() && disk.get(&dropped).is_none());
+        let blobs = [b"aaaa", b"bbbb", b"cccc", b"dddd"];
+        let digests = blobs.map(|bytes| Digest::of(bytes));
+        // How many bytes there may be, and which of the four there are then.
+        for (limit, there) in
+            [(16, "abcd"), (15, "acd"), (12, "acd"), (8, "ad"), (4, "d"), (0, "d")]
+        {
+            let disk = Disk::open(dir.path().to_owned(), limit).unwrap();
+            for (age, (digest, bytes)) in (1..).zip(digests.iter().zip(blobs)) {
+                disk.put(digest, bytes).unwrap();
+                let written = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age);
+                let file = File::options().write(true).open(disk.blob(digest)).unwrap();
+                file.set_modified(written).unwrap();
+            }
+            // The first was used just now, and the last is needed.
+            assert!(disk.get(&digests[0]).is_some());
+            disk.retain(&HashSet::from([digests[3]])).unwrap();
+            let left: String = "abcd"
+                .chars()
+                .zip(&digests)
+                .filter(|(_, digest)| disk.holds(digest))
+                .map(|(name, _)| name)
+                .collect();
+            assert_eq!(left, there, "{limit}");
+        }
     }
 }

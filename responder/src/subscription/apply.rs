@@ -1,15 +1,11 @@
 //! Carries out what the control plane says: fetch, compile, bind, swap; or refuse, and leave what is served as it is.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    error::Error,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, error::Error, sync::Arc};
 
 use countersign_engine::{
     compile::{CompiledSnapshot, compile_encoded},
     diagnostic::{Diagnostic, Diagnostics, has_errors},
-    snapshot::{digest::Digest, encoded::Encoded},
+    snapshot::encoded::Encoded,
     test_config::TestConfig,
     transform::Template,
 };
@@ -161,9 +157,11 @@ impl Applier {
             if let Some(Err(error)) = blobs.disk().map(|disk| disk.set_current(&current)) {
                 tracing::warn!(%error, "the disk cache cannot be written");
             }
-            let keep: HashSet<Digest> =
-                table.replays.iter().flat_map(|replay| replay.blobs.iter().copied()).collect();
-            blobs.retain(&keep);
+            let served = table.replays.iter().map(|replay| {
+                let Assignment { name, bundle, .. } = &replay.assignment;
+                (name.as_str(), *bundle, &replay.blobs)
+            });
+            blobs.retain(served);
         });
         if let Err(error) = settled.await {
             tracing::warn!(%error, "the disk cache cannot be written");
