@@ -22,9 +22,14 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::{
+    held,
+    store::{self, Expect, Kind, MetaStore as _, Txn, sqlite::SqliteMeta},
+};
+
 use super::{PROJECT, Server, assert_refused, config, pair, server, with_config};
 
-type Blob = (Digest, Bytes);
+pub(super) type Blob = (Digest, Bytes);
 
 async fn read(server: &Server, snapshot: &str, digests: &[Digest]) -> Result<Vec<Blob>, Status> {
     let request = ReadChunksRequest {
@@ -41,7 +46,7 @@ async fn read(server: &Server, snapshot: &str, digests: &[Digest]) -> Result<Vec
 }
 
 /// All that a snapshot is made of, the manifest first.
-async fn blobs_of(server: &Server, snapshot: &Snapshot) -> Vec<Blob> {
+pub(super) async fn blobs_of(server: &Server, snapshot: &Snapshot) -> Vec<Blob> {
     let digest = decode_digest(snapshot.manifest.as_ref().unwrap()).unwrap();
     let mut blobs = read(server, &snapshot.name, &[digest]).await.unwrap();
     let manifest = Manifest::decode(blobs[0].1.clone()).unwrap();
@@ -57,11 +62,15 @@ async fn blobs_of(server: &Server, snapshot: &Snapshot) -> Vec<Blob> {
     blobs
 }
 
-fn digests(blobs: &[Blob]) -> Vec<Digest> {
+pub(super) fn digests(blobs: &[Blob]) -> Vec<Digest> {
     blobs.iter().map(|(digest, _)| *digest).collect()
 }
 
-async fn missing(server: &Server, snapshot: &str, asked: &[Digest]) -> Result<Vec<Digest>, Status> {
+pub(super) async fn missing(
+    server: &Server,
+    snapshot: &str,
+    asked: &[Digest],
+) -> Result<Vec<Digest>, Status> {
     let digests = asked.iter().map(encode_digest).collect();
     let request = FindMissingChunksRequest { snapshot: snapshot.into(), digests };
     let found = server.chunks().find_missing_chunks(request).await?.into_inner();
@@ -69,7 +78,7 @@ async fn missing(server: &Server, snapshot: &str, asked: &[Digest]) -> Result<Ve
 }
 
 /// The messages that write blobs, in pieces of so many bytes.
-fn messages(snapshot: &str, blobs: &[Blob], size: usize) -> Vec<WriteChunksRequest> {
+pub(super) fn messages(snapshot: &str, blobs: &[Blob], size: usize) -> Vec<WriteChunksRequest> {
     let mut messages = Vec::new();
     for (digest, bytes) in blobs {
         let count = bytes.len().div_ceil(size).max(1);
@@ -86,7 +95,7 @@ fn messages(snapshot: &str, blobs: &[Blob], size: usize) -> Vec<WriteChunksReque
 }
 
 /// Sends messages; returns what was acknowledged, and how the stream ended.
-async fn write(
+pub(super) async fn write(
     server: &Server,
     messages: Vec<WriteChunksRequest>,
 ) -> (Vec<Digest>, Result<(), Status>) {
@@ -102,7 +111,11 @@ async fn write(
     }
 }
 
-async fn commit(server: &Server, snapshot: &str, manifest: Digest) -> Result<Snapshot, Status> {
+pub(super) async fn commit(
+    server: &Server,
+    snapshot: &str,
+    manifest: Digest,
+) -> Result<Snapshot, Status> {
     let request = CommitSnapshotManifestRequest {
         name: snapshot.into(),
         manifest: Some(encode_digest(&manifest)),
@@ -130,7 +143,7 @@ async fn records(server: &Server, snapshot: &str) -> Vec<RrPair> {
 }
 
 /// A recording of several chunks.
-async fn import(server: &Server, id: &str) -> Snapshot {
+pub(super) async fn import(server: &Server, id: &str) -> Snapshot {
     let endpoint = |n: u32| format!("/{}/{n}{}", n % 7, "x".repeat(900));
     let lines = |n: u32| pair(if n.is_multiple_of(4) { "IN" } else { "OUT" }, &endpoint(n));
     let text: String = (0..40).map(lines).collect();
@@ -294,6 +307,46 @@ async fn what_a_deleted_snapshot_had_is_gone() {
     let blobs = target.dir.path().join("data/blobs");
     let left = std::fs::read_dir(blobs.join("packs")).unwrap().count();
     assert_eq!(left, 0, "nothing names them");
+}
+
+#[tokio::test]
+async fn what_was_told_to_be_there_stays_until_it_is_committed() {
+    let server = server().await;
+    let snapshot = import(&server, "s").await;
+    let all = digests(&blobs_of(&server, &snapshot).await);
+    let name = server.create_snapshot("copy").await.name;
+    assert_eq!(missing(&server, &name, &all).await.unwrap(), []);
+    let delete = DeleteSnapshotRequest { name: snapshot.name, ..DeleteSnapshotRequest::default() };
+    server.snapshots().delete_snapshot(delete).await.unwrap();
+    // What nothing names is removed at the start.
+    let server = server.restart().await;
+    assert_eq!(commit(&server, &name, all[0]).await.unwrap().pair_count, 40);
+    let server = server.restart().await;
+    assert_eq!(records(&server, &name).await.len(), 40);
+    // Once it is committed nothing but the snapshot names them.
+    server.running.shutdown().await;
+    let meta = SqliteMeta::open(&server.dir.path().join("data/meta.db")).unwrap();
+    assert!(store::all(&meta, Kind::Holding, "").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn holdings_without_a_snapshot_are_forgotten() {
+    let server = server().await;
+    let name = server.create_snapshot("s").await.name;
+    let blob = (Digest::of(b"blob"), Bytes::from_static(b"blob"));
+    write(&server, messages(&name, &[blob], 9)).await.1.unwrap();
+    server.running.shutdown().await;
+    let meta = SqliteMeta::open(&server.dir.path().join("data/meta.db")).unwrap();
+    let held = store::all(&meta, Kind::Holding, "").await.unwrap().remove(0);
+    // As if it had been written while the snapshot was deleted; and of an earlier snapshot of the name.
+    let (_, own) = held.name.rsplit_once('/').unwrap();
+    for name in [format!("{name}x/1/{own}"), format!("{name}/1/{own}")] {
+        let txn = Txn::put(Kind::Holding, name, Expect::Absent, held.body.clone());
+        meta.commit(txn).await.unwrap();
+    }
+    held::forget_orphans(&meta).await.unwrap();
+    let left = store::all(&meta, Kind::Holding, "").await.unwrap();
+    assert_eq!(left.iter().map(|record| &record.name).collect::<Vec<_>>(), [&held.name]);
 }
 
 #[tokio::test]

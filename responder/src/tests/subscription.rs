@@ -312,9 +312,9 @@ async fn what_the_disk_cache_has_is_not_fetched_again_unless_it_is_damaged() {
         let path = blob.unwrap().path();
         let mut bytes = std::fs::read(&path).unwrap();
         if n % 2 == 0 {
-            bytes[0] ^= 1
+            bytes[0] ^= 1;
         } else {
-            bytes.truncate(1)
+            bytes.truncate(1);
         }
         std::fs::write(path, bytes).unwrap();
     }
