@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
+use countersign_engine::snapshot::digest::Function;
 use countersign_tls::{identity::TrustDomain, server::Settings};
 
 use crate::store::{
@@ -123,6 +124,10 @@ pub struct Args {
 
     #[command(flatten)]
     tls: TlsArgs,
+    /// What addresses are made with, of what is stored from now on: `blake3`, or `sha256`, by which each blob is a file or object that `sha256sum`
+    /// can check, and imports take longer. What is there already stays as it is, and both are read
+    #[arg(long, env = "COUNTERSIGN_DIGEST", value_name = "FUNCTION", default_value = Function::Blake3.name())]
+    digest: Function,
 
     /// Listen off loopback although callers are not authenticated: whoever reaches the port can read and change everything
     #[arg(long, env = "COUNTERSIGN_ALLOW_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -219,7 +224,7 @@ impl TryFrom<Args> for Config {
 
     fn try_from(args: Args) -> Result<Self, StoreError> {
         Ok(Self {
-            places: args.place.places()?,
+            places: args.place.places()?.by(args.digest),
             tls: args.tls.into(),
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),

@@ -2,6 +2,7 @@
 //!
 //! Whatever is read was verified by the blob store; a digest that leads nowhere is an error that names it.
 
+pub(crate) mod check;
 pub(crate) mod manifest;
 
 use std::{
@@ -114,13 +115,15 @@ pub(crate) async fn pairs(
     Ok(pairs)
 }
 
-/// A blob that names others.
-#[derive(Debug, Clone, Copy)]
+/// What leads to blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Root {
     /// The manifest of a snapshot.
     Manifest(Digest),
     /// A bundle.
     Bundle(Digest),
+    /// A list of blobs that nothing else names yet.
+    Listed(Arc<[Digest]>),
 }
 
 /// The root and everything that it names.
@@ -141,6 +144,7 @@ pub(crate) async fn named(
             named.extend(parts.transform);
             Ok(named)
         }
+        Root::Listed(digests) => Ok(digests.iter().copied().collect()),
     }
 }
 
@@ -156,7 +160,7 @@ pub(crate) async fn named_by(
     Ok(all)
 }
 
-/// Which blobs belong to a bundle. Bundles never change, so that the answer is kept for the newest few.
+/// Which blobs belong to a bundle or a snapshot. Neither changes, so that the answer is kept for the newest few.
 #[derive(Debug, Default)]
 pub(crate) struct Closures {
     kept: Mutex<Kept>,
@@ -164,27 +168,27 @@ pub(crate) struct Closures {
 
 #[derive(Debug, Default)]
 struct Kept {
-    closures: HashMap<Digest, Arc<HashSet<Digest>>>,
-    order: VecDeque<Digest>,
+    closures: HashMap<Root, Arc<HashSet<Digest>>>,
+    order: VecDeque<Root>,
 }
 
 impl Closures {
     const KEPT: usize = 64;
 
-    /// The digests of the bundle itself and of everything that it names.
+    /// The digests of the root itself and of everything that it names.
     pub(crate) async fn of(
         &self,
         blobs: &dyn BlobStore,
-        bundle: Digest,
+        root: Root,
     ) -> Result<Arc<HashSet<Digest>>, ContentError> {
-        if let Some(closure) = self.lock().closures.get(&bundle) {
+        if let Some(closure) = self.lock().closures.get(&root) {
             return Ok(Arc::clone(closure));
         }
-        let closure = named(blobs, Root::Bundle(bundle)).await?;
+        let closure = named(blobs, root.clone()).await?;
         let closure = Arc::new(closure);
         let mut kept = self.lock();
-        if kept.closures.insert(bundle, Arc::clone(&closure)).is_none() {
-            kept.order.push_back(bundle);
+        if kept.closures.insert(root.clone(), Arc::clone(&closure)).is_none() {
+            kept.order.push_back(root);
         }
         if kept.order.len() > Self::KEPT
             && let Some(oldest) = kept.order.pop_front()

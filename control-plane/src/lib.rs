@@ -13,6 +13,7 @@ pub mod app;
 pub mod config;
 pub mod content;
 pub mod fleet;
+mod held;
 pub mod import;
 pub mod operate;
 pub mod publish;

@@ -190,9 +190,10 @@ async fn copy(from: &dyn BlobStore, into: &Stores, dump: Dump) -> Result<Copied,
     for batch in digests.chunks(BATCH) {
         let mut blobs = Vec::new();
         for digest in batch {
-            blobs.push(content::blob(from, *digest).await.map_err(SweepError::Unreadable)?);
+            let bytes = content::blob(from, *digest).await.map_err(SweepError::Unreadable)?;
+            blobs.push((*digest, bytes));
         }
-        into.blobs.put_all(blobs).await?;
+        into.blobs.put_named(blobs).await?;
     }
     let copied =
         Copied { records: dump.records.len(), blobs: digests.len(), revision: dump.revision };

@@ -28,7 +28,10 @@ use std::{
     time::Duration,
 };
 
-use countersign_engine::diagnostic::{Diagnostic, Severity};
+use countersign_engine::{
+    diagnostic::{Diagnostic, Severity},
+    snapshot::digest::Digest,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -172,6 +175,9 @@ pub(crate) enum Problem {
     /// The peer broke the rules of a stream.
     #[error("{message}")]
     Protocol { code: Code, reason: &'static str, message: String },
+    /// A blob is missing or not what it should be.
+    #[error("{message}")]
+    Blob { code: Code, reason: &'static str, digest: Digest, message: String },
     /// Try again later.
     #[error("{message}")]
     Unavailable { reason: &'static str, message: String },
@@ -240,6 +246,10 @@ impl From<Problem> for Status {
             Problem::Protocol { code, reason, .. } => {
                 Self::with_error_details(code, message, info(reason, []))
             }
+            Problem::Blob { code, reason, digest, .. } => {
+                let details = info(reason, [("digest", digest.to_string())]);
+                Self::with_error_details(code, message, details)
+            }
             Problem::Unavailable { reason, .. } => retry(reason, message),
             Problem::Commit(error) => commit(error, message),
             Problem::Store(error) | Problem::Import(ImportError::Store(error)) => store(&error),
@@ -282,7 +292,7 @@ fn resource(code: Code, reason: &str, kind: Kind, name: String, message: String)
 
 fn not_found(kind: Kind, name: String, message: String) -> Status {
     let reason = match kind {
-        Kind::Snapshot => "SNAPSHOT_NOT_FOUND",
+        Kind::Snapshot | Kind::Holding => "SNAPSHOT_NOT_FOUND",
         Kind::Transform => "TRANSFORM_NOT_FOUND",
         Kind::TestConfig => "TEST_CONFIG_NOT_FOUND",
         Kind::Replay | Kind::Assignment | Kind::Members => "REPLAY_NOT_FOUND",

@@ -26,7 +26,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use countersign_engine::snapshot::digest::Digest;
+use countersign_engine::snapshot::digest::{Digest, Function};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -155,11 +155,31 @@ pub struct Lease {
 /// Immutable bytes by digest.
 #[async_trait]
 pub trait BlobStore: fmt::Debug + Send + Sync {
+    /// What addresses are made with, of what is stored without one.
+    fn function(&self) -> Function {
+        Function::default()
+    }
+
     /// Stores bytes durably, and returns their digest; storing them again is free of effect.
-    async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError>;
+    async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
+        let function = self.function();
+        let (digest, bytes) = blocking(move || (Digest::by(function, &bytes), bytes)).await?;
+        self.put_named(vec![(digest, bytes)]).await?;
+        Ok(digest)
+    }
 
     /// Stores many; all of them are durable when it returns their digests.
-    async fn put_all(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError>;
+    async fn put_all(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
+        let function = self.function();
+        let name = move |bytes: Bytes| (Digest::by(function, &bytes), bytes);
+        let named: Vec<_> = blocking(move || blobs.into_iter().map(name).collect()).await?;
+        let digests = named.iter().map(|(digest, _)| *digest).collect();
+        self.put_named(named).await?;
+        Ok(digests)
+    }
+
+    /// Stores many under digests that the caller knows to be theirs, of whatever function; all of them are durable when it returns.
+    async fn put_named(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError>;
 
     /// The bytes, verified against their digest; `None` when they are not stored.
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError>;
@@ -246,17 +266,20 @@ pub enum Kind {
     Assignment,
     /// Who shares the turns of a running replay; has the replay's name.
     Members,
+    /// Blobs that were written for a snapshot which is not committed yet; its name begins with that of the snapshot.
+    Holding,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Snapshot,
         Self::Transform,
         Self::TestConfig,
         Self::Replay,
         Self::Assignment,
         Self::Members,
+        Self::Holding,
     ];
 
     /// The kind with this name in the store.
@@ -275,6 +298,7 @@ impl Kind {
             Self::Replay => "replay",
             Self::Assignment => "assignment",
             Self::Members => "members",
+            Self::Holding => "holding",
         }
     }
 }
@@ -324,6 +348,25 @@ pub struct Page {
     pub more: bool,
     /// The store's revision when the page was read.
     pub revision: u64,
+}
+
+/// All records of a kind whose names begin with the prefix.
+pub(crate) async fn all(
+    meta: &dyn MetaStore,
+    kind: Kind,
+    prefix: &str,
+) -> Result<Vec<Record>, StoreError> {
+    let prefix = prefix.to_owned();
+    let mut query = ListQuery { kind, prefix, after: String::new(), limit: 1000 };
+    let mut records: Vec<Record> = Vec::new();
+    loop {
+        let page = meta.list(query.clone()).await?;
+        records.extend(page.records);
+        if !page.more {
+            return Ok(records);
+        }
+        query.after = records.last().map(|record| record.name.clone()).unwrap_or_default();
+    }
 }
 
 /// Runs blocking work on the blocking pool.

@@ -49,7 +49,7 @@ impl Plane {
                 sure = false;
             }
             if !sure {
-                self.look_for(root).await?;
+                self.look_for(root.clone()).await?;
             }
             let guard = Guard { lease: SWEEP.to_owned(), epoch: lease.epoch, held: false };
             match self.meta.commit(txn.clone().guarded(guard)).await {

@@ -16,21 +16,23 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::{
     content::{self, ContentError, Root},
+    held,
     import::staging::Staging,
     service::{Plane, chain, wire},
-    store::{BlobStore, Epoch, Kind, ListQuery, MetaStore, Record, StoreError, blocking, jitter},
+    store::{BlobStore, Epoch, Kind, MetaStore, Record, StoreError, all, blocking, jitter},
     storing::SWEEP,
 };
 
 /// Removes the uploads of this process's own that belong to no snapshot.
 pub(crate) async fn uploads(meta: &dyn MetaStore, staging: Staging) -> Result<(), StoreError> {
-    let snapshots = all(meta, Kind::Snapshot).await?;
+    let snapshots = all(meta, Kind::Snapshot, "").await?;
     let names: Vec<String> = snapshots.into_iter().map(|record| record.name).collect();
     blocking(move || staging.retain(&names)).await?
 }
 
 /// Removes the blobs of a store that nobody else writes to.
 pub(crate) async fn blobs(meta: &dyn MetaStore, blobs: &dyn BlobStore) -> Result<(), StoreError> {
+    held::forget_orphans(meta).await?;
     match live(meta, blobs).await {
         Ok(live) => {
             let removed = blobs.retain(live, Duration::ZERO).await?;
@@ -81,11 +83,12 @@ pub async fn shared(
     grace: Duration,
 ) -> Result<u64, SweepError> {
     let removal = async {
+        held::forget_orphans(meta).await?;
         // Only now: whoever commits from here on looks whether what it names is still there.
         let live = live(meta, stored).await.map_err(SweepError::Unreadable)?;
         let removed = stored.retain(live, grace).await?;
         if let Some(parts) = stored.parts() {
-            let snapshots = all(meta, Kind::Snapshot).await?.into_iter();
+            let snapshots = all(meta, Kind::Snapshot, "").await?.into_iter();
             // A committed one needs its upload no more.
             let open = snapshots.map(|record| (record.name.clone(), roots(Kind::Snapshot, record)));
             let open = open.filter(|(_, roots)| !matches!(roots, Ok(roots) if !roots.is_empty()));
@@ -157,41 +160,31 @@ pub(crate) async fn run(plane: Arc<Plane>) {
     }
 }
 
-/// Every blob that a snapshot or an announced bundle is made of.
+/// Every blob that a snapshot or an announced bundle is made of, or that was written for a snapshot.
 async fn live(
     meta: &dyn MetaStore,
     blobs: &dyn BlobStore,
 ) -> Result<HashSet<Digest>, ContentError> {
     let mut live = HashSet::new();
-    for kind in [Kind::Snapshot, Kind::Assignment] {
-        for record in all(meta, kind).await? {
+    for kind in [Kind::Snapshot, Kind::Assignment, Kind::Holding] {
+        for record in all(meta, kind, "").await? {
             live.extend(content::named_by(blobs, roots(kind, record)?).await?);
         }
     }
     Ok(live)
 }
 
-/// The blobs that a record names.
+/// What a record names.
 pub(crate) fn roots(kind: Kind, record: Record) -> Result<Vec<Root>, ContentError> {
     let roots = match kind {
         Kind::Snapshot => wire::decode_stored_manifest(record.body)
             .map(|manifest| manifest.map(Root::Manifest).into_iter().collect()),
         Kind::Assignment => wire::decode_announced(record.body)
             .map(|announced| announced.bundles().map(Root::Bundle).collect()),
+        Kind::Holding => {
+            wire::decode_holding(record.body).map(|digests| vec![Root::Listed(digests.into())])
+        }
         Kind::Transform | Kind::TestConfig | Kind::Replay | Kind::Members => Ok(Vec::new()),
     };
     roots.map_err(|source| ContentError::Record { name: record.name, source })
-}
-
-async fn all(meta: &dyn MetaStore, kind: Kind) -> Result<Vec<Record>, StoreError> {
-    let mut query = ListQuery { kind, prefix: String::new(), after: String::new(), limit: 1000 };
-    let mut records: Vec<Record> = Vec::new();
-    loop {
-        let page = meta.list(query.clone()).await?;
-        records.extend(page.records);
-        if !page.more {
-            return Ok(records);
-        }
-        query.after = records.last().map(|record| record.name.clone()).unwrap_or_default();
-    }
 }

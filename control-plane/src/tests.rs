@@ -1,5 +1,6 @@
 //! The services through a real server on a free port.
 
+mod content;
 mod documents;
 mod faults;
 mod inspect;

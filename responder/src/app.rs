@@ -346,7 +346,8 @@ impl Running {
 
 fn disk(config: &Config) -> Result<Option<Disk>, StartError> {
     let open = |dir: PathBuf| {
-        Disk::open(dir.clone()).map_err(|source| StartError::CacheDir { dir, source })
+        Disk::open(dir.clone(), config.cache_size)
+            .map_err(|source| StartError::CacheDir { dir, source })
     };
     config.cache_dir.clone().map(open).transpose()
 }

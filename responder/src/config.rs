@@ -47,6 +47,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// Whether the version of a replay that was served before stays in memory, to be asked for and to go back to.
     pub keep_previous: bool,
+    /// How many bytes the blobs there may have. What is served and what was served before it is kept in any case.
+    pub cache_size: u64,
     /// The project, with or without `projects/` before it.
     pub project: String,
     /// The ids or full names of the replays to serve; empty for all of the project.
@@ -169,6 +171,7 @@ impl Default for Config {
             template_env: Vec::new(),
             cache_dir: None,
             keep_previous: true,
+            cache_size: 1024 * 1024 * 1024,
             project: "default".to_owned(),
             replays: Vec::new(),
             secret_poll: Duration::from_secs(1),

@@ -188,7 +188,7 @@ impl Blobs {
         Ok(Fetched { chunks, ordinals, pairs, treatment, transform, test_config, serve, blobs })
     }
 
-    /// Forgets all blobs but these.
+    /// Forgets all blobs but those of what is served. On disk, those before them stay, too, and others as far as there is room.
     pub(crate) fn retain(&self, keep: &HashSet<Digest>) {
         self.memory.retain(|digest| keep.contains(digest));
         self.release();
@@ -276,6 +276,7 @@ impl Blobs {
         let request = ReadChunksRequest {
             replay: replay.to_owned(),
             digests: wanted.iter().map(wire::encode_digest).collect(),
+            ..ReadChunksRequest::default()
         };
         let mut stream = in_time(remote.read_chunks(request)).await?.into_inner();
         for (index, digest) in wanted.iter().enumerate() {

@@ -120,6 +120,9 @@ struct Args {
         action = clap::ArgAction::Set
     )]
     keep_previous: bool,
+    /// How large the cache may be in MiB. What is served, and the version before it, is kept in any case; of the rest goes first what was not used for the longest time.
+    #[arg(long, env = "COUNTERSIGN_CACHE_SIZE_MIB", value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
+    cache_size_mib: u64,
     /// The replays to serve, by id or full name, separated by commas; all of the project if not given.
     #[arg(long, env = "COUNTERSIGN_REPLAYS", value_name = "ID,…", value_delimiter = ',')]
     replays: Vec<String>,
@@ -286,6 +289,7 @@ impl Args {
             template_env: self.template_env.into_iter().filter(|name| !name.is_empty()).collect(),
             cache_dir: self.cache_dir,
             keep_previous: self.keep_previous,
+            cache_size: self.cache_size_mib.saturating_mul(1024 * 1024),
             project: self.project,
             replays: self.replays.into_iter().filter(|replay| !replay.is_empty()).collect(),
             key_overlap: self.key_overlap,

@@ -23,8 +23,20 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let mut plane = process::control_plane(&dir.path().join("data"), "127.0.0.1:0");
         let grpc = plane.address("grpc").await;
-        let mut responder =
-            process::responder("r", grpc, dir.path(), Some(&dir.path().join("cache")));
+        let (url, cache) = (format!("http://{grpc}"), dir.path().join("cache"));
+        let mut arguments = vec!["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+        let (secrets, cache) = (dir.path().to_string_lossy(), cache.to_string_lossy());
+        arguments.extend([
+            "--control-plane",
+            &url,
+            "--secret-dir",
+            &secrets,
+            "--cache-dir",
+            &cache,
+        ]);
+        // What is no longer served must not make an edit look cheaper than it is.
+        arguments.extend(["--cache-size-mib", "0"]);
+        let mut responder = Process::start("countersign-responder", arguments);
         let admin = responder.address("admin").await;
         Self { dir, grpc, admin, _processes: [plane, responder] }
     }

@@ -21,6 +21,7 @@ mod mutual;
 mod operations;
 mod planes;
 mod proxy;
+mod push;
 mod record;
 mod recordings;
 mod redaction;

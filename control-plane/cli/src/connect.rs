@@ -3,11 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use countersign_proto::control::v1::{
-    inspect_service_client::InspectServiceClient, replay_service_client::ReplayServiceClient,
-    snapshot_service_client::SnapshotServiceClient,
-    test_config_service_client::TestConfigServiceClient,
-    transform_service_client::TransformServiceClient,
+use countersign_proto::{
+    control::v1::{
+        inspect_service_client::InspectServiceClient, replay_service_client::ReplayServiceClient,
+        snapshot_service_client::SnapshotServiceClient,
+        test_config_service_client::TestConfigServiceClient,
+        transform_service_client::TransformServiceClient,
+    },
+    discovery::v1::chunk_service_client::ChunkServiceClient,
 };
 use countersign_tls::{
     client::{ClientTls, Settings},
@@ -153,6 +156,11 @@ impl Client {
     /// The snapshots.
     pub(crate) fn snapshots(&self) -> SnapshotServiceClient<Channel> {
         SnapshotServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// The blobs.
+    pub(crate) fn chunks(&self) -> ChunkServiceClient<Channel> {
+        ChunkServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// The transforms.

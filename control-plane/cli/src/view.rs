@@ -7,7 +7,9 @@ use countersign_proto::{
     },
     snapshot::v1::ServeDirection,
     transform::v1::Transform,
-    r#type::v1::{Condition, ConditionStatus, Diagnostic, Digest, SecretRef, Severity},
+    r#type::v1::{
+        Condition, ConditionStatus, Diagnostic, Digest, DigestFunction, SecretRef, Severity,
+    },
 };
 use serde_json::{Value, json};
 
@@ -376,7 +378,11 @@ fn secret_status(status: &SecretStatus) -> Value {
 
 fn digest(digest: Option<&Digest>) -> Option<String> {
     let digest = digest?;
-    Some(digest.hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    let hash: String = digest.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(match digest.function() {
+        DigestFunction::Sha256 => format!("sha256:{hash}"),
+        DigestFunction::Blake3 | DigestFunction::Unspecified => hash,
+    })
 }
 
 fn snapshot_state(state: SnapshotState) -> &'static str {

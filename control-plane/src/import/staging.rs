@@ -91,6 +91,12 @@ impl Staging {
         Self { root, limit }
     }
 
+    /// How many bytes an upload may have.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Opens the log of an upload for appending, makes it when it is absent, and cuts a torn end.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ enum Who {
     Responders,
     /// Users.
     Users,
+    /// Responders, for what their replays are made of, and users; the service asks [`Peer`] which of them it is.
+    Readers,
 }
 
 /// The table.
@@ -51,7 +53,7 @@ const TABLE: [(&str, Who); 10] = [
     (ReplayServiceServer::<()>::NAME, Who::Users),
     (InspectServiceServer::<()>::NAME, Who::Users),
     (DiscoveryServiceServer::<()>::NAME, Who::Responders),
-    (ChunkServiceServer::<()>::NAME, Who::Responders),
+    (ChunkServiceServer::<()>::NAME, Who::Readers),
     ("grpc.health.v1.Health", Who::Anybody),
     ("grpc.reflection.v1.ServerReflection", Who::Users),
     ("grpc.reflection.v1alpha.ServerReflection", Who::Users),
@@ -63,6 +65,7 @@ impl Who {
             Self::Anybody => true,
             Self::Responders => matches!(role, Role::Responder { .. }),
             Self::Users => matches!(role, Role::User { .. }),
+            Self::Readers => matches!(role, Role::Responder { .. } | Role::User { .. }),
         }
     }
 }
@@ -73,6 +76,7 @@ impl fmt::Display for Who {
             Self::Anybody => "whoever has an identity",
             Self::Responders => "responders",
             Self::Users => "users",
+            Self::Readers => "responders and users",
         })
     }
 }
@@ -124,6 +128,17 @@ impl Peer {
         );
         tracing::info!(problem = message, "subscription refused");
         Err(Problem::Denied { reason: "WRONG_IDENTITY", message })
+    }
+
+    /// Whether it may do what only users may in a service that is for responders as well.
+    pub(crate) fn is_user(&self) -> Result<(), Problem> {
+        match self.identity() {
+            Some(identity) if !Who::Users.includes(&identity.role) => Err(Problem::Denied {
+                reason: "ROLE_NOT_ALLOWED",
+                message: format!("{identity} may only read what its replays are made of"),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether it may read what belongs to this replay.

@@ -1,19 +1,28 @@
-//! Blobs by digest, for responders: only what the named replay's bundle is made of. A digest alone is not a capability.
+//! Blobs by digest: read by responders and whoever copies a snapshot, written for a snapshot. A digest alone is not a capability: only what the named
+//! replay or snapshot is made of is read, and only what the project has is told to be there.
+
+mod find;
+mod write;
 
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
-use countersign_engine::snapshot::{digest::Digest, wire::decode_digest};
+use countersign_engine::snapshot::{
+    digest::{Digest, Function},
+    wire::encode_function,
+};
 use countersign_proto::discovery::v1::{
-    ReadChunksRequest, ReadChunksResponse, chunk_service_server::ChunkService,
+    FindMissingChunksRequest, FindMissingChunksResponse, GetCapabilitiesRequest,
+    GetCapabilitiesResponse, ReadChunksRequest, ReadChunksResponse, WriteChunksRequest,
+    WriteChunksResponse, chunk_service_server::ChunkService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{Plane, Problem, access::Peer, name::Name};
+use super::{Plane, Problem, access::Peer, name::Name, snapshot};
 use crate::{
-    content::{self, Closures},
+    content::{self, Closures, Root},
     store::Kind,
 };
 
@@ -27,11 +36,12 @@ const ASKED: usize = 1000;
 pub(crate) struct Chunks {
     plane: Arc<Plane>,
     closures: Arc<Closures>,
+    memory: write::Memory,
 }
 
 impl Chunks {
     pub(crate) fn new(plane: Arc<Plane>) -> Self {
-        Self { plane, closures: Arc::default() }
+        Self { plane, closures: Arc::default(), memory: write::Memory::default() }
     }
 
     async fn check(
@@ -39,51 +49,58 @@ impl Chunks {
         peer: Option<Peer>,
         request: ReadChunksRequest,
     ) -> Result<Vec<Digest>, Problem> {
-        let name = Name::parse(Kind::Replay, "replay", &request.replay)?;
-        peer.map_or(Ok(()), |peer| peer.may_read(&name))?;
-        if request.digests.len() > ASKED {
-            return Err(Problem::field(
-                "digests",
-                "TOO_MANY_DIGESTS",
-                format!("at most {ASKED} digests may be asked for at once"),
-            ));
-        }
-        let mut closure = self.closure(&name).await?;
-        let known = |closure: &HashSet<Digest>| {
-            let mut digests =
-                request.digests.iter().filter_map(|digest| decode_digest(digest).ok());
-            digests.all(|digest| closure.contains(&digest))
+        let digests = find::parse(&request.digests, ASKED)?;
+        let (closure, whose) = match (&*request.replay, &*request.snapshot) {
+            (replay, "") => {
+                let name = Name::parse(Kind::Replay, "replay", replay)?;
+                peer.map_or(Ok(()), |peer| peer.may_read(&name))?;
+                let closure = self.of_replay(&name, &digests).await?;
+                (closure, format!("the bundle of {}", name.full))
+            }
+            ("", snapshot) => {
+                peer.map_or(Ok(()), |peer| peer.is_user())?;
+                let name = Name::parse(Kind::Snapshot, "snapshot", snapshot)?;
+                let (_, manifest) = snapshot::ready(&self.plane, &name).await?;
+                let closure =
+                    self.closures.of(&*self.plane.blobs, Root::Manifest(manifest)).await?;
+                (closure.iter().copied().collect(), name.full)
+            }
+            _ => {
+                let message = "name a replay or a snapshot, not both";
+                return Err(Problem::field("snapshot", "TWO_SOURCES", message));
+            }
         };
+        match digests.iter().find(|digest| !closure.contains(digest)) {
+            None => Ok(digests),
+            Some(digest) => {
+                let message = format!("the blob {digest} does not belong to {whose}");
+                Err(Problem::Denied { reason: "NOT_IN_BUNDLE", message })
+            }
+        }
+    }
+
+    /// What a replay's bundle is made of; one that another control plane may have announced a moment ago is waited for.
+    async fn of_replay(&self, name: &Name, digests: &[Digest]) -> Result<HashSet<Digest>, Problem> {
+        let mut closure = self.announced(name).await?;
+        let known =
+            |closure: &HashSet<Digest>| digests.iter().all(|digest| closure.contains(digest));
         if !closure.as_ref().is_some_and(known) {
-            // Another control plane may have announced it a moment ago.
             let revision = self.plane.meta.refresh().await?;
             self.plane.publisher.caught_up(revision).await;
-            closure = self.closure(&name).await?;
+            closure = self.announced(name).await?;
         }
-        let closure = closure
-            .ok_or_else(|| Problem::NotFound { kind: Kind::Replay, name: name.full.clone() })?;
-        let parse = |(index, digest)| {
-            let field = format!("digests[{index}]");
-            let digest = decode_digest(digest)
-                .map_err(|error| Problem::field(field, "INVALID_DIGEST", error.to_string()))?;
-            if closure.contains(&digest) {
-                return Ok(digest);
-            }
-            let message =
-                format!("the blob {digest} does not belong to the bundle of {}", name.full);
-            Err(Problem::Denied { reason: "NOT_IN_BUNDLE", message })
-        };
-        request.digests.iter().enumerate().map(parse).collect()
+        closure.ok_or_else(|| Problem::NotFound { kind: Kind::Replay, name: name.full.clone() })
     }
 
     /// What a replay's bundles are made of: the one that is served, the one before it and the one that will be; `None` when the replay is not
     /// announced.
-    async fn closure(&self, name: &Name) -> Result<Option<HashSet<Digest>>, Problem> {
+    async fn announced(&self, name: &Name) -> Result<Option<HashSet<Digest>>, Problem> {
         let table = self.plane.publisher.table();
         let Some(announced) = table.get(&name.full) else { return Ok(None) };
         let mut closure = HashSet::new();
         for bundle in announced.bundles() {
-            closure.extend(self.closures.of(&*self.plane.blobs, bundle).await?.iter().copied());
+            let named = self.closures.of(&*self.plane.blobs, Root::Bundle(bundle)).await?;
+            closure.extend(named.iter().copied());
         }
         Ok(Some(closure))
     }
@@ -92,6 +109,23 @@ impl Chunks {
 #[tonic::async_trait]
 impl ChunkService for Chunks {
     type ReadChunksStream = ReceiverStream<Result<ReadChunksResponse, Status>>;
+    type WriteChunksStream = ReceiverStream<Result<WriteChunksResponse, Status>>;
+
+    async fn get_capabilities(
+        &self,
+        _request: Request<GetCapabilitiesRequest>,
+    ) -> Result<Response<GetCapabilitiesResponse>, Status> {
+        let number = |most: usize| u32::try_from(most).unwrap_or(u32::MAX);
+        let functions = Function::ALL.map(|function| encode_function(function).into());
+        Ok(Response::new(GetCapabilitiesResponse {
+            digest_functions: functions.to_vec(),
+            default_digest_function: encode_function(self.plane.blobs.function()).into(),
+            max_chunk_bytes: write::MAX_CHUNK,
+            max_piece_bytes: number(write::MAX_PIECE),
+            max_find_digests: number(find::ASKED),
+            max_read_digests: number(ASKED),
+        }))
+    }
 
     async fn read_chunks(
         &self,
@@ -108,6 +142,31 @@ impl ChunkService for Chunks {
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    async fn find_missing_chunks(
+        &self,
+        request: Request<FindMissingChunksRequest>,
+    ) -> Result<Response<FindMissingChunksResponse>, Status> {
+        is_user(&request)?;
+        let missing = find::missing(&self.plane, &self.closures, request.into_inner()).await?;
+        Ok(Response::new(missing))
+    }
+
+    async fn write_chunks(
+        &self,
+        request: Request<Streaming<WriteChunksRequest>>,
+    ) -> Result<Response<Self::WriteChunksStream>, Status> {
+        is_user(&request)?;
+        let (sender, receiver) = mpsc::channel(64);
+        let (plane, memory) = (Arc::clone(&self.plane), self.memory.clone());
+        tokio::spawn(write::run(plane, memory, request.into_inner(), sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// Whether a user calls, or nobody is asked who calls.
+fn is_user<T>(request: &Request<T>) -> Result<(), Problem> {
+    request.extensions().get::<Peer>().map_or(Ok(()), Peer::is_user)
 }
 
 async fn send(

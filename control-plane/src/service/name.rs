@@ -84,7 +84,7 @@ pub(crate) fn prefix(kind: Kind, project: &str) -> String {
 
 fn collection(kind: Kind) -> &'static str {
     match kind {
-        Kind::Snapshot => "snapshots",
+        Kind::Snapshot | Kind::Holding => "snapshots",
         Kind::Transform => "transforms",
         Kind::TestConfig => "testConfigs",
         Kind::Replay | Kind::Assignment | Kind::Members => "replays",

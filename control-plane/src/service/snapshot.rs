@@ -2,6 +2,7 @@
 
 mod append;
 mod commit;
+mod manifest;
 mod mirror;
 mod read;
 
@@ -14,10 +15,10 @@ use countersign_engine::snapshot::{
 use countersign_proto::{
     control::v1::{
         AnalyzeTokensRequest, AnalyzeTokensResponse, AppendRecordsRequest, AppendRecordsResponse,
-        CommitSnapshotRequest, CommitSnapshotResponse, CreateSnapshotRequest,
-        DeleteSnapshotRequest, GetSnapshotRequest, ListRecordsRequest, ListRecordsResponse,
-        ListSnapshotsRequest, ListSnapshotsResponse, ReadRecordsRequest, ReadRecordsResponse,
-        Snapshot, SnapshotState, snapshot_service_server::SnapshotService,
+        CommitSnapshotManifestRequest, CommitSnapshotRequest, CommitSnapshotResponse,
+        CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListRecordsRequest,
+        ListRecordsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ReadRecordsRequest,
+        ReadRecordsResponse, Snapshot, SnapshotState, snapshot_service_server::SnapshotService,
     },
     snapshot::v1::RrPair,
 };
@@ -35,6 +36,7 @@ use super::{
 };
 use crate::{
     content::{self, ContentError, Manifest},
+    held,
     store::{self, Expect, Kind, ListQuery, Record, Txn},
 };
 
@@ -48,6 +50,7 @@ pub(crate) struct Snapshots {
 impl SnapshotService for Snapshots {
     type AppendRecordsStream = ReceiverStream<Result<AppendRecordsResponse, Status>>;
     type CommitSnapshotStream = ReceiverStream<Result<CommitSnapshotResponse, Status>>;
+    type CommitSnapshotManifestStream = Self::CommitSnapshotStream;
     type ReadRecordsStream = ReceiverStream<Result<ReadRecordsResponse, Status>>;
 
     async fn get_snapshot(
@@ -97,6 +100,17 @@ impl SnapshotService for Snapshots {
         let plane = Arc::clone(&self.plane);
         // In its own task, so that a client that goes away does not leave the work half done: its retry finds the result.
         tokio::spawn(commit::run(plane, request.into_inner(), sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn commit_snapshot_manifest(
+        &self,
+        request: Request<CommitSnapshotManifestRequest>,
+    ) -> Result<Response<Self::CommitSnapshotManifestStream>, Status> {
+        let (sender, receiver) = mpsc::channel(16);
+        let plane = Arc::clone(&self.plane);
+        // As above.
+        tokio::spawn(manifest::run(plane, request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -196,6 +210,7 @@ impl Snapshots {
             .meta
             .commit(Txn::delete(Kind::Snapshot, name.full.clone(), expect(request.etag)))
             .await?;
+        held::forget(&*self.plane.meta, &name.full).await?;
         if let Some(parts) = self.plane.blobs.parts() {
             parts.remove_parts(&name.full).await?;
         }
@@ -264,6 +279,18 @@ pub(crate) async fn ready(plane: &Plane, name: &Name) -> Result<(Snapshot, Diges
             ),
         }),
     }
+}
+
+/// A snapshot that still waits for its content.
+pub(crate) async fn open(plane: &Plane, name: &str) -> Result<Record, Problem> {
+    let record = plane.get(Kind::Snapshot, name).await?;
+    if read(record.clone())?.state() == SnapshotState::Importing {
+        return Ok(record);
+    }
+    let message = format!(
+        "snapshot {name} is committed, and its content does not change any more; create another one"
+    );
+    Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.to_owned(), message })
 }
 
 fn read(record: Record) -> Result<Snapshot, Problem> {

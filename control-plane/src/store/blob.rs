@@ -1,4 +1,5 @@
-//! Blobs as files: `blobs/ab/abcd…`, named by its digest, for one, and a pack for many.
+//! Blobs as files: `blobs/ab/abcd…`, named by its digest, for one, and a pack for many. Those of SHA-256 are files of their own in any case,
+//! `blobs/ab/sha256-abcd…`, so that `sha256sum` can check them.
 //!
 //! A file's name appears only after its bytes are on disk (temporary file, fsync, rename, fsync of the directory), and each read is verified.
 
@@ -17,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use countersign_engine::snapshot::digest::Digest;
+use countersign_engine::snapshot::digest::{Digest, Function};
 
 use super::{BlobStore, Scrubbed, StoreError, blocking, pack::Packs};
 
@@ -31,6 +32,7 @@ const ASIDE: &str = "damaged";
 pub struct FileBlobs {
     root: PathBuf,
     packs: Arc<Packs>,
+    function: Function,
 }
 
 impl FileBlobs {
@@ -53,34 +55,46 @@ impl FileBlobs {
         })?;
         let packs = Arc::new(Packs::open(root.join(PACKS))?);
         sync_dir(root)?;
-        Ok(Self { root: root.to_owned(), packs })
+        Ok(Self { root: root.to_owned(), packs, function: Function::default() })
+    }
+
+    /// The same, where addresses are made with this function from now on.
+    #[must_use]
+    pub fn by(self, function: Function) -> Self {
+        Self { function, ..self }
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_hex();
-        let shelf: String = name.chars().take(2).collect();
-        self.root.join(shelf).join(name)
+        let shelf: String = digest.to_hex().chars().take(2).collect();
+        self.root.join(shelf).join(digest.file_name())
     }
 
     fn put_blocking(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path(&digest);
         let shelf = path.parent().unwrap_or(&self.root);
         if !matches!(self.get_blocking(&digest), Ok(Some(_))) {
-            if !shelf.is_dir() {
-                fs::create_dir_all(shelf).map_err(io_error("make", shelf))?;
-                sync_dir(&self.root)?;
-            }
+            self.make_shelf(shelf)?;
             self.write_new(&path, bytes)?;
         }
         // Also when the blob was there: whoever wrote it may have died before its name was durable.
         if shelf.is_dir() { sync_dir(shelf) } else { Ok(()) }
     }
 
-    fn put_all_blocking(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
+    fn make_shelf(&self, shelf: &Path) -> Result<(), StoreError> {
+        if shelf.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(shelf).map_err(io_error("make", shelf))?;
+        sync_dir(&self.root)
+    }
+
+    fn put_named_blocking(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
+        if let [(digest, bytes)] = &blobs[..] {
+            return self.put_blocking(*digest, bytes);
+        }
         let mut absent = Vec::new();
         let mut seen = HashSet::new();
-        let digests: Vec<Digest> = blobs.iter().map(|bytes| Digest::of(bytes)).collect();
-        for (&digest, bytes) in digests.iter().zip(blobs) {
+        for (digest, bytes) in blobs {
             // What is there but damaged is written anew: the caller has its bytes.
             match self.get_blocking(&digest) {
                 Ok(None) if seen.insert(digest) => absent.push((digest, bytes)),
@@ -88,12 +102,27 @@ impl FileBlobs {
                 Err(_) => self.put_blocking(digest, &bytes)?,
             }
         }
-        match &absent[..] {
-            [] => {}
-            [(digest, bytes)] => self.put_blocking(*digest, bytes)?,
-            several => self.packs.put(several, &self.temporary())?,
+        let packed = |(digest, _): &(Digest, Bytes)| digest.function() == Function::Blake3;
+        let (packed, alone): (Vec<_>, Vec<_>) = absent.into_iter().partition(packed);
+        self.put_files(&alone)?;
+        match &packed[..] {
+            [] => Ok(()),
+            [(digest, bytes)] => self.put_blocking(*digest, bytes),
+            several => self.packs.put(several, &self.temporary()),
         }
-        Ok(digests)
+    }
+
+    /// Stores blobs that are not there, each as a file; each directory is synced once.
+    fn put_files(&self, blobs: &[(Digest, Bytes)]) -> Result<(), StoreError> {
+        let mut shelves = HashSet::new();
+        for (digest, bytes) in blobs {
+            let path = self.path(digest);
+            let shelf = path.parent().unwrap_or(&self.root);
+            self.make_shelf(shelf)?;
+            self.write_new(&path, bytes)?;
+            shelves.insert(shelf.to_owned());
+        }
+        shelves.iter().try_for_each(|shelf| sync_dir(shelf))
     }
 
     fn get_blocking(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
@@ -112,7 +141,8 @@ impl FileBlobs {
 
     fn retain_blocking(&self, live: &HashSet<Digest>, grace: Duration) -> Result<u64, StoreError> {
         let packed = self.packs.retain(live, grace, || self.temporary())?;
-        let names: HashSet<OsString> = live.iter().map(|digest| digest.to_hex().into()).collect();
+        let names: HashSet<OsString> =
+            live.iter().map(|digest| digest.file_name().into()).collect();
         let mut removed = packed;
         for shelf in self.shelves()? {
             for blob in read_dir(&shelf)? {
@@ -132,9 +162,11 @@ impl FileBlobs {
             for blob in read_dir(&shelf)? {
                 let bytes = fs::read(&blob).map_err(io_error("read", &blob))?;
                 found.blobs += 1;
-                found.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                found.bytes += size;
                 let name = blob.file_name().unwrap_or_default();
-                if *name == *Digest::of(&bytes).to_hex() {
+                let named = name.to_str().and_then(|name| Digest::from_file_name(name, size));
+                if named.is_some_and(|digest| digest.matches(&bytes)) {
                     continue;
                 }
                 found.damaged.push(blob.display().to_string());
@@ -180,18 +212,13 @@ impl FileBlobs {
 
 #[async_trait]
 impl BlobStore for FileBlobs {
-    async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
-        let blobs = self.clone();
-        let put = move || {
-            let digest = Digest::of(&bytes);
-            blobs.put_blocking(digest, &bytes).map(|()| digest)
-        };
-        blocking(put).await?
+    fn function(&self) -> Function {
+        self.function
     }
 
-    async fn put_all(&self, all: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
+    async fn put_named(&self, all: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
         let blobs = self.clone();
-        blocking(move || blobs.put_all_blocking(all)).await?
+        blocking(move || blobs.put_named_blocking(all)).await?
     }
 
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
@@ -262,6 +289,40 @@ mod tests {
     async fn conforms() {
         let dir = tempfile::tempdir().unwrap();
         conformance::blobs(&FileBlobs::open(dir.path()).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn by_sha256_each_blob_is_a_file_that_sha256sum_can_check() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = FileBlobs::open(dir.path()).unwrap().by(Function::Sha256);
+        let all: Vec<Bytes> = ["abc", "def", "ghi"].map(Bytes::from).to_vec();
+        let digests = blobs.put_all(all.clone()).await.unwrap();
+        // Beside those of the other function, of the same bytes.
+        let others = FileBlobs::open(dir.path()).unwrap();
+        for bytes in &all {
+            assert_eq!(others.put(bytes.clone()).await.unwrap(), Digest::of(bytes));
+        }
+        for (digest, bytes) in digests.iter().zip(&all) {
+            assert_eq!(*digest, Digest::by(Function::Sha256, bytes));
+            assert_eq!(blobs.get(digest).await.unwrap().as_ref(), Some(bytes));
+            let sum = std::process::Command::new("sha256sum").arg(blobs.path(digest)).output();
+            let sum = String::from_utf8(sum.unwrap().stdout).unwrap();
+            assert_eq!(sum.split(' ').next(), Some(&*digest.to_hex()));
+        }
+        assert_eq!(
+            blobs.scrub(false).await.unwrap(),
+            Scrubbed { blobs: 6, bytes: 18, ..Scrubbed::default() }
+        );
+        fs::write(blobs.path(&digests[0]), "abd").unwrap();
+        assert_eq!(blobs.scrub(true).await.unwrap().put_aside, 1);
+        assert_eq!(blobs.missing(&digests).await.unwrap(), [digests[0]]);
+        blobs
+            .put_named(vec![(digests[0], "abc".into()), (digests[1], "def".into())])
+            .await
+            .unwrap();
+        let live = digests.iter().copied().collect();
+        assert_eq!(blobs.retain(live, Duration::ZERO).await.unwrap(), 3, "those of BLAKE3");
+        assert!(blobs.missing(&digests).await.unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_engine::snapshot::digest::Digest;
+use countersign_engine::snapshot::digest::{Digest, Function};
 
 use super::{
     BlobStore, CommitError, Expect, Guard, Kind, Lease, ListQuery, MetaStore, Record, Scrubbed,
@@ -38,6 +38,14 @@ pub(crate) async fn blobs(store: &dyn BlobStore) {
     assert_eq!(store.get(&Digest::of(b"")).await.unwrap(), None);
     assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));
     assert_eq!(store.get(&digest).await.unwrap(), Some("bytes".into()));
+    let named =
+        |bytes: &'static str| (Digest::by(Function::Sha256, bytes.as_bytes()), bytes.into());
+    let other = [named("bytes"), named("more")];
+    store.put_named(vec![other[0].clone(), other[1].clone(), other[0].clone()]).await.unwrap();
+    for (digest, bytes) in other {
+        assert_eq!(store.get(&digest).await.unwrap(), Some(bytes));
+    }
+    assert_eq!(store.retain([digest].into(), now).await.unwrap(), 2);
     let sound = Scrubbed { blobs: 1, bytes: 5, ..Scrubbed::default() };
     assert_eq!(store.scrub(true).await.unwrap(), sound);
 }

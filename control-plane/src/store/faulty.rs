@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use countersign_engine::snapshot::digest::Digest;
+use countersign_engine::snapshot::digest::{Digest, Function};
 use tokio::sync::watch;
 
 use super::{
@@ -122,12 +122,20 @@ impl<S: MetaStore> MetaStore for Faulty<S> {
 
 #[async_trait]
 impl<S: BlobStore> BlobStore for Faulty<S> {
+    fn function(&self) -> Function {
+        self.inner.function()
+    }
+
     async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
         self.call("put", self.inner.put(bytes)).await
     }
 
     async fn put_all(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
         self.call("put_all", self.inner.put_all(blobs)).await
+    }
+
+    async fn put_named(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
+        self.call("put_named", self.inner.put_named(blobs)).await
     }
 
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {

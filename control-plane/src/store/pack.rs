@@ -2,7 +2,7 @@
 //!
 //! A snapshot is thousands of chunks, and a file for each costs more than its bytes do. A pack is the blobs one after the other, then the
 //! list of their hashes and sizes, and behind it how many they are, the list's hash, and a mark. It is synced before it gets its name, and
-//! never changes. Where each blob lies is kept in memory, some hundred bytes a blob.
+//! never changes. All hashes in it are BLAKE3. Where each blob lies is kept in memory, some hundred bytes a blob.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_engine::snapshot::digest::Digest;
+use countersign_engine::snapshot::digest::{Digest, Function};
 
 use super::{
     Scrubbed, StoreError,
@@ -85,7 +85,7 @@ impl Packs {
         Err(StoreError::Damaged { path: pack.to_path_buf(), what })
     }
 
-    /// Writes blobs, whose digests are theirs, as one pack; `temporary` is the file's name until it is whole.
+    /// Writes blobs, whose digests by BLAKE3 are theirs, as one pack; `temporary` is the file's name until it is whole.
     pub(super) fn put(
         &self,
         blobs: &[(Digest, Bytes)],
@@ -227,7 +227,11 @@ fn read_list(path: &Path) -> io::Result<Vec<Digest>> {
         .chunks_exact(ENTRY)
         .map(|entry| {
             let (hash, size) = entry.split_first_chunk::<32>()?;
-            Some(Digest::from_parts(*hash, u64::from_le_bytes(size.try_into().ok()?)))
+            Some(Digest::from_parts(
+                Function::Blake3,
+                *hash,
+                u64::from_le_bytes(size.try_into().ok()?),
+            ))
         })
         .collect();
     let digests = digests.ok_or_else(unsound)?;

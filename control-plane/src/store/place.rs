@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use countersign_engine::snapshot::digest::Function;
+
 use super::{
     BlobStore, MetaStore, StoreError, blob::FileBlobs, blocking, postgres::PgMeta, s3::S3Blobs,
     sqlite::SqliteMeta,
@@ -16,6 +18,7 @@ use super::{
 pub struct Places {
     meta: MetaPlace,
     blobs: BlobPlace,
+    digest: Function,
 }
 
 #[derive(Debug, Clone)]
@@ -61,13 +64,21 @@ impl Places {
         Self {
             meta: MetaPlace::Sqlite(data_dir.join("meta.db")),
             blobs: BlobPlace::Files(data_dir.join("blobs")),
+            digest: Function::default(),
         }
+    }
+
+    /// The same, where what is stored from now on is addressed by this function.
+    #[must_use]
+    pub fn by(self, digest: Function) -> Self {
+        Self { digest, ..self }
     }
 
     /// Stores that are open, for tests.
     #[cfg(test)]
     pub(crate) fn given(meta: Arc<dyn MetaStore>, blobs: Arc<dyn BlobStore>) -> Self {
-        Self { meta: MetaPlace::Given(meta), blobs: BlobPlace::Given(blobs) }
+        let (meta, blobs) = (MetaPlace::Given(meta), BlobPlace::Given(blobs));
+        Self { meta, blobs, digest: Function::default() }
     }
 
     /// What the settings say; what they do not say is below the data directory. An object store is reached by the variables `AWS_…`.
@@ -108,7 +119,7 @@ impl Places {
                 "with --meta postgres://… the blobs have to be in an object store, where every control plane finds them: --blobs s3://BUCKET/PREFIX",
             );
         }
-        Ok(Self { meta, blobs })
+        Ok(Self { meta, blobs, digest: Function::default() })
     }
 
     /// Whether other control planes may use the same stores at the same time.
@@ -134,10 +145,11 @@ impl Places {
         let blobs: Arc<dyn BlobStore> = match &self.blobs {
             BlobPlace::Files(path) => {
                 let path = path.clone();
-                Arc::new(blocking(move || FileBlobs::open(&path)).await??)
+                Arc::new(blocking(move || FileBlobs::open(&path)).await??.by(self.digest))
             }
             BlobPlace::S3(url, variables) => {
-                Arc::new(S3Blobs::open(url, variables.0.iter().cloned()).await?)
+                let opened = S3Blobs::open(url, variables.0.iter().cloned()).await?;
+                Arc::new(opened.by(self.digest))
             }
             #[cfg(test)]
             BlobPlace::Given(blobs) => Arc::clone(blobs),

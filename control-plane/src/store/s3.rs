@@ -15,7 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use countersign_engine::snapshot::digest::Digest;
+use countersign_engine::snapshot::digest::{Digest, Function};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
     BackoffConfig, ClientOptions, Error, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
@@ -37,6 +37,7 @@ pub struct S3Blobs {
     store: Arc<dyn ObjectStore>,
     root: Path,
     name: Arc<str>,
+    function: Function,
 }
 
 impl fmt::Debug for S3Blobs {
@@ -84,9 +85,16 @@ impl S3Blobs {
                 StoreError::Settings(format!("the object store cannot be set up: {error}"))
             })?;
         let root = Path::parse(prefix).map_err(|error| StoreError::Settings(error.to_string()))?;
-        let blobs = Self { store: Arc::new(store), root, name: url.into() };
+        let function = Function::default();
+        let blobs = Self { store: Arc::new(store), root, name: url.into(), function };
         blobs.clock().await?;
         Ok(blobs)
+    }
+
+    /// The same, where addresses are made with this function from now on.
+    #[must_use]
+    pub fn by(self, function: Function) -> Self {
+        Self { function, ..self }
     }
 
     /// The server's time in milliseconds since the epoch. Asking for it shows too whether the bucket can be written.
@@ -98,9 +106,8 @@ impl S3Blobs {
     }
 
     fn path(&self, digest: &Digest) -> Path {
-        let name = digest.to_hex();
-        let shelf: String = name.chars().take(2).collect();
-        self.root.clone().join("blobs").join(shelf).join(name)
+        let shelf: String = digest.to_hex().chars().take(2).collect();
+        self.root.clone().join("blobs").join(shelf).join(digest.file_name())
     }
 
     async fn find(&self, digest: &Digest) -> Result<Option<ObjectMeta>, StoreError> {
@@ -127,7 +134,7 @@ impl S3Blobs {
         live: &HashSet<Digest>,
         until: i64,
     ) -> Result<Vec<Result<Path, Error>>, StoreError> {
-        let names: HashSet<String> = live.iter().map(Digest::to_hex).collect();
+        let names: HashSet<String> = live.iter().map(Digest::file_name).collect();
         let all = self.store.list(Some(&self.root.clone().join("blobs")));
         let dead = all.try_filter_map(|object| {
             let kept = object.location.filename().is_some_and(|name| names.contains(name))
@@ -148,7 +155,8 @@ impl S3Blobs {
         let name = path.filename().unwrap_or_default();
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let mut found = Scrubbed { blobs: 1, bytes: size, ..Scrubbed::default() };
-        if Digest::of(&bytes).to_hex() != name {
+        let named = Digest::from_file_name(name, size);
+        if !named.is_some_and(|digest| digest.matches(&bytes)) {
             found.damaged.push(format!("{}: {path}", self.name));
             if put_aside {
                 let aside = self.root.clone().join("damaged").join(name);
@@ -179,21 +187,17 @@ impl S3Blobs {
 
 #[async_trait]
 impl BlobStore for S3Blobs {
-    async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
-        let digest = Digest::of(&bytes);
-        self.put_one(digest, bytes).await?;
-        Ok(digest)
+    fn function(&self) -> Function {
+        self.function
     }
 
-    async fn put_all(&self, blobs: Vec<Bytes>) -> Result<Vec<Digest>, StoreError> {
-        let digests: Vec<Digest> = blobs.iter().map(|bytes| Digest::of(bytes)).collect();
+    async fn put_named(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
         let mut seen = HashSet::new();
-        let mut once: Vec<(Digest, Bytes)> = digests.iter().copied().zip(blobs).collect();
+        let mut once = blobs;
         once.retain(|(digest, _)| seen.insert(*digest));
         let puts = once.into_iter().map(|(digest, bytes)| self.put_one(digest, bytes));
         let puts: Vec<_> = puts.collect();
-        stream::iter(puts).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        Ok(digests)
+        stream::iter(puts).buffer_unordered(AT_ONCE).try_collect::<()>().await
     }
 
     async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {

@@ -10,8 +10,9 @@ use countersign_proto::{
         ListReplaysRequest, StartReplayRequest, replay_service_client::ReplayServiceClient,
     },
     discovery::v1::{
-        Hello, ReadChunksRequest, SubscribeRequest, chunk_service_client::ChunkServiceClient,
-        discovery_service_client::DiscoveryServiceClient, subscribe_request::Message,
+        FindMissingChunksRequest, Hello, ReadChunksRequest, SubscribeRequest, WriteChunksRequest,
+        chunk_service_client::ChunkServiceClient, discovery_service_client::DiscoveryServiceClient,
+        subscribe_request::Message,
     },
 };
 use countersign_tls::{
@@ -102,8 +103,26 @@ async fn start_replay(channel: &Channel) -> Result<(), Status> {
 }
 
 async fn read_chunks(channel: &Channel, project: &str) -> Result<(), Status> {
-    let request = ReadChunksRequest { replay: format!("{project}/replays/x"), digests: vec![] };
+    let replay = format!("{project}/replays/x");
+    let request = ReadChunksRequest { replay, ..Default::default() };
     ChunkServiceClient::new(channel.clone()).read_chunks(request).await.map(drop)
+}
+
+/// Asks for what only those may who copy snapshots.
+async fn read_snapshot(channel: &Channel) -> Result<(), Status> {
+    let snapshot = format!("{PROJECT}/snapshots/x");
+    let request = ReadChunksRequest { snapshot, ..Default::default() };
+    ChunkServiceClient::new(channel.clone()).read_chunks(request).await.map(drop)
+}
+
+async fn find_missing(channel: &Channel) -> Result<(), Status> {
+    let request = FindMissingChunksRequest::default();
+    ChunkServiceClient::new(channel.clone()).find_missing_chunks(request).await.map(drop)
+}
+
+async fn write_chunks(channel: &Channel) -> Result<(), Status> {
+    let request = tokio_stream::iter([WriteChunksRequest::default()]);
+    ChunkServiceClient::new(channel.clone()).write_chunks(request).await.map(drop)
 }
 
 /// Says hello and waits for the answer.
@@ -123,7 +142,8 @@ async fn roles_get_as_far_as_the_table_says() {
     let user = world.channel("user/anna", None).await;
     list_replays(&user).await.unwrap();
     denied(subscribe(&user, hello("anna")).await, "ROLE_NOT_ALLOWED");
-    denied(read_chunks(&user, PROJECT).await, "ROLE_NOT_ALLOWED");
+    assert_refused(read_chunks(&user, PROJECT).await, Code::NotFound, "REPLAY_NOT_FOUND");
+    assert_refused(read_snapshot(&user).await, Code::NotFound, "SNAPSHOT_NOT_FOUND");
 
     let responder = world.channel("responder/default/one", None).await;
     let refused = start_replay(&responder).await;
@@ -131,6 +151,9 @@ async fn roles_get_as_far_as_the_table_says() {
     assert!(text.contains("spiffe://a.example/responder/default/one may not call"), "{text}");
     denied(refused, "ROLE_NOT_ALLOWED");
     denied(list_replays(&responder).await, "ROLE_NOT_ALLOWED");
+    denied(read_snapshot(&responder).await, "ROLE_NOT_ALLOWED");
+    denied(find_missing(&responder).await, "ROLE_NOT_ALLOWED");
+    denied(write_chunks(&responder).await, "ROLE_NOT_ALLOWED");
 
     let plane = world.channel("control-plane/other", None).await;
     HealthClient::new(plane.clone()).check(HealthCheckRequest::default()).await.unwrap();

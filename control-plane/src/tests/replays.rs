@@ -25,7 +25,7 @@ fn of(snapshot: &str) -> Replay {
 }
 
 async fn read(server: &Server, replay: &str, digests: Vec<Digest>) -> Result<Vec<Vec<u8>>, Status> {
-    let request = ReadChunksRequest { replay: replay.into(), digests };
+    let request = ReadChunksRequest { replay: replay.into(), digests, ..Default::default() };
     let mut pieces = server.chunks().read_chunks(request).await?.into_inner();
     let mut blobs: Vec<Vec<u8>> = Vec::new();
     let mut whole = true;

@@ -1,6 +1,7 @@
 //! Several control planes on one PostgreSQL and one S3 server.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::{
-    PROJECT, Server, assert_refused, config, pair, pieces,
+    PROJECT, Server, assert_refused, config, content as pushed, pair, pieces, server,
     subscriptions::{Responder, hello, names, outcome, until},
     with_config,
 };
@@ -88,8 +89,11 @@ async fn what_is_announced_at_one_reaches_responders_of_another_and_back() {
 
     // Its chunks come from either, also from one that has not heard of it yet.
     for server in [&a, &b] {
-        let request =
-            ReadChunksRequest { replay: replay.name.clone(), digests: vec![bundle.clone()] };
+        let request = ReadChunksRequest {
+            replay: replay.name.clone(),
+            digests: vec![bundle.clone()],
+            ..Default::default()
+        };
         let mut pieces = server.chunks().read_chunks(request).await.unwrap().into_inner();
         assert!(pieces.message().await.unwrap().unwrap().last);
     }
@@ -295,6 +299,57 @@ async fn no_commit_names_what_a_removal_took() {
     }
     ended.store(true, Ordering::Relaxed);
     assert!(removals.await.unwrap() > 0, "the test removes something");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_goes_on_at_another_replica_while_blobs_are_removed() {
+    let Some(shared) = Shared::start() else { return };
+    let (a, b, source) = (shared.replica().await, shared.replica().await, server().await);
+    let (meta, blobs) = shared.places().open().await.unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let removals = tokio::spawn({
+        let ended = Arc::clone(&ended);
+        async move {
+            // Commits need a gap between two removals.
+            let mut pause = tokio::time::interval(Duration::from_millis(400));
+            while !ended.load(Ordering::Relaxed) {
+                pause.reset();
+                pause.tick().await;
+                sweep::shared(&*meta, &*blobs, "me", Duration::ZERO).await.unwrap();
+            }
+        }
+    });
+    let snapshot = pushed::import(&source, "s").await;
+    let content = pushed::blobs_of(&source, &snapshot).await;
+    let all = pushed::digests(&content);
+    let name = a.create_snapshot("copy").await.name;
+    let mut written = HashSet::new();
+    for round in 0.. {
+        assert!(round < 1000, "pushes get through");
+        let server = if round % 2 == 0 { &a } else { &b };
+        let asked = pushed::missing(server, &name, &all).await.unwrap();
+        assert!(
+            asked.iter().all(|digest| !written.contains(digest)),
+            "what was acknowledged stays"
+        );
+        if asked.is_empty() {
+            break;
+        }
+        let some = content.iter().filter(|(digest, _)| asked.contains(digest)).take(8).cloned();
+        let some: Vec<pushed::Blob> = some.collect();
+        let (acknowledged, ended) =
+            pushed::write(server, pushed::messages(&name, &some, 700)).await;
+        written.extend(acknowledged);
+        if let Err(status) = ended {
+            let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+            assert_eq!(reason.as_deref(), Some("BLOBS_REMOVED"), "{status:?}");
+        }
+    }
+    assert_eq!(pushed::commit(&b, &name, all[0]).await.unwrap().pair_count, 40);
+    ended.store(true, Ordering::Relaxed);
+    removals.await.unwrap();
+    let (_, blobs) = shared.places().open().await.unwrap();
+    assert_eq!(blobs.missing(&all).await.unwrap(), []);
 }
 
 #[tokio::test]

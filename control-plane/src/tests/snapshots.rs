@@ -1,6 +1,6 @@
 //! Import, pages, and what is refused.
 
-use countersign_engine::snapshot::digest::Digest;
+use countersign_engine::snapshot::wire::decode_digest;
 use countersign_proto::control::v1::{
     AppendRecordsRequest, CommitSnapshotRequest, CreateSnapshotRequest, DeleteSnapshotRequest,
     GetSnapshotRequest, ListRecordsRequest, ListSnapshotsRequest, ReadRecordsRequest,
@@ -407,8 +407,7 @@ async fn pages_names_and_etags() {
 async fn a_damaged_chunk_is_an_error_that_names_it() {
     let server = server().await;
     let snapshot = server.import("s", &[("a.jsonl", pair("OUT", "/a"))]).await;
-    let manifest =
-        Digest::from_parts(snapshot.manifest.unwrap().hash[..].try_into().unwrap(), 0).to_hex();
+    let manifest = decode_digest(&snapshot.manifest.unwrap()).unwrap().file_name();
     let blobs = server.dir.path().join("data/blobs");
     for shelf in std::fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap()) {
         for blob in std::fs::read_dir(shelf.path()).unwrap().map(|entry| entry.unwrap()) {

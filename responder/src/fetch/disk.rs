@@ -10,6 +10,7 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: PathBuf,
+    /// How many bytes of blobs there may be, unless more are needed.
+    limit: u64,
     /// Locked by the process that writes.
     lock: File,
     writes: AtomicBool,
@@ -63,7 +66,7 @@ impl Current {
     ) -> Self {
         let held = |assignment: &Assignment| Held {
             name: assignment.name.clone(),
-            bundle: assignment.bundle.to_hex(),
+            bundle: assignment.bundle.file_name(),
             size: assignment.bundle.size(),
             generation: assignment.generation,
             start_time: assignment.start_time,
@@ -93,7 +96,7 @@ impl Held {
     fn assignment(&self) -> Option<Assignment> {
         Some(Assignment {
             name: self.name.clone(),
-            bundle: Digest::from_parts(unhex(&self.bundle)?, self.size),
+            bundle: Digest::from_file_name(&self.bundle, self.size)?,
             generation: self.generation,
             start_time: self.start_time,
             revision: self.revision,
@@ -102,11 +105,11 @@ impl Held {
 }
 
 impl Disk {
-    /// Uses this directory, creating it when needed.
-    pub(crate) fn open(dir: PathBuf) -> io::Result<Self> {
+    /// Uses this directory, creating it when needed. Of blobs that are not needed so many bytes may stay that there are `limit` in all.
+    pub(crate) fn open(dir: PathBuf, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(dir.join(BLOBS))?;
         let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
-        let disk = Self { dir, lock, writes: AtomicBool::new(false) };
+        let disk = Self { dir, limit, lock, writes: AtomicBool::new(false) };
         if !disk.writes() {
             tracing::warn!(dir = %disk.dir.display(), "another responder writes to the cache directory; it is only read for now");
         }
@@ -142,6 +145,10 @@ impl Disk {
         // The room that is needed at once: what grows is copied again and again.
         let room = file.metadata().ok()?.len().min(digest.size()).saturating_add(1);
         let mut bytes = Vec::with_capacity(usize::try_from(room).ok()?);
+        if self.writes() {
+            // What was used last goes last; where the time cannot be set, what was written last.
+            drop(file.set_modified(SystemTime::now()));
+        }
         file.take(digest.size().saturating_add(1)).read_to_end(&mut bytes).ok()?;
         if digest.matches(&bytes) {
             return Some(bytes.into());
@@ -164,23 +171,36 @@ impl Disk {
         self.write(&self.blob(digest), bytes)
     }
 
-    /// Removes all blobs but these.
+    /// Removes blobs until there are no more than there may be: never one of these, and first those that were not used for the longest time.
     pub(crate) fn retain(&self, keep: &HashSet<Digest>) -> io::Result<()> {
         if !self.writes() {
             return Ok(());
         }
-        let keep: HashSet<String> = keep.iter().map(Digest::to_hex).collect();
+        let keep: HashSet<String> = keep.iter().map(Digest::file_name).collect();
+        let mut size = 0_u64;
+        let mut others = Vec::new();
         for entry in fs::read_dir(self.dir.join(BLOBS))? {
             let entry = entry?;
+            let file = entry.metadata()?;
+            size = size.saturating_add(file.len());
             if !entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
-                fs::remove_file(entry.path())?;
+                let used = file.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                others.push((used, file.len(), entry.path()));
             }
+        }
+        others.sort_unstable();
+        for (_, bytes, path) in others {
+            if size <= self.limit {
+                break;
+            }
+            fs::remove_file(path)?;
+            size = size.saturating_sub(bytes);
         }
         Ok(())
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(BLOBS).join(digest.to_hex())
+        self.dir.join(BLOBS).join(digest.file_name())
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -196,16 +216,6 @@ impl Disk {
             .and_then(|()| fs::rename(&temporary, path))
             .inspect_err(|_| drop(fs::remove_file(&temporary)))
     }
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect::<Option<_>>()?;
-    let bytes: Vec<u8> =
-        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -225,7 +235,7 @@ mod tests {
     #[test]
     fn current_comes_back_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path().join("deep/cache")).unwrap();
+        let disk = Disk::open(dir.path().join("deep/cache"), 0).unwrap();
         assert_eq!(disk.current().unwrap(), None);
         let before = Assignment { generation: 2, ..assignment() };
         let current = Current::new("projects/p", "uid", 9, [&assignment()], [&before]);
@@ -240,9 +250,9 @@ mod tests {
     fn of_two_processes_one_writes_and_the_other_takes_over() {
         let dir = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"a");
-        let first = Disk::open(dir.path().to_owned()).unwrap();
+        let first = Disk::open(dir.path().to_owned(), 0).unwrap();
         first.put(&digest, b"a").unwrap();
-        let second = Disk::open(dir.path().to_owned()).unwrap();
+        let second = Disk::open(dir.path().to_owned(), 0).unwrap();
         second.retain(&HashSet::new()).unwrap();
         assert!(second.get(&digest).is_some(), "what the first needs is not removed");
         drop(first);
@@ -253,7 +263,7 @@ mod tests {
     #[test]
     fn a_damaged_blob_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path().to_owned()).unwrap();
+        let disk = Disk::open(dir.path().to_owned(), 0).unwrap();
         let digest = Digest::of(b"bytes");
         assert_eq!(disk.get(&digest), None);
         disk.put(&digest, b"bytes").unwrap();
@@ -264,13 +274,31 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_needed_is_kept() {
+    fn what_is_needed_is_kept_and_of_the_rest_what_was_used_last() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open(dir.path().to_owned()).unwrap();
-        let (kept, dropped) = (Digest::of(b"a"), Digest::of(b"b"));
-        disk.put(&kept, b"a").unwrap();
-        disk.put(&dropped, b"b").unwrap();
-        disk.retain(&HashSet::from([kept])).unwrap();
-        assert!(disk.get(&kept).is_some() && disk.get(&dropped).is_none());
+        let blobs = [b"aaaa", b"bbbb", b"cccc", b"dddd"];
+        let digests = blobs.map(|bytes| Digest::of(bytes));
+        // How many bytes there may be, and which of the four there are then.
+        for (limit, there) in
+            [(16, "abcd"), (15, "acd"), (12, "acd"), (8, "ad"), (4, "d"), (0, "d")]
+        {
+            let disk = Disk::open(dir.path().to_owned(), limit).unwrap();
+            for (age, (digest, bytes)) in (1..).zip(digests.iter().zip(blobs)) {
+                disk.put(digest, bytes).unwrap();
+                let written = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age);
+                let file = File::options().write(true).open(disk.blob(digest)).unwrap();
+                file.set_modified(written).unwrap();
+            }
+            // The first was used just now, and the last is needed.
+            assert!(disk.get(&digests[0]).is_some());
+            disk.retain(&HashSet::from([digests[3]])).unwrap();
+            let left: String = "abcd"
+                .chars()
+                .zip(&digests)
+                .filter(|(_, digest)| disk.holds(digest))
+                .map(|(name, _)| name)
+                .collect();
+            assert_eq!(left, there, "{limit}");
+        }
     }
 }

@@ -11,9 +11,10 @@ use countersign_engine::snapshot::{RrPair, chunk, digest::Digest, ordinals, wire
 use countersign_proto::{
     control::v1::{ResponderPhase, ResponderStatus, SequencePeer},
     discovery::v1::{
-        Ack, Assignment, AssignmentPhase, Delta, Hello, Member, Members, Outcome,
-        ReadChunksRequest, ReadChunksResponse, StatusReport, SubscribeRequest, SubscribeResponse,
-        Tombstone, Welcome,
+        Ack, Assignment, AssignmentPhase, Delta, FindMissingChunksRequest,
+        FindMissingChunksResponse, GetCapabilitiesRequest, GetCapabilitiesResponse, Hello, Member,
+        Members, Outcome, ReadChunksRequest, ReadChunksResponse, StatusReport, SubscribeRequest,
+        SubscribeResponse, Tombstone, Welcome, WriteChunksRequest, WriteChunksResponse,
         chunk_service_server::{ChunkService, ChunkServiceServer},
         discovery_service_server::{DiscoveryService, DiscoveryServiceServer},
         subscribe_request::Message as Said,
@@ -315,6 +316,28 @@ impl DiscoveryService for Service {
 #[tonic::async_trait]
 impl ChunkService for Service {
     type ReadChunksStream = ReceiverStream<Result<ReadChunksResponse, Status>>;
+    type WriteChunksStream = ReceiverStream<Result<WriteChunksResponse, Status>>;
+
+    async fn get_capabilities(
+        &self,
+        _request: Request<GetCapabilitiesRequest>,
+    ) -> Result<Response<GetCapabilitiesResponse>, Status> {
+        Err(Status::unimplemented("responders do not ask"))
+    }
+
+    async fn find_missing_chunks(
+        &self,
+        _request: Request<FindMissingChunksRequest>,
+    ) -> Result<Response<FindMissingChunksResponse>, Status> {
+        Err(Status::unimplemented("responders do not ask"))
+    }
+
+    async fn write_chunks(
+        &self,
+        _request: Request<Streaming<WriteChunksRequest>>,
+    ) -> Result<Response<Self::WriteChunksStream>, Status> {
+        Err(Status::unimplemented("responders do not write"))
+    }
 
     async fn read_chunks(
         &self,

@@ -277,6 +277,58 @@ async fn starts_from_the_disk_cache_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_cache_has_is_not_fetched_again_unless_it_is_damaged() {
+    let cache = tempfile::tempdir().unwrap();
+    let dir = cache.path().join("cache");
+    // Room for nothing but what is needed: that, and what was before it.
+    let (running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |config| {
+        (config.cache_dir, config.cache_size) = (Some(dir.clone()), 0);
+    })
+    .await;
+    let first = plane.asked();
+    let bundles = ["two", "three"].map(|body| plane.put(vec![pair("GET", "/a", body)], None));
+    // The last acknowledgement comes after the delta before it has been settled.
+    for (nonce, bundle) in [(2, bundles[0]), (3, bundles[1])] {
+        stream.delta(nonce, nonce, &[("r", bundle, nonce)], &[], false).await;
+        stream.ack().await;
+    }
+    stream.delta(4, 4, &[], &[], false).await;
+    stream.ack().await;
+    let file = |digest: &countersign_engine::snapshot::digest::Digest| {
+        dir.join("blobs").join(digest.file_name())
+    };
+    let before = || async { file(&first[0]).exists().to_string() };
+    until(before, |there| there == "false").await;
+    plane.asked();
+    stream.delta(5, 5, &[("r", bundles[0], 5)], &[], false).await;
+    stream.ack().await;
+    assert_eq!(body(&get(running.data_addr(), "/a").await), "two");
+    assert_eq!(plane.asked(), [], "the version before was kept");
+
+    // Of the one that was served before this one every blob is damaged in its own way.
+    stream.delta(6, 6, &[], &[], false).await;
+    stream.ack().await;
+    for (n, blob) in std::fs::read_dir(dir.join("blobs")).unwrap().enumerate() {
+        let path = blob.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if n % 2 == 0 {
+            bytes[0] ^= 1;
+        } else {
+            bytes.truncate(1);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+    stream.delta(7, 7, &[("r", bundles[1], 7)], &[], false).await;
+    stream.ack().await;
+    assert_eq!(body(&get(running.data_addr(), "/a").await), "three");
+    let asked = plane.asked();
+    assert!(asked.contains(&bundles[1]) && asked.len() >= 5, "{asked:?}");
+    for digest in asked {
+        assert!(digest.matches(&std::fs::read(file(&digest)).unwrap()), "{digest} is whole again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_replay_that_was_started_last_answers_first_unless_one_is_selected() {
     let (running, plane, mut stream) =
         serving(vec![pair("GET", "/a", "old"), pair("GET", "/b", "only")], |_| {}).await;

@@ -3,6 +3,7 @@
 mod explain;
 mod export;
 mod import;
+mod push;
 mod tokens;
 
 use std::{
@@ -17,6 +18,7 @@ use countersign_proto::control::v1::{
 
 pub(crate) use export::ExportArgs;
 pub(crate) use import::{Import, Without, report};
+pub(crate) use push::PushArgs;
 pub(crate) use tokens::TokensArgs;
 
 use super::{PAGE, read_text};
@@ -34,6 +36,8 @@ pub(crate) enum SnapshotCommand {
     Import(ImportArgs),
     /// Write a snapshot's pairs to files, for other tools or for another import
     Export(ExportArgs),
+    /// Copy a snapshot to another control plane, which is sent only what it lacks
+    Push(PushArgs),
     /// List the snapshots
     #[command(visible_alias = "ls")]
     List,
@@ -131,6 +135,7 @@ pub(crate) async fn run(
     match command {
         SnapshotCommand::Import(args) => import(args, client, out).await?,
         SnapshotCommand::Export(args) => export::run(args, client, out).await?,
+        SnapshotCommand::Push(args) => push::run(args, client, out).await?,
         SnapshotCommand::List => out.many(&list(client).await?, "there are no snapshots"),
         SnapshotCommand::Show { id } => {
             let snapshot = get(client, &id).await?;

@@ -6,10 +6,10 @@ use std::{
 };
 
 use countersign_proto::control::v1::{
-    AnalyzeTokensRequest, AnalyzeTokensResponse, CommitSnapshotRequest, CommitSnapshotResponse,
-    CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListRecordsRequest,
-    ListRecordsResponse, ListSnapshotsRequest, ListSnapshotsResponse, ReadRecordsRequest,
-    ReadRecordsResponse, Snapshot,
+    AnalyzeTokensRequest, AnalyzeTokensResponse, CommitSnapshotManifestRequest,
+    CommitSnapshotRequest, CommitSnapshotResponse, CreateSnapshotRequest, DeleteSnapshotRequest,
+    GetSnapshotRequest, ListRecordsRequest, ListRecordsResponse, ListSnapshotsRequest,
+    ListSnapshotsResponse, ReadRecordsRequest, ReadRecordsResponse, Snapshot,
     snapshot_service_server::{SnapshotService, SnapshotServiceServer},
 };
 use tokio_stream::wrappers::TcpListenerStream;
@@ -90,7 +90,15 @@ impl Service {
 impl SnapshotService for Service {
     type AppendRecordsStream = Answers<AppendRecordsResponse>;
     type CommitSnapshotStream = Answers<CommitSnapshotResponse>;
+    type CommitSnapshotManifestStream = Answers<CommitSnapshotResponse>;
     type ReadRecordsStream = Answers<ReadRecordsResponse>;
+
+    async fn commit_snapshot_manifest(
+        &self,
+        _: Request<CommitSnapshotManifestRequest>,
+    ) -> Result<Response<Self::CommitSnapshotManifestStream>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
 
     async fn read_records(
         &self,

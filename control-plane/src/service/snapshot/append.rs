@@ -4,12 +4,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_proto::control::v1::{AppendRecordsRequest, AppendRecordsResponse, SnapshotState};
+use countersign_proto::control::v1::{AppendRecordsRequest, AppendRecordsResponse};
 use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, time::timeout};
 use tonic::{Status, Streaming};
 
-use super::{mirror::Mirror, read};
+use super::mirror::Mirror;
 use crate::{
     import::{
         staging::{Log, Piece, StagingError},
@@ -60,7 +60,7 @@ async fn serve(
         .into());
     }
     let turn = plane.uploads.take_over(&name.full).await;
-    check_open(plane, &name.full).await?;
+    super::open(plane, &name.full).await?;
     let _here = plane.appending.enter(&name.full);
     let upload_id = first.upload_id.clone();
     let mirror = Mirror::of(plane, &name.full, &upload_id);
@@ -79,17 +79,6 @@ async fn serve(
     Upload { plane, name: &name.full, upload_id: &upload_id, turn, mirror }
         .receive(first, log, requests, answers)
         .await
-}
-
-async fn check_open(plane: &Plane, name: &str) -> Result<(), Problem> {
-    let snapshot = read(plane.get(Kind::Snapshot, name).await?)?;
-    if snapshot.state() == SnapshotState::Importing {
-        return Ok(());
-    }
-    let message = format!(
-        "snapshot {name} is committed, and its content does not change any more; create another one"
-    );
-    Err(Problem::State { reason: "SNAPSHOT_COMMITTED", subject: name.to_owned(), message })
 }
 
 struct Upload<'p> {

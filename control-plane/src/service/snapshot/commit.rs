@@ -24,6 +24,7 @@ use tonic::Status;
 use super::{mirror, with_record};
 use crate::{
     content::{ChunkRef, Manifest, Root},
+    held,
     import::{self, ImportError, Pairs, Progress, Report, Wanted, staging::Following},
     service::{
         Plane, Problem, chain,
@@ -38,7 +39,7 @@ use crate::{
 /// How long an upload that is read as it comes may pause.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Events = mpsc::Sender<Result<CommitSnapshotResponse, Status>>;
+pub(super) type Events = mpsc::Sender<Result<CommitSnapshotResponse, Status>>;
 
 /// Serves one commit.
 pub(super) async fn run(plane: Arc<Plane>, request: CommitSnapshotRequest, events: Events) {
@@ -62,13 +63,7 @@ async fn commit(
     if let Known::Ready(snapshot) = known(plane, &name, &request.upload_id).await? {
         return Ok(snapshot);
     }
-    let transform = match &*request.default_transform {
-        "" => String::new(),
-        given => {
-            let given = Name::parse(Kind::Transform, "default_transform", given)?;
-            plane.get(Kind::Transform, &given.full).await?.name
-        }
-    };
+    let transform = default_transform(plane, &request.default_transform).await?;
     let wanted = Wanted { treating: treating::of(plane, &name, &request).await?, ..wanted };
     if !along {
         mirror::fetch(plane, &name.full, &request.upload_id).await?;
@@ -113,6 +108,15 @@ async fn commit(
     };
     let stored = StoredSnapshot { snapshot: Some(snapshot), upload_id: request.upload_id };
     finish(plane, record, stored, (storing, manifest)).await
+}
+
+/// The name of a transform, which must exist; empty for none.
+pub(super) async fn default_transform(plane: &Plane, name: &str) -> Result<String, Problem> {
+    if name.is_empty() {
+        return Ok(String::new());
+    }
+    let name = Name::parse(Kind::Transform, "default_transform", name)?;
+    Ok(plane.get(Kind::Transform, &name.full).await?.name)
 }
 
 /// What is known of a snapshot that is to be committed.
@@ -195,7 +199,7 @@ async fn read(
 
 /// Tells the client how far the commit has come. Lossy: a slow client gets the newest that fits.
 #[derive(Debug, Clone)]
-struct Told {
+pub(super) struct Told {
     events: Events,
     at: CommitProgress,
     due: Instant,
@@ -204,11 +208,11 @@ struct Told {
 impl Told {
     const EVERY: Duration = Duration::from_millis(100);
 
-    fn new(events: Events) -> Self {
+    pub(super) fn new(events: Events) -> Self {
         Self { events, at: CommitProgress::default(), due: Instant::now() }
     }
 
-    fn reading(&mut self, at: Progress) {
+    pub(super) fn reading(&mut self, at: Progress) {
         let Progress { bytes_done, bytes_total, pairs } = at;
         self.tell(CommitProgress { bytes_done, bytes_total, pairs, ..self.at });
     }
@@ -308,7 +312,8 @@ impl Batch {
     }
 }
 
-async fn finish(
+/// Commits a snapshot whose blobs are stored, and removes what led to them.
+pub(super) async fn finish(
     plane: &Plane,
     record: Record,
     snapshot: StoredSnapshot,
@@ -322,6 +327,9 @@ async fn finish(
     );
     let committed = plane.commit_stored(storing, txn, Root::Manifest(manifest)).await?;
     let (staging, name) = (plane.staging.clone(), record.name.clone());
+    if let Err(error) = held::forget(&*plane.meta, &name).await {
+        tracing::warn!(error = chain(&error), "cannot remove what a committed snapshot has held");
+    }
     if let Some(parts) = plane.blobs.parts()
         && let Err(error) = parts.remove_parts(&name).await
     {

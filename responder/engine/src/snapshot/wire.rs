@@ -12,7 +12,9 @@ use countersign_proto::{snapshot::v1 as proto, r#type::v1 as common};
 use prost::Message as _;
 
 use super::{
-    Direction, Header, HttpRequest, HttpResponse, RrPair, Serve, digest::Digest, stub::Stub,
+    Direction, Header, HttpRequest, HttpResponse, RrPair, Serve,
+    digest::{Digest, Function},
+    stub::Stub,
 };
 use crate::{
     diagnostic::{Diagnostic, Severity},
@@ -205,9 +207,18 @@ pub(crate) fn place(chunk: &Bytes, pair: &[u8]) -> Result<(u64, Direction), Wire
 #[must_use]
 pub fn encode_digest(digest: &Digest) -> common::Digest {
     common::Digest {
-        function: common::DigestFunction::Blake3.into(),
+        function: encode_function(digest.function()).into(),
         hash: Bytes::copy_from_slice(digest.hash()),
         size_bytes: digest.size(),
+    }
+}
+
+/// Encodes the function of a digest.
+#[must_use]
+pub fn encode_function(function: Function) -> common::DigestFunction {
+    match function {
+        Function::Blake3 => common::DigestFunction::Blake3,
+        Function::Sha256 => common::DigestFunction::Sha256,
     }
 }
 
@@ -216,12 +227,16 @@ pub fn encode_digest(digest: &Digest) -> common::Digest {
 /// # Errors
 /// When the function is unknown or the hash has the wrong length.
 pub fn decode_digest(digest: &common::Digest) -> Result<Digest, WireError> {
-    if digest.function() != common::DigestFunction::Blake3 {
-        return Err(WireError::Range { what: "digest.function" });
-    }
+    let function = match digest.function() {
+        common::DigestFunction::Blake3 => Function::Blake3,
+        common::DigestFunction::Sha256 => Function::Sha256,
+        common::DigestFunction::Unspecified => {
+            return Err(WireError::Range { what: "digest.function" });
+        }
+    };
     let hash = <[u8; 32]>::try_from(&digest.hash[..])
         .map_err(|_| WireError::Range { what: "digest.hash" })?;
-    Ok(Digest::from_parts(hash, digest.size_bytes))
+    Ok(Digest::from_parts(function, hash, digest.size_bytes))
 }
 
 /// Encodes what was done to a recording.
