@@ -90,6 +90,7 @@ impl TlsFlags {
 pub(crate) struct Client {
     channel: Channel,
     project: String,
+    tls: Settings,
 }
 
 /// What a project holds, as it stands in resource names.
@@ -115,7 +116,7 @@ impl Client {
         let scheme = if tls.is_any() { "https" } else { "http" };
         let url =
             if server.contains("://") { server.to_owned() } else { format!("{scheme}://{server}") };
-        let tls = match url.split_once("://") {
+        let secured = match url.split_once("://") {
             Some(("https", _)) => Some(ClientTls::read(tls.clone())),
             _ if tls.is_any() => {
                 return Err(Failure::refused(format!(
@@ -124,7 +125,7 @@ impl Client {
             }
             _ => None,
         };
-        let tls = tls.transpose().map_err(|error| Failure::refused(chain(&error)))?;
+        let secured = secured.transpose().map_err(|error| Failure::refused(chain(&error)))?;
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| {
             Failure::refused(format!("`{server}` is no address of a control plane: {source}"))
         })?;
@@ -133,14 +134,19 @@ impl Client {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .tcp_nodelay(true);
-        let connected = match tls {
-            Some(tls) => endpoint.connect_with_connector(tls.connector()).await,
+        let connected = match secured {
+            Some(secured) => endpoint.connect_with_connector(secured.connector()).await,
             None => endpoint.connect().await,
         };
         let channel = connected
             .map_err(|source| Failure::Unreachable { server: url, why: chain(&source) })?;
         let project = project.strip_prefix("projects/").unwrap_or(project).to_owned();
-        Ok(Self { channel, project })
+        Ok(Self { channel, project, tls: tls.clone() })
+    }
+
+    /// Whom it trusts and what it shows, to connect to another control plane alike.
+    pub(crate) fn tls(&self) -> &Settings {
+        &self.tls
     }
 
     /// `projects/{project}`.

@@ -283,6 +283,7 @@ async fn what_the_disk_cache_has_is_not_fetched_again_unless_it_is_damaged() {
     // Room for nothing but what is needed: that, and what was before it.
     let (running, plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |config| {
         (config.cache_dir, config.cache_size) = (Some(dir.clone()), 0);
+        config.keep_previous = false;
     })
     .await;
     let first = plane.asked();

@@ -25,6 +25,7 @@ use crate::{
     failure::Failure,
     output::Output,
 };
+use countersign_tls::client::Settings;
 
 /// Copies a snapshot.
 #[derive(Debug, Args)]
@@ -64,7 +65,10 @@ pub(super) async fn run(args: PushArgs, source: &Client, out: &Output) -> Result
         }
     };
     let project = args.to_project.unwrap_or_else(|| source.parent());
-    let target = Client::connect(&args.to, &project).await?;
+    // Certificates are for whoever speaks TLS; the other control plane need not.
+    let plain = args.to.starts_with("http://");
+    let tls = if plain { Settings::default() } else { source.tls().clone() };
+    let target = Client::connect(&args.to, &project, &tls).await?;
     let id = args.id.unwrap_or_else(|| connect::id(&snapshot.name).to_owned());
     let push = Push { source, target: &target, snapshot: &snapshot, manifest, id, out };
     let pushed = push.run().await?;
