@@ -291,7 +291,8 @@ pub(crate) fn reset<'c>(cursors: impl Iterator<Item = &'c Cursor>) {
     cursors.for_each(Cursor::reset);
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod model;
 #[cfg(test)]
 mod tests;
