@@ -50,6 +50,7 @@ pub mod serving;
 mod signature;
 pub mod snapshot;
 mod stub;
+mod sync;
 pub mod test_config;
 pub mod timing;
 pub mod token_fault;

@@ -7,10 +7,9 @@
 mod plan;
 mod shared;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use crate::{
     identity::{IdentityId, Who},
+    sync::{AtomicU32, AtomicU64, Ordering},
     test_config::End,
 };
 pub(crate) use plan::{Recorded, plan, recorded};
@@ -292,5 +291,8 @@ pub(crate) fn reset<'c>(cursors: impl Iterator<Item = &'c Cursor>) {
     cursors.for_each(Cursor::reset);
 }
 
+#[cfg(test)]
+#[cfg(loom)]
+mod model;
 #[cfg(test)]
 mod tests;

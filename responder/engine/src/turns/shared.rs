@@ -2,12 +2,12 @@
 //!
 //! The engine holds no shared cursor: it says which list a request needs a turn of, and answers once it is told the turn.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::fmt;
 
-use crate::identity::IdentityId;
+use crate::{
+    identity::IdentityId,
+    sync::{AtomicU64, Ordering},
+};
 
 /// Tells a list of answers apart: the same on every node, and in every version of a replay that has the same answers in the same order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,6 +16,19 @@ struct Fleet {
     /// The last epoch in which a turn of each was taken, and the last one that began with a break.
     reigns: BTreeMap<ListId, (u64, u64)>,
     breaks: usize,
+    /// What was sent, to be delivered once more.
+    sent: Vec<Sent>,
+}
+
+/// A message to a process that may come late, or twice.
+#[derive(Clone)]
+enum Sent {
+    /// Somebody of this name asks for what it owns, as one of these.
+    Export(Arc<str>, u64, Vec<String>, String),
+    /// The answers to somebody who asked.
+    Answers(Arc<str>, u64, Vec<(Arc<str>, Option<Export>)>),
+    /// What the owner of a list gave out.
+    Note(Arc<str>, ListId, u64, u64),
 }
 
 struct Node {
@@ -40,7 +53,7 @@ impl Fleet {
     fn new(nodes: usize) -> Self {
         let nodes = (0..nodes).map(|number| Node::new(number, 0)).collect();
         let (epochs, expected, reigns) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { nodes, sessions: 0, epochs, expected, reigns, breaks: 0 }
+        Self { nodes, sessions: 0, epochs, expected, reigns, breaks: 0, sent: Vec::new() }
     }
 
     /// Begins an epoch of these nodes, of which nobody has heard yet.
@@ -54,9 +67,9 @@ impl Fleet {
         self.epochs.push(Arc::new(View { epoch, members, previous_epoch, previous }));
     }
 
-    /// Tells a node of the newest epoch.
-    fn tell(&mut self, nth: usize) {
-        let Some(view) = self.epochs.last() else { return };
+    /// Tells a node of the newest epoch, or of one so many epochs before.
+    fn tell(&mut self, nth: usize, before: usize) {
+        let Some(view) = self.epochs.iter().nth_back(before) else { return };
         let node = &mut self.nodes[nth];
         if let Some(peers) = node.register.adopt(Arc::clone(view)) {
             node.asking = Some((view.epoch, peers, Vec::new()));
@@ -68,15 +81,23 @@ impl Fleet {
         let Some((epoch, mut peers, mut answers)) = self.nodes[nth].asking.take() else { return };
         if let Some(peer) = peers.pop() {
             let view = self.epochs.iter().find(|view| view.epoch == epoch).unwrap();
-            let names = owners(&view.members).map(|peer| peer.name.to_string()).collect();
+            let names: Vec<_> = owners(&view.members).map(|peer| peer.name.to_string()).collect();
             let name = self.nodes[nth].name.clone();
+            self.sent.push(Sent::Export(
+                Arc::clone(&peer.session),
+                epoch,
+                names.clone(),
+                name.clone(),
+            ));
             let asked = self.nodes.iter_mut().find(|node| node.session == peer.session);
             let answer =
                 asked.and_then(|node| node.register.export(epoch, &Owners::of(names), &name).ok());
             answers.push((peer.session, answer.filter(|_| !lost)));
         }
         if peers.is_empty() {
-            self.nodes[nth].register.settle(epoch, answers);
+            let node = &mut self.nodes[nth];
+            self.sent.push(Sent::Answers(Arc::clone(&node.session), epoch, answers.clone()));
+            node.register.settle(epoch, answers);
         } else {
             self.nodes[nth].asking = Some((epoch, peers, answers));
         }
@@ -102,7 +123,45 @@ impl Fleet {
         self.breaks += usize::from(breaks);
         assert!(breaks || first == expected, "{first} instead of {expected} without saying so");
         if let Some(other) = seen_by.filter(|other| *other != nth) {
-            self.nodes[other].register.note(list, term, first + 2);
+            let node = &mut self.nodes[other];
+            self.sent.push(Sent::Note(Arc::clone(&node.session), list, term, first + 2));
+            node.register.note(list, term, first + 2);
+        }
+    }
+
+    /// Has a node asked for turns in an epoch that is not its newest one, which it must not give.
+    fn take_late(&mut self, nth: usize, list: ListId, before: usize) {
+        let Some(epoch) = self.epochs.iter().nth_back(before).map(|view| view.epoch) else {
+            return;
+        };
+        let register = &mut self.nodes[nth].register;
+        if register.view().is_none_or(|view| view.epoch != epoch) {
+            let known = register.cursor(list);
+            assert!(
+                register.take(epoch, &[(list, Step::Take(2))]).is_err(),
+                "{epoch} is not known"
+            );
+            assert_eq!(register.cursor(list), known);
+        }
+    }
+
+    /// Delivers a message once more, if whom it was sent to is still there.
+    fn deliver_again(&mut self, sent: usize) {
+        let Some(sent) =
+            self.sent.len().checked_sub(1).map(|last| self.sent[last - sent.min(last)].clone())
+        else {
+            return;
+        };
+        let (Sent::Export(to, ..) | Sent::Answers(to, ..) | Sent::Note(to, ..)) = &sent;
+        let Some(node) = self.nodes.iter_mut().find(|node| node.session == *to) else { return };
+        match sent {
+            Sent::Export(_, epoch, names, name) => {
+                drop(node.register.export(epoch, &Owners::of(names), &name));
+            }
+            Sent::Answers(_, epoch, answers) => {
+                assert!(!node.register.settle(epoch, answers), "it has settled, or is further on");
+            }
+            Sent::Note(_, list, term, taken) => node.register.note(list, term, taken),
         }
     }
 
@@ -114,7 +173,7 @@ impl Fleet {
     /// Tells everybody, and has everybody ask.
     fn settle(&mut self) {
         for nth in 0..self.nodes.len() {
-            self.tell(nth);
+            self.tell(nth, 0);
         }
         for nth in (0..self.nodes.len()).cycle().take(self.nodes.len() * self.nodes.len()) {
             self.ask(nth, false);
@@ -243,9 +302,11 @@ fn whoever_takes_alone_goes_on_from_what_it_has_seen() {
 #[derive(Debug, Clone)]
 enum Event {
     Begin(Vec<usize>),
-    Tell(usize),
+    Tell(usize, usize),
     Ask(usize, bool),
     Take(usize, u32, Option<usize>),
+    TakeLate(usize, u32, usize),
+    Again(usize),
     Crash(usize),
 }
 
@@ -255,9 +316,12 @@ fn event() -> impl Strategy<Value = Event> {
     let node = || 0..NODES;
     prop_oneof![
         2 => prop::sample::subsequence((0..NODES).collect::<Vec<_>>(), 1..=NODES).prop_map(Event::Begin),
-        10 => node().prop_map(Event::Tell),
+        9 => node().prop_map(|node| Event::Tell(node, 0)),
+        2 => (node(), 1..4usize).prop_map(|(node, before)| Event::Tell(node, before)),
         20 => (node(), prop::bool::weighted(0.05)).prop_map(|(node, lost)| Event::Ask(node, lost)),
         40 => (node(), 0..6u32, prop::option::of(node())).prop_map(|(node, list, by)| Event::Take(node, list, by)),
+        4 => (node(), 0..6u32, 0..4usize).prop_map(|(node, list, before)| Event::TakeLate(node, list, before)),
+        8 => (0..60usize).prop_map(Event::Again),
         1 => node().prop_map(Event::Crash),
     ]
 }
@@ -266,16 +330,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn turns_come_one_after_the_other_unless_it_is_said(steps in prop::collection::vec(event(), 1..400)) {
+    fn turns_come_one_after_the_other_unless_it_is_said_whatever_gets_lost_or_comes_late_or_twice(steps in prop::collection::vec(event(), 1..400)) {
         let mut fleet = Fleet::new(NODES);
         fleet.begin(&[0, 1]);
         fleet.settle();
         for step in steps {
             match step {
                 Event::Begin(members) => fleet.begin(&members),
-                Event::Tell(node) => fleet.tell(node),
+                Event::Tell(node, before) => fleet.tell(node, before),
                 Event::Ask(node, lost) => fleet.ask(node, lost),
                 Event::Take(node, number, seen_by) => fleet.take(node, list(number), seen_by),
+                Event::TakeLate(node, number, before) => fleet.take_late(node, list(number), before),
+                Event::Again(sent) => fleet.deliver_again(sent),
                 Event::Crash(node) => fleet.crash(node),
             }
         }
