@@ -90,7 +90,7 @@ impl TlsFlags {
 pub(crate) struct Client {
     channel: Channel,
     project: String,
-    tls: Settings,
+    tls: Box<Settings>,
 }
 
 /// What a project holds, as it stands in resource names.
@@ -141,7 +141,7 @@ impl Client {
         let channel = connected
             .map_err(|source| Failure::Unreachable { server: url, why: chain(&source) })?;
         let project = project.strip_prefix("projects/").unwrap_or(project).to_owned();
-        Ok(Self { channel, project, tls: tls.clone() })
+        Ok(Self { channel, project, tls: Box::new(tls.clone()) })
     }
 
     /// Whom it trusts and what it shows, to connect to another control plane alike.
