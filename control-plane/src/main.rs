@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     let args = Args::parse();
     install_log(args.log_format);
+    spare_memory();
     raise_file_limit();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,6 +55,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A fleet takes two connections for each responder, and the limit that processes begin with is often 1,024.
+/// Thousands of subscriptions take a little memory each, here and there, of which huge pages would make much.
+fn spare_memory() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay in use");
+    }
+}
+
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -19,7 +19,7 @@ async fn responders_go_on_and_start_from_disk_while_the_control_plane_is_away() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_fails_and_none_is_mixed_or_old_while_versions_are_swapped() {
-    let plan = swaps::Plan { count: 20, responders: 2, clients: 8, steady: 0.2 };
+    let plan = swaps::Plan { count: 20, every: 1, responders: 2, clients: 8, steady: 0.2 };
     let outcome = swaps::run(&plan).await.unwrap();
     assert_passed(&outcome);
     assert!(outcome.tally.versions.len() > 10, "{:?}", outcome.tally.versions);

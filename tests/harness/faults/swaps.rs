@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time::MissedTickBehavior;
+
 use crate::{
     fleet::Fleet,
     versions::{Floor, Manner, Traffic},
@@ -18,6 +20,9 @@ pub struct Plan {
     /// How many versions.
     #[arg(long, default_value_t = 1000)]
     pub count: u64,
+    /// Milliseconds from one to the next at the least.
+    #[arg(long, default_value_t = 150)]
+    pub every: u64,
     /// Responders.
     #[arg(long, default_value_t = 2)]
     pub responders: usize,
@@ -48,7 +53,10 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
     pause(half).await;
     let mut steady = traffic.take();
     let begin = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(plan.every.max(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for version in 2..=plan.count + 1 {
+        ticks.tick().await;
         let publisher = fleet.publisher();
         blocking(move || publisher.publish(version)).await?.map_err(anyhow::Error::msg)?;
         // It is ready, so that no request that begins from now on may be answered with an older one.
