@@ -1,4 +1,4 @@
-//! A control plane and several responders behind a balancer, which serve a replay of [`versions`](crate::versions).
+//! A control plane and several responders behind a balancer, which serve a replay of [`versions`].
 
 use std::{
     fs,
