@@ -13,6 +13,7 @@ pub mod client;
 pub mod describe;
 mod error;
 pub mod files;
+mod forward;
 pub mod identity;
 pub mod issue;
 mod opened;

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -44,9 +43,8 @@ struct Acknowledged {
 pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let mut fleet = Fleet::start(1).await;
-    let floor = Floor::default();
     let manner = Manner { patience: Duration::ZERO, pause: Some(Duration::from_millis(5)) };
-    let traffic = Traffic::start(fleet.door.addr(), 4, manner, &floor);
+    let traffic = Traffic::start(fleet.door.addr(), 4, manner, &Floor::default());
     let mut acknowledged = Acknowledged { version: 1, ..Acknowledged::default() };
     let begin = Instant::now();
     for nth in 1..=plan.count {
@@ -74,7 +72,6 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Outcome> {
         }
     }
     let tally = traffic.finish().await;
-    floor.store(0, Ordering::Release);
     let also = format!(
         "{} imports and {} publications acknowledged, none lost; seed {}",
         acknowledged.snapshots.len(),

@@ -48,7 +48,7 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Option<Outcome>> {
         Manner { patience: Duration::from_secs(30), pause: Some(Duration::from_millis(2)) };
     let traffic = Traffic::start(world.door.addr(), plan.clients, manner, &Floor::default());
     let ended = Arc::new(AtomicBool::new(false));
-    let published = Arc::new(AtomicU64::new(1));
+    let published = Arc::new(AtomicU64::new(0));
     let publishing = {
         let (publisher, ended) = (world.publisher(), Arc::clone(&ended));
         let published = Arc::clone(&published);
