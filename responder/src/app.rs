@@ -28,7 +28,7 @@ use crate::{
     passthrough::{self, Passing},
     readiness::{Readiness, Source},
     secrets::{Pace, Secrets},
-    sequence::{self, Sequences},
+    sequence::{self, PeerTls, PeerTlsError, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
@@ -69,10 +69,13 @@ pub enum StartError {
     InsecureApi(SocketAddr),
     /// The listener for other responders has no authentication.
     #[error(
-        "the listener for other responders has no authentication and {0} can be reached from other hosts; use a loopback address, or allow it \
-         with --allow-insecure"
+        "the listener for other responders has no authentication and {0} can be reached from other hosts; have responders show certificates \
+         (--control-plane-ca, --client-cert and --client-key), use a loopback address, or allow it with --allow-insecure"
     )]
     InsecurePeers(SocketAddr),
+    /// Other responders cannot be shown who this is.
+    #[error("other responders cannot be spoken to over TLS")]
+    PeerTls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Other responders would not know where to go.
     #[error(
         "{0} is no address that other responders can reach; say which one is with --peer-advertise"
@@ -134,6 +137,7 @@ impl StartError {
             | Self::InsecureApi(_)
             | Self::InsecurePeers(_)
             | Self::PeerAddress(_)
+            | Self::PeerTls(_)
             | Self::Redis(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
@@ -182,6 +186,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
+    let peer_tls = peer_tls(&config)?;
     let peer_listener =
         config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
 
@@ -197,7 +202,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
     own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
-    let (sequences, peers) = sequence::start(&config, peer_listener, &metrics)?;
+    let (sequences, peers) = sequence::start(&config, peer_listener, peer_tls, &metrics)?;
     let passing = Passing::start(&config.passthrough, own)?;
     let plane = Plane::new(
         Arc::clone(&snapshots),
@@ -299,6 +304,12 @@ impl Running {
     #[must_use]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peers.as_ref().map(sequence::Running::addr)
+    }
+
+    /// Whether they do so over TLS.
+    #[must_use]
+    pub fn is_peer_tls(&self) -> bool {
+        self.peers.as_ref().is_some_and(sequence::Running::is_tls)
     }
 
     /// Waits until somebody asks over the API that the responder ends; whoever runs it then calls [`Self::shutdown`].
@@ -461,13 +472,22 @@ fn check(config: &Config) -> Result<Option<Way>, StartError> {
 
 fn check_peers(config: &Config) -> Result<(), StartError> {
     let Some(addr) = config.peer_listen else { return Ok(()) };
-    if !addr.ip().is_loopback() && !config.allow_insecure {
+    let is_mutual = config.control_plane_tls.is_mutual();
+    if !addr.ip().is_loopback() && !is_mutual && !config.allow_insecure {
         return Err(StartError::InsecurePeers(addr));
     }
     if addr.ip().is_unspecified() && config.peer_advertise.is_none() {
         return Err(StartError::PeerAddress(addr));
     }
     Ok(())
+}
+
+/// How other responders are spoken to. That what is shown to the control plane is no responder's matters to one that others reach.
+fn peer_tls(config: &Config) -> Result<Option<PeerTls>, StartError> {
+    match PeerTls::read(&config.control_plane_tls) {
+        Err(PeerTlsError::Identity(_)) if config.peer_listen.is_none() => Ok(None),
+        read => read.map_err(|error| StartError::PeerTls(Box::new(error))),
+    }
 }
 
 fn check_secrets(config: &Config) -> Result<(), StartError> {

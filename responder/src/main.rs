@@ -77,8 +77,8 @@ struct Args {
     #[arg(long, env = "COUNTERSIGN_API_LISTEN", value_name = "ADDR")]
     api_listen: Option<SocketAddr>,
     /// Where other responders ask for the turns that this one keeps, for example 127.0.0.1:4143, where the test config of a replay has
-    /// `sequence.scope: global` or `sequence.across: fleet` and several responders serve it; nowhere if not given, since it has no
-    /// authentication.
+    /// `sequence.scope: global` or `sequence.across: fleet` and several responders serve it; nowhere if not given. With --client-cert and
+    /// --control-plane-ca it is TLS, for responders of the same project; without them it has no authentication.
     #[arg(long, env = "COUNTERSIGN_PEER_LISTEN", value_name = "ADDR")]
     peer_listen: Option<SocketAddr>,
     /// The host and port that other responders are told instead, for example that of a pod; needed when --peer-listen is for all interfaces.
@@ -252,7 +252,8 @@ fn announce(running: &app::Running) {
         lines.push_str(&format!("api listening on http://{addr}\n"));
     }
     if let Some(addr) = running.peer_addr() {
-        lines.push_str(&format!("peers listening on http://{addr}\n"));
+        let scheme = if running.is_peer_tls() { "https" } else { "http" };
+        lines.push_str(&format!("peers listening on {scheme}://{addr}\n"));
     }
     if let Some(addr) = running.tls_addr() {
         lines.push_str(&format!("tls listening on https://{addr}\n"));
