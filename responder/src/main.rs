@@ -274,6 +274,7 @@ fn start_logging(format: LogFormat) {
 
 impl Args {
     fn into_config(self) -> Config {
+        let (control_plane_token, control_plane_tls) = self.control_plane_tls.split();
         Config {
             name: self.name.unwrap_or_default(),
             listen: self.listen,
@@ -283,7 +284,8 @@ impl Args {
             peer_advertise: self.peer_advertise,
             sequence_redis: self.sequence_redis,
             control_plane: self.control_plane,
-            control_plane_tls: self.control_plane_tls.into(),
+            control_plane_tls,
+            control_plane_token,
             secret_dir: self.secret_dir,
             files_dir: self.files_dir,
             template_env: self.template_env.into_iter().filter(|name| !name.is_empty()).collect(),

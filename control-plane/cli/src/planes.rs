@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use countersign_control_plane as control_plane;
 use countersign_responder::{self as responder, app::Mapped, transport::Transport};
-use countersign_tls::client::Settings as Tls;
+use countersign_tls::{bearer::Bearer, client::Settings as Tls};
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -101,7 +101,8 @@ impl Planes {
                 });
             }
         };
-        let client = Client::connect(&server, &settings.project, &Tls::default()).await?;
+        let client =
+            Client::connect(&server, &settings.project, &Tls::default(), Bearer::default()).await?;
         let addresses = Addresses {
             data: responder.data_addr(),
             admin: responder.admin_addr(),

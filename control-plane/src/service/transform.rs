@@ -204,7 +204,7 @@ impl Transforms {
                 reason: "INVALID_TEST_CONFIG",
                 findings,
             })?;
-            let _turn = self.plane.heavy().await?;
+            let _turn = self.plane.heavy(&name.project).await?;
             let (blobs, template) = (&*self.plane.blobs, Arc::new(template));
             let compiled =
                 validate::compiles(blobs, manifest, &template, config, Serve::All).await?;
@@ -240,7 +240,7 @@ impl Transforms {
         let options = Options::new(&name.id, &request.secret)
             .map_err(|why| Problem::field("secret", "INVALID_SECRET", why.to_string()))?;
         let (_, manifest) = snapshot::ready(&self.plane, &snapshot).await?;
-        let _turn = self.plane.heavy().await?;
+        let _turn = self.plane.heavy(&project).await?;
         let (suggestion, resigned_count) =
             lineage::suggestion(&self.plane, manifest, &options).await?;
         Ok(SuggestTransformResponse {

@@ -16,6 +16,7 @@ mod moment;
 mod presented;
 mod slot;
 mod token;
+pub mod trusted;
 
 pub use self::{
     config::{KeySource, ResignConfig, TimeClaims},
