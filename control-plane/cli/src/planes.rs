@@ -65,6 +65,9 @@ pub(crate) struct Addresses {
 impl Planes {
     /// Starts both.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        if let Err(error) = countersign_tls::process::forbid_core_dumps() {
+            tracing::debug!(%error, "core files cannot be forbidden");
+        }
         let mut config =
             control_plane::config::Config::new(settings.grpc_listen, settings.data_dir);
         config.shutdown_grace = Duration::from_secs(1);

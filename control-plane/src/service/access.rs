@@ -139,7 +139,7 @@ impl Principal {
         }
     }
 
-    /// Whether a responder may read what belongs to this replay. Of users that is known already.
+    /// Whether it may read what this replay is made of: keys may stand in the template that is part of it.
     pub(crate) fn may_read(&self, replay: &Name) -> Result<(), Problem> {
         match &self.rights {
             Rights::Responder { project, .. }
@@ -150,8 +150,18 @@ impl Principal {
                     message: format!("{self} may not read what belongs to {}", replay.full),
                 })
             }
+            Rights::User { .. } if self.level_of(replay) < Some(Level::Admin) => {
+                Err(Problem::Denied {
+                    reason: "ROLE_NOT_ALLOWED",
+                    message: format!("{self} may read snapshots, not what replays are made of"),
+                })
+            }
             _ => Ok(()),
         }
+    }
+
+    fn level_of(&self, name: &Name) -> Option<Level> {
+        self.rights.level(name.project.strip_prefix("projects/").unwrap_or(&name.project))
     }
 }
 

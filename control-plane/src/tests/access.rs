@@ -163,9 +163,8 @@ fn methods(project: &str) -> BTreeMap<String, Vec<u8>> {
                     Some(field) if field.r#type() == Type::Message => {
                         with_field(1, &with_field(1, name.as_bytes()))
                     }
-                    Some(field) if field.name() == "replay" => {
-                        with_field(1, format!("projects/{project}/replays/x").as_bytes())
-                    }
+                    // Users read snapshots, which are named by the third field.
+                    Some(field) if field.name() == "replay" => with_field(3, name.as_bytes()),
                     Some(field) if field.name() == "parent" && method.name() != "ListRecords" => {
                         with_field(1, format!("projects/{project}").as_bytes())
                     }
@@ -192,7 +191,7 @@ fn least(path: &str) -> &'static str {
     let begins = |words: &[&str]| words.iter().any(|word| method.starts_with(word));
     if method == "Subscribe" {
         "responder"
-    } else if method == "GetCapabilities" || method == "ReadChunks" {
+    } else if method == "GetCapabilities" {
         "viewer or responder"
     } else if begins(&["Get", "List", "Read", "Watch", "Analyze", "Validate", "Suggest"])
         || begins(&["Preview", "Explain"])
@@ -237,6 +236,25 @@ async fn every_method_is_for_the_roles_that_it_is_for() {
         let guess = call(&server.channel(), Some("cst_guess"), path, message.clone()).await;
         // After a few, guesses are refused unseen.
         assert!(matches!(guess, Code::Unauthenticated | Code::ResourceExhausted), "{path}");
+    }
+    // What replays are made of is for responders of their project, and for who may do everything.
+    let chunks = "/countersign.discovery.v1.ChunkService/ReadChunks";
+    for (token, role, project) in CALLERS {
+        let replay = with_field(1, b"projects/shop/replays/x");
+        let code = call(&server.channel(), Some(token), chunks, replay).await;
+        let expected = match (role, project) {
+            ("admin" | "responder", _) | (_, "web") => Code::NotFound,
+            _ => Code::PermissionDenied,
+        };
+        assert_eq!(code, expected, "{role} of {project}");
+        let elsewhere = with_field(1, b"projects/web/replays/x");
+        let code = call(&server.channel(), Some(token), chunks, elsewhere).await;
+        assert_ne!(code, Code::Ok, "{role} of {project}");
+        assert_eq!(
+            code == Code::PermissionDenied,
+            role == "responder" || project == "web" || token == "cst_reader",
+            "{role} of {project}: {code:?}"
+        );
     }
     let nowhere = "/countersign.control.v1.SnapshotService/DropEverything";
     let code = call(&server.channel(), Some("cst_admin"), nowhere, Vec::new()).await;

@@ -7,7 +7,8 @@
 //! 2. [`files`] and [`describe`]: certificates and keys as they lie on disk;
 //! 3. [`bearer`]: the token that is shown where there is no certificate;
 //! 4. [`server`] and [`accept`]: the side that is connected to; [`client`]: the side that connects;
-//! 5. [`issue`]: makes authorities and certificates.
+//! 5. [`issue`]: makes authorities and certificates;
+//! 6. [`process`]: keeps keys out of core files and swap.
 
 pub mod accept;
 pub mod bearer;
@@ -20,6 +21,7 @@ pub mod identity;
 pub mod issue;
 mod opened;
 mod plaintext;
+pub mod process;
 pub mod server;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ mod claims;
 mod config;
 mod describe;
 mod door;
+pub mod inline;
 pub mod key;
 mod members;
 mod moment;
