@@ -226,16 +226,17 @@ impl World {
     /// Asserts that this code is told of a case: of its key by its name, of its token by the place in the template and the pair.
     async fn told(&self, case: &str, code: &str) {
         let nth = self.cases.iter().position(|one| one.name == case).unwrap();
-        let (key, place) = (format!("keys/{case}"), format!("responder[{nth}]."));
+        let (key, chain) = (format!("keys/{case}"), format!("responder[{nth}]"));
+        let pair = format!("GET /{case}");
         let found = self.findings(code).await;
         let is_of_it = |finding: &&Value| {
             let text = |name: &str| finding[name].as_str().unwrap_or_default().to_owned();
-            text("subject") == key || text("path").starts_with(&place)
+            text("subject") == key || (text("path") == chain && text("subject") == pair)
         };
         let all = self.status().await["replays"][0]["diagnostics"].clone();
         assert!(
             found.iter().any(|f| is_of_it(&f)),
-            "{case}: no {code} at {key} or {place} in {all:#}"
+            "{case}: no {code} at {key} or {chain} in {all:#}"
         );
     }
 

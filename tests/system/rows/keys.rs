@@ -41,7 +41,7 @@ async fn k01_a_switched_mount_never_mixes_generations() {
     let mut plane = process::control_plane(&dir.path().join("data"), "127.0.0.1:0");
     let grpc = plane.address("grpc").await;
     let server = format!("http://{grpc}");
-    let times = ["--key-overlap", "2", "--key-grace", "60"];
+    let times = ["--key-overlap", "2s", "--key-grace", "60s"];
     let own = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", "r"];
     let from = ["--control-plane", &server, "--secret-dir", &path("secrets")];
     let mut responder = Process::start("countersign-responder", [&own[..], &from, &times].concat());
@@ -330,7 +330,7 @@ async fn told(world: &World, shown: &str) -> String {
         &["responder", "list"],
         &["snapshot", "show", "all"],
         &["snapshot", "tokens", "all"],
-        &["transform", "show", "t"],
+        &["transform", "get", "t"],
         &["transform", "suggest", "all"],
         &["snapshot", "explain", "all", "http://api.example/hmac"],
     ] {
