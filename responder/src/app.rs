@@ -467,7 +467,9 @@ fn check(config: &Config) -> Result<Option<Way>, StartError> {
     check_secrets(config)?;
     check_peers(config)?;
     let url = config.control_plane.clone();
-    Ok(url.map(|url| Way::new(url, &config.control_plane_tls)).transpose()?)
+    Ok(url
+        .map(|url| Way::new(url, &config.control_plane_tls, config.control_plane_token.clone()))
+        .transpose()?)
 }
 
 fn check_peers(config: &Config) -> Result<(), StartError> {

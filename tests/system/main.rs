@@ -27,6 +27,7 @@ mod recordings;
 mod redaction;
 mod replicas;
 mod rollouts;
+mod rows;
 mod sequences;
 mod sessions;
 mod streams;

@@ -8,9 +8,9 @@ use crate::{
         certs::CertsArgs, completion::CompletionArgs, demo::DemoArgs, dev::DevArgs,
         record::RecordArgs, replay::ReplayCommand, responder::ResponderCommand,
         snapshot::SnapshotCommand, store::StoreCommand, test_config::TestConfigCommand,
-        transform::TransformCommand,
+        token::TokenCommand, transform::TransformCommand,
     },
-    connect::TlsFlags,
+    connect::{TlsFlags, TokenFlags},
     output::Format,
 };
 
@@ -75,6 +75,9 @@ pub(crate) struct Global {
     #[command(flatten)]
     pub(crate) tls: TlsFlags,
 
+    #[command(flatten)]
+    pub(crate) token: TokenFlags,
+
     /// The project that ids are looked up in
     #[arg(
         long,
@@ -127,6 +130,9 @@ pub(crate) enum Command {
     Store(StoreCommand),
     /// Make the certificate authority for TLS, and tell how to trust it
     Certs(CertsArgs),
+    /// Make tokens with which users and responders show who they are
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

@@ -12,6 +12,7 @@ pub(crate) mod store;
 pub(crate) mod test_config;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 pub(crate) mod transform;
 
 use std::{io::Read as _, path::Path, process::ExitCode};
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Record(args) => record::run(args, out).await,
         Command::Store(command) => store::run(command, out).await,
         Command::Certs(args) => certs::run(args, &global, out),
+        Command::Token(command) => token::run(command, &global, out),
         Command::Completion(args) => {
             completion::run(&args, out);
             Ok(ExitCode::SUCCESS)
@@ -50,7 +52,13 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
 }
 
 async fn client(global: &Global) -> Result<Client, Failure> {
-    Client::connect(&global.server, &global.project, &global.tls.settings()?).await
+    Client::connect(
+        &global.server,
+        &global.project,
+        &global.tls.settings()?,
+        global.token.bearer()?,
+    )
+    .await
 }
 
 /// The text of a file, or of stdin for `-`.

@@ -188,7 +188,8 @@ async fn waiting_for_a_fleet_that_does_not_come_ends_in_time() {
     let server = format!("http://{}", planes.addresses.grpc);
     run(planes, async move {
         // A project that the responder of this process does not serve.
-        let elsewhere = Client::connect(&server, "elsewhere", &Default::default()).await?;
+        let elsewhere =
+            Client::connect(&server, "elsewhere", &Default::default(), Default::default()).await?;
         import(&elsewhere, &root, "a", (false, false)).await?;
         let wanted =
             Replay { snapshot: elsewhere.name(Collection::Snapshots, "a"), ..Replay::default() };

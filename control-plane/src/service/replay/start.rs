@@ -54,7 +54,8 @@ pub(super) async fn start(
     let config = test_config::get(plane, &parts.test_config).await?;
     refuse_nothing_to_serve(name, &snapshot, serve)?;
 
-    let (template, findings) = check(plane, manifest, transform.as_ref(), &config, serve).await?;
+    let (template, findings) =
+        check(plane, &name.project, manifest, transform.as_ref(), &config, serve).await?;
     if has_errors(&findings) {
         let what = format!("replay {} cannot be started", name.full);
         return Err(Problem::Unusable { what, reason: "REPLAY_INVALID", findings });
@@ -97,6 +98,7 @@ pub(super) async fn start(
 /// Compiles as a responder will; the template is empty when the replay has none.
 async fn check(
     plane: &Plane,
+    project: &str,
     manifest: Digest,
     transform: Option<&Transform>,
     config: &TestConfig,
@@ -107,7 +109,7 @@ async fn check(
         None => Checked { template: Template::default(), findings: Vec::new() },
     };
     let config = test_config::accept(&config.config_json)?;
-    let _turn = plane.heavy().await?;
+    let _turn = plane.heavy(project).await?;
     let template = Arc::new(template);
     let compiled = validate::compiles(&*plane.blobs, manifest, &template, config, serve).await?;
     for found in compiled {
