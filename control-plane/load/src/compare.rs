@@ -143,9 +143,9 @@ fn status(expected: &Expected, answer: &Answer<'_>) -> Option<Difference> {
 
 fn grpc_status(answer: &Answer<'_>) -> Option<i32> {
     let fields = answer.trailers.into_iter().chain([answer.headers]);
-    fields.filter_map(|fields| fields.get("grpc-status")).find_map(|value| {
-        value.to_str().ok()?.trim().parse().ok()
-    })
+    fields
+        .filter_map(|fields| fields.get("grpc-status"))
+        .find_map(|value| value.to_str().ok()?.trim().parse().ok())
 }
 
 fn headers(checks: &Checks, expected: &Expected, live: &HeaderMap) -> Option<Difference> {
@@ -174,16 +174,22 @@ fn same_field(live: &HeaderValue, recorded: &HeaderValue) -> bool {
     let plain = |value: &HeaderValue| {
         String::from_utf8_lossy(value.as_bytes()).replace(' ', "").to_ascii_lowercase()
     };
-    live == recorded || plain(live) == plain(recorded) || same_text(recorded.as_bytes(), live.as_bytes())
+    live == recorded
+        || plain(live) == plain(recorded)
+        || same_text(recorded.as_bytes(), live.as_bytes())
 }
 
 fn body(checks: &Checks, step: &Step, state: &State<'_>, live: &[u8]) -> Option<Difference> {
     let recorded = &step.expected.body;
-    if **recorded == *live || matches!(step.expected.status, 204 | 304) || step.method == http::Method::HEAD {
+    if **recorded == *live
+        || matches!(step.expected.status, 204 | 304)
+        || step.method == http::Method::HEAD
+    {
         return None;
     }
     let whole = step.gives.iter().any(|give| give.place == Place::Whole);
-    let documents = (serde_json::from_slice::<Value>(recorded), serde_json::from_slice::<Value>(live));
+    let documents =
+        (serde_json::from_slice::<Value>(recorded), serde_json::from_slice::<Value>(live));
     let at = match documents {
         (Ok(old), Ok(new)) => {
             let walk = Walk { checks, step, state };
@@ -217,7 +223,9 @@ fn same_text(recorded: &[u8], live: &[u8]) -> bool {
     let (mut from, mut live_from) = (0, 0);
     for (old, new) in old.into_iter().zip(new) {
         let between = recorded.get(from..old.start) == live.get(live_from..new.start);
-        let token = |text: &'_ [u8], span: &std::ops::Range<usize>| text.get(span.clone()).map(<[u8]>::to_vec);
+        let token = |text: &'_ [u8], span: &std::ops::Range<usize>| {
+            text.get(span.clone()).map(<[u8]>::to_vec)
+        };
         let same = token(recorded, &old).zip(token(live, &new));
         if !between || !same.is_some_and(|(old, new)| same_token(&old, &new)) {
             return false;
@@ -304,7 +312,10 @@ impl Walk<'_> {
     fn may_change(&self, old: &Value, new: &Value, path: &[String]) -> bool {
         let given = || {
             let pointer = paths::pointer(path);
-            self.step.gives.iter().any(|give| matches!(&give.place, Place::Json(at) if **at == *pointer))
+            self.step
+                .gives
+                .iter()
+                .any(|give| matches!(&give.place, Place::Json(at) if **at == *pointer))
         };
         match (old, new) {
             (Value::String(old), Value::String(new)) => {
@@ -316,7 +327,9 @@ impl Walk<'_> {
             (Value::Number(old), Value::Number(_)) => {
                 let name = path.last().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
                 let of_time = OF_THE_MOMENT.contains(&&*name)
-                    || ["_at", "time", "timestamp", "expires"].iter().any(|end| name.ends_with(end));
+                    || ["_at", "time", "timestamp", "expires"]
+                        .iter()
+                        .any(|end| name.ends_with(end));
                 let epoch = old.as_f64().is_some_and(|at| at > 1e9);
                 of_time && epoch || self.state.live(&old.to_string()).is_some() || given()
             }

@@ -155,7 +155,9 @@ impl Reader {
                 continue;
             };
             let mut time = |names: &[&str]| {
-                member(stage, names).and_then(|it| self.time(it, &format!("{path}.{}", names.first().copied().unwrap_or_default())))
+                member(stage, names).and_then(|it| {
+                    self.time(it, &format!("{path}.{}", names.first().copied().unwrap_or_default()))
+                })
             };
             let ramp = time(&["rampDuration", "ramp_duration", "ramp", "rampUp"]);
             let hold = time(&["duration", "holdDuration", "hold"]);
@@ -165,7 +167,8 @@ impl Reader {
             let rate = ["requestsPerSecond", "requests_per_second", "rps", "targetRps"];
             if let Some(rate) = member(stage, &rate) {
                 let inner = rate.as_object().and_then(|it| it.values().find(|it| !it.is_object()));
-                let figure = self.number(inner.unwrap_or(rate), &format!("{path}.requestsPerSecond"));
+                let figure =
+                    self.number(inner.unwrap_or(rate), &format!("{path}.requestsPerSecond"));
                 rates.extend(figure.into_iter().flat_map(both));
             } else if let Some(value) = member(stage, &["virtualUsers", "virtual_users", "vus"]) {
                 let (figure, own) = self.users(value, &format!("{path}.virtualUsers"));
@@ -176,7 +179,10 @@ impl Reader {
             }
         }
         if !users.is_empty() && !rates.is_empty() {
-            self.wrong("generator.stages", "stages are of users or of requests a second, not of both");
+            self.wrong(
+                "generator.stages",
+                "stages are of users or of requests a second, not of both",
+            );
         }
         if !rates.is_empty() {
             return (Load::Rate(rates), timed);
@@ -225,8 +231,15 @@ impl Reader {
             let path = format!("rules[{nth}]");
             let text = |name: &str| rule.get(name).and_then(Value::as_str).unwrap_or_default();
             let Some(metric) = Metric::of_config(text("metricName")) else {
-                let message = format!("the metric `{}` is not measured here; the goal is left out", text("metricName"));
-                self.found.push(Diagnostic::warning("unknown_metric", format!("{path}.metricName"), message));
+                let message = format!(
+                    "the metric `{}` is not measured here; the goal is left out",
+                    text("metricName")
+                );
+                self.found.push(Diagnostic::warning(
+                    "unknown_metric",
+                    format!("{path}.metricName"),
+                    message,
+                ));
                 continue;
             };
             let comparison = match text("type") {
@@ -274,19 +287,26 @@ impl Reader {
             "httpStatusCode" => checks.status = true,
             "httpHeaders" => {
                 checks.headers = true;
-                checks.ignored_headers.extend(list("ignore").split(',').map(|name| name.trim().to_owned()));
+                checks
+                    .ignored_headers
+                    .extend(list("ignore").split(',').map(|name| name.trim().to_owned()));
             }
             "httpResponseBody" => checks.body = true,
             "httpResponseSchema" => checks.schema = true,
             _ => {
                 let message = format!("the assertion `{kind}` is not known here and is left out");
-                self.found.push(Diagnostic::warning("unknown_assertion", format!("{path}.type"), message));
+                self.found.push(Diagnostic::warning(
+                    "unknown_assertion",
+                    format!("{path}.type"),
+                    message,
+                ));
                 return false;
             }
         }
         if matches!(kind, "httpResponseBody" | "httpResponseSchema") {
             let (ignored, only) = (list("ignore"), list("includeOnly"));
-            let read = checks.paths.ignore([&*ignored]).and_then(|()| checks.paths.include([&*only]));
+            let read =
+                checks.paths.ignore([&*ignored]).and_then(|()| checks.paths.include([&*only]));
             if let Err(why) = read {
                 self.wrong(&format!("{path}.config"), why.to_string());
             }
@@ -315,7 +335,8 @@ pub fn duration(text: &str) -> Option<Duration> {
             "h" => 3600.0,
             _ => return None,
         };
-        sum = sum.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()?)?;
+        sum = sum
+            .checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()?)?;
         rest = next;
     }
     Some(sum)
@@ -384,7 +405,8 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("1m30s", 90_000), ("1.5h", 5_400_000)] {
+        for (text, ms) in [("250ms", 250), ("30s", 30_000), ("1m30s", 90_000), ("1.5h", 5_400_000)]
+        {
             assert_eq!(duration(text), Some(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "30", "s", "5 d", "-1s"] {

@@ -3,13 +3,7 @@
 //! A pool belongs to one thread. A connection of HTTP/1.1 serves one request at a time and comes back when its answer was read whole; one
 //! of HTTP/2 is shared.
 
-use std::{
-    cell::RefCell,
-    io,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Authority};
@@ -81,7 +75,8 @@ impl Target {
             Some("https") => true,
             _ => return Err(no_url()),
         };
-        let authority = uri.authority().filter(|it| !it.as_str().contains('@')).ok_or_else(no_url)?;
+        let authority =
+            uri.authority().filter(|it| !it.as_str().contains('@')).ok_or_else(no_url)?;
         if uri.query().is_some() {
             return Err(TargetError::Query(url.to_owned()));
         }
@@ -270,8 +265,7 @@ impl Pool {
         let Some(tls) = &self.tls else { return self.speak(stream).await };
         let name = ServerName::try_from(host.clone())
             .map_err(|why| SendError::Tls(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
-        let secured =
-            timeout(CONNECT_TIME, tls.connect(name, stream)).await.map_err(late)?;
+        let secured = timeout(CONNECT_TIME, tls.connect(name, stream)).await.map_err(late)?;
         self.speak(secured.map_err(SendError::Tls)?).await
     }
 
@@ -299,9 +293,15 @@ mod tests {
     #[test]
     fn targets_are_urls_with_a_host() {
         let target = Target::parse("https://[::1]/api/").unwrap();
-        assert_eq!((target.tls, &*target.host, target.port, &*target.base), (true, "::1", 443, "/api"));
+        assert_eq!(
+            (target.tls, &*target.host, target.port, &*target.base),
+            (true, "::1", 443, "/api")
+        );
         let target = Target::parse("http://sut:8080").unwrap();
-        assert_eq!((target.tls, &*target.host, target.port, &*target.base), (false, "sut", 8080, ""));
+        assert_eq!(
+            (target.tls, &*target.host, target.port, &*target.base),
+            (false, "sut", 8080, "")
+        );
         for url in ["sut:8080", "ftp://sut", "/x", "http://a:b@sut", "http://"] {
             assert!(matches!(Target::parse(url), Err(TargetError::Url(_))), "{url}");
         }

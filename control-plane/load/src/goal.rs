@@ -226,11 +226,8 @@ impl FromStr for Goal {
 fn read_limit(metric: Metric, text: &str) -> Result<f64, GoalError> {
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(at).unwrap_or((text, ""));
-    let wrong = |wanted| GoalError::Limit {
-        limit: text.to_owned(),
-        metric: metric.to_string(),
-        wanted,
-    };
+    let wrong =
+        |wanted| GoalError::Limit { limit: text.to_owned(), metric: metric.to_string(), wanted };
     let number: Option<f64> = number.parse().ok();
     if metric.is_time() {
         let wanted = "a time such as 250ms or 1.5s";

@@ -25,5 +25,5 @@ pub mod schedule;
 mod state;
 
 pub use connect::{Protocol, Target, TargetError, TlsError, tls};
-pub use rustls::ClientConfig;
 pub use measure::{Counts, Endpoint, Progress, Second, Totals};
+pub use rustls::ClientConfig;

@@ -96,7 +96,7 @@ pub struct Summary {
     pub sessions: usize,
     /// Identities that the recording shows.
     pub users: usize,
-    /// Requests that present a token or a key.
+    /// Requests that present a token.
     pub with_token: usize,
     /// Values that answers give and later requests carry.
     pub carried: usize,
@@ -142,7 +142,7 @@ pub(crate) struct Step {
     pub(crate) uses: Box<[Use]>,
     pub(crate) gives: Box<[Give]>,
     pub(crate) expected: Expected,
-    /// It presents a token or a key.
+    /// It presents a token.
     pub(crate) token: bool,
     pub(crate) admitted: Admitted,
     pub(crate) recorded_at: Option<i64>,
@@ -316,9 +316,10 @@ impl<'o> Builder<'o> {
         let HttpResponse { status, headers, .. } = &pair.response;
         let grpc_status = sending::is_call(pair).then(|| {
             let trailers = sending::trailers(pair);
-            let found = trailers.iter().chain(headers).find(|field| {
-                field.name.eq_ignore_ascii_case("grpc-status")
-            });
+            let found = trailers
+                .iter()
+                .chain(headers)
+                .find(|field| field.name.eq_ignore_ascii_case("grpc-status"));
             found.and_then(|field| std::str::from_utf8(&field.value).ok()?.trim().parse().ok())
         });
         let all = self.options.keep_answers;

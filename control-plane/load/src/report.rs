@@ -62,7 +62,12 @@ struct Row<'r> {
 impl Report {
     /// Puts a report together.
     #[must_use]
-    pub fn new(about: About, recording: &Recording, totals: Totals, verdicts: Vec<Verdict>) -> Self {
+    pub fn new(
+        about: About,
+        recording: &Recording,
+        totals: Totals,
+        verdicts: Vec<Verdict>,
+    ) -> Self {
         let endpoints = recording.endpoints.clone();
         Self { about, summary: recording.summary.clone(), totals, verdicts, endpoints }
     }
@@ -84,7 +89,9 @@ impl Report {
             .endpoints
             .iter()
             .map(|(nth, endpoint)| {
-                let at = |quantile| crate::number::float(endpoint.response.value_at_quantile(quantile)) / 1000.0;
+                let at = |quantile| {
+                    crate::number::float(endpoint.response.value_at_quantile(quantile)) / 1000.0
+                };
                 let mean = endpoint.response.mean() / 1000.0;
                 let longest = crate::number::float(endpoint.response.max()) / 1000.0;
                 let times = [mean, at(0.5), at(0.95), at(0.99), longest];

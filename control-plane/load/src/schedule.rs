@@ -174,6 +174,9 @@ mod tests {
         close(curve.above(4.0, Duration::ZERO), 4.001);
         assert_eq!(curve.above(4.0, SECOND * 12), Some(SECOND * 12));
         assert!(curve.above(20.0, Duration::ZERO).is_none());
-        assert_eq!(Curve::new(Stage::hold(SECOND, 3.0).into()).above(2.0, Duration::ZERO), Some(Duration::ZERO));
+        assert_eq!(
+            Curve::new(Stage::hold(SECOND, 3.0).into()).above(2.0, Duration::ZERO),
+            Some(Duration::ZERO)
+        );
     }
 }

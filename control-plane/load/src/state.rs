@@ -22,8 +22,7 @@ use crate::{
 };
 
 /// What stands in paths and queries as it is: the unreserved characters of RFC 3986.
-const ESCAPED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// So many cookies are kept.
 const MAX_COOKIES: usize = 256;
 
@@ -178,7 +177,8 @@ impl<'s> State<'s> {
     fn cookies(&self, recorded: &str) -> Option<String> {
         let mut all = Vec::new();
         let mut named = Vec::new();
-        for (name, value) in recorded.split(';').filter_map(|cookie| cookie.trim().split_once('=')) {
+        for (name, value) in recorded.split(';').filter_map(|cookie| cookie.trim().split_once('='))
+        {
             named.push(name);
             match self.jar.iter().find(|(known, _)| **known == *name) {
                 Some((_, Some(live))) => all.push(format!("{name}={live}")),
@@ -202,7 +202,9 @@ impl<'s> State<'s> {
         let new = self.jar.iter().filter(|(name, _)| !self.was_recorded(name));
         let all: Vec<String> =
             new.filter_map(|(name, value)| Some(format!("{name}={}", value.as_deref()?))).collect();
-        if let Some(value) = (!all.is_empty()).then(|| HeaderValue::try_from(all.join("; ")).ok()).flatten() {
+        if let Some(value) =
+            (!all.is_empty()).then(|| HeaderValue::try_from(all.join("; ")).ok()).flatten()
+        {
             headers.insert(COOKIE, value);
         }
     }
@@ -231,7 +233,8 @@ impl<'s> State<'s> {
         if step.gives.is_empty() {
             return;
         }
-        let document = Self::learns_from_body(step).then(|| serde_json::from_slice::<Value>(body).ok());
+        let document =
+            Self::learns_from_body(step).then(|| serde_json::from_slice::<Value>(body).ok());
         let document = document.flatten();
         for Give { slot, place } in &step.gives {
             let found: Option<Box<str>> = match place {
@@ -342,7 +345,6 @@ fn take(changed: Changed, target: &mut Cow<'_, str>, headers: &mut HeaderMap, bo
         *body = new;
     }
 }
-
 
 #[cfg(test)]
 mod tests;

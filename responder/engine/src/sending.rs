@@ -107,13 +107,13 @@ pub fn trailers(pair: &RrPair) -> Vec<Header> {
     extra::trailers(pair, "res")
 }
 
-/// Whether a recorded request presents a token or a key: something that a service may refuse. Names and passwords are none.
+/// Whether a recorded request presents a token, which a service may refuse. Keys, names and passwords are none.
 #[must_use]
 pub fn presents_token(pair: &RrPair) -> bool {
     let Some(recorded) = &pair.request else { return false };
     let headers = fields(recorded);
     let found = identity::presented(&live(recorded, &headers));
-    found.iter().any(|(_, credential)| !matches!(credential, Credential::User(_)))
+    found.iter().any(|(_, credential)| matches!(credential, Credential::Jwt(_)))
 }
 
 /// The spans of a text that look like JWTs.

@@ -42,7 +42,8 @@ impl Pattern {
     /// Whether this part and it are on one way.
     fn fits(&self, path: &[String]) -> bool {
         self.0.iter().zip(path).all(|(wanted, part)| {
-            wanted == part || (matches!(wanted.as_str(), "*" | "#") && part.parse::<usize>().is_ok())
+            wanted == part
+                || (matches!(wanted.as_str(), "*" | "#") && part.parse::<usize>().is_ok())
         })
     }
 }
@@ -52,8 +53,13 @@ impl Paths {
     ///
     /// # Errors
     /// When one is no path.
-    pub fn ignore<'p>(&mut self, paths: impl IntoIterator<Item = &'p str>) -> Result<(), PathsError> {
-        for path in paths.into_iter().flat_map(|list| list.split(',')).filter(|p| !p.trim().is_empty()) {
+    pub fn ignore<'p>(
+        &mut self,
+        paths: impl IntoIterator<Item = &'p str>,
+    ) -> Result<(), PathsError> {
+        for path in
+            paths.into_iter().flat_map(|list| list.split(',')).filter(|p| !p.trim().is_empty())
+        {
             self.ignored.push(path.parse()?);
         }
         Ok(())
@@ -63,8 +69,13 @@ impl Paths {
     ///
     /// # Errors
     /// When one is no path.
-    pub fn include<'p>(&mut self, paths: impl IntoIterator<Item = &'p str>) -> Result<(), PathsError> {
-        for path in paths.into_iter().flat_map(|list| list.split(',')).filter(|p| !p.trim().is_empty()) {
+    pub fn include<'p>(
+        &mut self,
+        paths: impl IntoIterator<Item = &'p str>,
+    ) -> Result<(), PathsError> {
+        for path in
+            paths.into_iter().flat_map(|list| list.split(',')).filter(|p| !p.trim().is_empty())
+        {
             self.only.push(path.parse()?);
         }
         Ok(())
@@ -128,9 +139,14 @@ mod tests {
     fn where_parts_are_named_nothing_else_is_compared() {
         let mut paths = Paths::default();
         paths.include(["user.name"]).unwrap();
-        for (path, compared) in
-            [("", true), ("user", true), ("user.name", true), ("user.name.first", true), ("user.id", false), ("id", false)]
-        {
+        for (path, compared) in [
+            ("", true),
+            ("user", true),
+            ("user.name", true),
+            ("user.name.first", true),
+            ("user.id", false),
+            ("id", false),
+        ] {
             assert_eq!(compares(&paths, path), compared, "{path}");
         }
     }

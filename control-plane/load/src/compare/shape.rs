@@ -24,7 +24,9 @@ fn walk(old: &Value, new: &Value, which: &Paths, path: &mut Vec<String>) -> Opti
                 path.push(name.clone());
                 let found = match new.get(name) {
                     Some(other) => walk(value, other, which, path),
-                    None => which.compares(path).then(|| format!("{} is missing", paths::shown(path))),
+                    None => {
+                        which.compares(path).then(|| format!("{} is missing", paths::shown(path)))
+                    }
                 };
                 if found.is_some() {
                     return found;
@@ -54,7 +56,12 @@ fn walk(old: &Value, new: &Value, which: &Paths, path: &mut Vec<String>) -> Opti
         // What may be absent says so by null.
         (Value::Null, _) | (_, Value::Null) => None,
         _ if kind(old) == kind(new) => None,
-        _ => Some(format!("{} is a {} instead of a {}", paths::shown(path), kind(new), kind(old))),
+        _ => Some(format!(
+            "{} is of the type {} instead of {}",
+            paths::shown(path),
+            kind(new),
+            kind(old)
+        )),
     }
 }
 

@@ -18,7 +18,7 @@ const MAX_ATOMS: usize = 2_000;
 /// Longer texts are no values.
 const MAX_TEXT: usize = 16 * 1024;
 /// A shorter text is no credential.
-const MIN_STRONG: usize = 8;
+pub(super) const MIN_STRONG: usize = 8;
 
 /// A value in a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,7 +112,8 @@ fn push(
 
 /// A value without its percent-encoding.
 pub(super) fn decoded(raw: &str) -> String {
-    let spaced = if raw.contains('+') && raw.contains('%') { raw.replace('+', " ") } else { raw.to_owned() };
+    let spaced =
+        if raw.contains('+') && raw.contains('%') { raw.replace('+', " ") } else { raw.to_owned() };
     percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 

@@ -110,7 +110,9 @@ pub(super) fn connect(pairs: &[&RrPair], steps: &mut [Step]) -> Vec<Box<str>> {
         // Later ones first, so that what is spliced in moves no span that is yet to come.
         uses.sort_by_key(|one| std::cmp::Reverse(one.span.start));
         step.uses = uses.into();
-        for atoms::Told { place, value } in atoms::of_response(&pair.response, &sending::answer(pair)) {
+        for atoms::Told { place, value } in
+            atoms::of_response(&pair.response, &sending::answer(pair))
+        {
             if !sent.contains(&value) {
                 let givers = told.entry(value).or_default();
                 if givers.len() < MAX_GIVERS {
@@ -130,53 +132,58 @@ fn of_step(step: &Step, pair: &RrPair) -> Vec<Sent> {
     atoms::of_request(step.target.as_str(), &step.own, request, &step.body)
 }
 
-/// The pairs of each session, in recorded order: those of one identity; and those of nobody that hang together by what stands where
-/// credentials do, joined to an identity that goes on with it.
+/// The pairs of each session, in recorded order: those of one identity, and those that hang together by what stands where credentials do,
+/// so that what leads to a login belongs to who logs in.
 pub(super) fn group(pairs: &[RrPair], askers: &[Asker]) -> Vec<Vec<usize>> {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut of_identity: HashMap<u32, usize> = HashMap::new();
-    // Which group of nobody's pairs has told a value, until somebody has joined it.
+    // Each group leads to the one that it was joined to.
+    let mut joined: Vec<usize> = Vec::new();
+    let mut of_pair: Vec<usize> = Vec::with_capacity(pairs.len());
     let mut tellers: HashMap<String, usize> = HashMap::new();
-    let mut joined: HashMap<usize, usize> = HashMap::new();
-    let mut owned: HashSet<usize> = HashSet::new();
-    let anonymous = askers.iter().any(|asker| asker.number().is_none());
     for (nth, pair) in pairs.iter().enumerate() {
+        let from = teller(pair, &tellers).map(|group| root(&joined, group));
         let asker = askers.get(nth).and_then(|asker| asker.number());
-        let from = if anonymous { teller(pair, &tellers) } else { None };
-        let from = from.map(|group| joined.get(&group).copied().unwrap_or(group));
-        let group = match asker {
-            None => from.unwrap_or_else(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            }),
-            Some(identity) => {
-                let own = *of_identity.entry(identity).or_insert_with(|| {
-                    groups.push(Vec::new());
-                    groups.len() - 1
-                });
-                owned.insert(own);
-                if let Some(from) = from.filter(|from| !owned.contains(from)) {
-                    let before = groups.get_mut(from).map(std::mem::take).unwrap_or_default();
-                    joined.insert(from, own);
-                    if let Some(own) = groups.get_mut(own) {
-                        own.extend(before);
-                        own.sort_unstable();
-                    }
+        let known = asker.and_then(|identity| of_identity.get(&identity).copied());
+        let group = match (known.map(|group| root(&joined, group)), from) {
+            (Some(own), Some(from)) => {
+                if let Some(leads) = joined.get_mut(from) {
+                    *leads = own;
                 }
                 own
             }
-        };
-        if let Some(group) = groups.get_mut(group) {
-            group.push(nth);
-        }
-        if asker.is_none() {
-            for told in atoms::of_response(&pair.response, &pair.response.body) {
-                tellers.insert(told.value, group);
+            (Some(group), None) | (None, Some(group)) => group,
+            (None, None) => {
+                joined.push(joined.len());
+                joined.len() - 1
             }
+        };
+        if let Some(identity) = asker {
+            of_identity.insert(identity, group);
+        }
+        of_pair.push(group);
+        for told in atoms::of_response(&pair.response, &pair.response.body) {
+            // What the group has is no news to it.
+            if told.value.len() >= atoms::MIN_STRONG {
+                tellers.entry(told.value).or_insert(group);
+            }
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = vec![Vec::new(); joined.len()];
+    for (nth, group) in of_pair.into_iter().enumerate() {
+        if let Some(group) = groups.get_mut(root(&joined, group)) {
+            group.push(nth);
         }
     }
     groups.retain(|group| !group.is_empty());
     groups
+}
+
+/// The group that a group was joined to in the end.
+fn root(joined: &[usize], mut group: usize) -> usize {
+    while let Some(next) = joined.get(group).copied().filter(|next| *next != group) {
+        group = next;
+    }
+    group
 }
 
 /// The group that has told what a request carries where credentials stand.
@@ -186,7 +193,9 @@ fn teller(pair: &RrPair, tellers: &HashMap<String, usize>) -> Option<usize> {
     }
     let request = pair.request.as_ref()?;
     let own: Vec<_> = super::fields(&request.headers)
-        .filter(|(name, _)| !super::is_common(name.as_str()))
+        .filter(|(name, _)| {
+            !super::is_common(name.as_str()) && !super::NOT_SENT.contains(&name.as_str())
+        })
         .collect();
     let sent = atoms::of_request(&request.path, &own, request, &sending::body(pair));
     sent.iter().filter(|atom| atom.strong).find_map(|atom| tellers.get(&atom.value).copied())

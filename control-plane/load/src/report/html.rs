@@ -69,7 +69,8 @@ impl Report {
         }
         writeln!(out, "<h2>Goals</h2><table><tr><th>goal<th>measured<th>verdict</tr>")?;
         for verdict in &self.verdicts {
-            let (class, word) = if verdict.reached { ("good", "reached") } else { ("bad", "missed") };
+            let (class, word) =
+                if verdict.reached { ("good", "reached") } else { ("bad", "missed") };
             writeln!(
                 out,
                 "<tr><td>{}<td>{}<td class=\"{class}\">{word}</tr>",
@@ -144,8 +145,10 @@ impl Report {
     }
 
     fn differences_to(&self, out: &mut String) -> std::fmt::Result {
-        let statuses = self.totals.statuses.iter().map(|(status, count)| (status.to_string(), count));
-        let errors = self.totals.errors.iter().map(|(why, count)| (format!("no answer: {why}"), count));
+        let statuses =
+            self.totals.statuses.iter().map(|(status, count)| (status.to_string(), count));
+        let errors =
+            self.totals.errors.iter().map(|(why, count)| (format!("no answer: {why}"), count));
         writeln!(out, "<h2>Answers</h2><table><tr><th>status<th class=\"n\">requests</tr>")?;
         for (name, count) in statuses.chain(errors) {
             writeln!(out, "<tr><td>{}<td class=\"n\">{count}</tr>", escaped(&name))?;

@@ -8,7 +8,9 @@ impl Report {
     /// The report as JUnit XML.
     #[must_use]
     pub fn junit(&self) -> String {
-        let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"countersign load\">\n");
+        let mut out = String::from(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"countersign load\">\n",
+        );
         // Writing to a string cannot fail.
         self.junit_to(&mut out).ok();
         out
@@ -39,7 +41,9 @@ impl Report {
             }
             let own = findings.iter().filter(|(endpoint, ..)| *endpoint == row.name);
             let told: Vec<String> = own
-                .map(|(_, difference, count)| format!("{count} × {}: {}", difference.check, difference.at))
+                .map(|(_, difference, count)| {
+                    format!("{count} × {}: {}", difference.check, difference.at)
+                })
                 .collect();
             writeln!(
                 out,

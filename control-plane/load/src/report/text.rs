@@ -78,7 +78,11 @@ impl Report {
             writeln!(out, "\n  no answer: {}", all.join(", "))?;
         }
         if self.totals.counts.chains_failed > 0 {
-            writeln!(out, "\n  transform chains failed {} times", self.totals.counts.chains_failed)?;
+            writeln!(
+                out,
+                "\n  transform chains failed {} times",
+                self.totals.counts.chains_failed
+            )?;
         }
         let findings = self.findings();
         if !findings.is_empty() {

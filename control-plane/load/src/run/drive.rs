@@ -166,9 +166,7 @@ impl Worker {
     async fn moment(&self, step: &Step, before: Option<&Step>, when: When) -> Option<Instant> {
         let shared = &self.shared;
         let moment = match when {
-            When::Recorded { base, speed } => {
-                base + seconds(step.offset.as_secs_f64() / speed)
-            }
+            When::Recorded { base, speed } => base + seconds(step.offset.as_secs_f64() / speed),
             When::Thinking(Think::None) => {
                 return (!shared.ended.is_cancelled()).then(Instant::now);
             }
@@ -217,10 +215,12 @@ impl Worker {
         body.clear();
         let reads = plan.compare || plan.checks.reads_bodies() || State::learns_from_body(step);
         let sent = match state.request(step, &writing, &mut counts.chains_failed) {
-            Ok(request) => match timeout(plan.timeout, self.exchange(request, reads, &mut body)).await {
-                Ok(sent) => sent,
-                Err(_) => Err(SendError::Timeout),
-            },
+            Ok(request) => {
+                match timeout(plan.timeout, self.exchange(request, reads, &mut body)).await {
+                    Ok(sent) => sent,
+                    Err(_) => Err(SendError::Timeout),
+                }
+            }
             Err(why) => Err(why),
         };
         let end = Instant::now();

@@ -62,6 +62,7 @@ fn pairs_belong_to_who_presents_or_is_given_a_token() {
     assert!(asked.labels[1].contains("ann"), "{:?}", asked.labels);
     let presented: Vec<_> = asked.pairs.iter().map(presents_token).collect();
     assert_eq!(presented, [false, false, false, true, true]);
+    assert!(!presents_token(&pair(0, "/me", Some("sk-key-0123456789"), "")));
     assert_eq!(endpoint(&pair(0, "/orders/17", None, "")).route, "/orders/{id}");
 }
 
