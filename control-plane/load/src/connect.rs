@@ -3,7 +3,13 @@
 //! A pool belongs to one thread. A connection of HTTP/1.1 serves one request at a time and comes back when its answer was read whole; one
 //! of HTTP/2 is shared.
 
-use std::{cell::RefCell, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri, uri::Authority};
@@ -26,6 +32,8 @@ use tokio_rustls::TlsConnector;
 
 /// How long it may take to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// The other side may close a connection that was idle for longer, just when the next request is written.
+const STALE: Duration = Duration::from_millis(500);
 /// So many connections of HTTP/1.1 wait for their next request.
 const MAX_IDLE: usize = 4096;
 
@@ -193,14 +201,18 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    /// Sends a request; the answer's head.
+    /// Sends a request; the answer's head. A request that never left comes back with the failure.
     pub(crate) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, SendError> {
-        Ok(match self {
-            Self::One(sender) => sender.send_request(request).await?,
-            Self::Shared(sender) => sender.send_request(request).await?,
+    ) -> Result<Response<Incoming>, (SendError, Option<Request<Full<Bytes>>>)> {
+        let sent = match self {
+            Self::One(sender) => sender.try_send_request(request).await,
+            Self::Shared(sender) => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut failed| {
+            let back = failed.take_message();
+            (SendError::Http(failed.into_error()), back)
         })
     }
 }
@@ -210,7 +222,8 @@ pub(crate) struct Pool {
     target: Target,
     protocol: Protocol,
     tls: Option<TlsConnector>,
-    idle: RefCell<Vec<http1::SendRequest<Full<Bytes>>>>,
+    /// Each with when it was used last.
+    idle: RefCell<Vec<(http1::SendRequest<Full<Bytes>>, Instant)>>,
     shared: RefCell<Option<http2::SendRequest<Full<Bytes>>>>,
 }
 
@@ -220,14 +233,14 @@ impl Pool {
         Self { target, protocol, tls, idle: RefCell::default(), shared: RefCell::default() }
     }
 
-    /// A connection that is ready for a request, and whether it was used before.
+    /// A connection that is ready for a request, and whether it has been idle for so long that the other side may be closing it.
     pub(crate) async fn take(&self) -> Result<(Connection, bool), SendError> {
         if self.protocol == Protocol::Http2 {
             let known = self.shared.borrow().clone().filter(|sender| !sender.is_closed());
             if let Some(mut sender) = known
                 && sender.ready().await.is_ok()
             {
-                return Ok((Connection::Shared(sender), true));
+                return Ok((Connection::Shared(sender), false));
             }
             let connection = self.connect().await?;
             if let Connection::Shared(sender) = &connection {
@@ -237,9 +250,11 @@ impl Pool {
         }
         loop {
             let known = self.idle.borrow_mut().pop();
-            let Some(mut sender) = known else { return Ok((self.connect().await?, false)) };
+            let Some((mut sender, used)) = known else {
+                return Ok((self.connect().await?, false));
+            };
             if sender.ready().await.is_ok() {
-                return Ok((Connection::One(sender), true));
+                return Ok((Connection::One(sender), used.elapsed() > STALE));
             }
         }
     }
@@ -250,7 +265,7 @@ impl Pool {
             && !sender.is_closed()
             && self.idle.borrow().len() < MAX_IDLE
         {
-            self.idle.borrow_mut().push(sender);
+            self.idle.borrow_mut().push((sender, Instant::now()));
         }
     }
 

@@ -186,8 +186,11 @@ impl Recording {
         let groups = flow::group(&asked.pairs, &asked.askers);
         let mut builder = Builder::new(options, first_ts(&asked.pairs));
         let mut sessions = Vec::with_capacity(groups.len());
+        // Each pair is forgotten once its session is made.
+        let mut left: Vec<Option<RrPair>> = asked.pairs.into_iter().map(Some).collect();
         for group in groups {
-            let of: Vec<&RrPair> = group.iter().filter_map(|nth| asked.pairs.get(*nth)).collect();
+            let take = |nth: &usize| left.get_mut(*nth).and_then(Option::take);
+            let of: Vec<RrPair> = group.iter().filter_map(take).collect();
             sessions.extend(builder.session(&of, &mut summary));
         }
         if sessions.is_empty() {
@@ -259,7 +262,7 @@ impl<'o> Builder<'o> {
         }
     }
 
-    fn session(&mut self, pairs: &[&RrPair], summary: &mut Summary) -> Option<Session> {
+    fn session(&mut self, pairs: &[RrPair], summary: &mut Summary) -> Option<Session> {
         let mut sent: Vec<&RrPair> = Vec::with_capacity(pairs.len());
         let mut steps = Vec::with_capacity(pairs.len());
         for pair in pairs {

@@ -3,6 +3,7 @@
 //! Each thread has an event loop of its own and shares nothing with the others but a few counters, so that load grows with the cores.
 
 mod drive;
+mod open;
 mod wait;
 
 use std::{

@@ -42,6 +42,16 @@ fn tokens_of_the_same_user_and_moments_are_no_difference() {
         (r#"{"a":[1]}"#.into(), r#"{"a":[1,2]}"#.into(), Some("body: a has another length")),
         (r#"{"a":1}"#.into(), r#"{"b":1}"#.into(), Some("body: a is missing")),
         (r#"{"a":1}"#.into(), r#"{"a":1,"b":1}"#.into(), Some("body: b is new")),
+        (
+            r#"{"keys":[{"kty":"RSA","n":"a"}]}"#.into(),
+            r#"{"keys":[{"kty":"EC"},{"kty":"RSA"}]}"#.into(),
+            None,
+        ),
+        (
+            r#"{"keys":[{"kty":"RSA"}]}"#.into(),
+            r#"{"keys":[{"n":1}]}"#.into(),
+            Some("body: keys.0.kty is missing"),
+        ),
         (r#"{"a":1}"#.into(), "a".into(), Some("body: it is no JSON")),
         ("plain".into(), "other".into(), Some("body: the text differs")),
     ] {

@@ -13,7 +13,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Pattern, Shared, wait};
+use super::{
+    Pattern, Shared,
+    open::{self, Desk},
+    wait,
+};
 use crate::{
     compare::{self, Answer},
     config::Think,
@@ -33,8 +37,9 @@ const MISS: &str = "x-countersign-miss";
 const MAX_SESSIONS: usize = 10_000;
 
 /// What the users of a thread share.
-struct Worker {
-    shared: Arc<Shared>,
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) desk: Desk,
     shard: Arc<Shard>,
     pool: Pool,
     buffers: RefCell<Vec<BytesMut>>,
@@ -45,6 +50,7 @@ pub(super) async fn thread(shared: &Arc<Shared>, shard: &Arc<Shard>, nth: usize,
     let plan = &shared.plan;
     let worker = Rc::new(Worker {
         shared: Arc::clone(shared),
+        desk: Desk::default(),
         shard: Arc::clone(shard),
         pool: Pool::new(plan.target.clone(), plan.protocol, plan.tls.clone()),
         buffers: RefCell::default(),
@@ -61,10 +67,10 @@ pub(super) async fn thread(shared: &Arc<Shared>, shard: &Arc<Shard>, nth: usize,
                 users.spawn_local(async move { worker.user(&curve, user).await });
             }
         }
-        Pattern::Rate { users: most, .. } => {
-            for _ in (nth..*most).step_by(threads) {
-                let worker = Rc::clone(&worker);
-                users.spawn_local(async move { worker.sessions().await });
+        Pattern::Rate { rate, users: most } => {
+            let own = (nth..*most).step_by(threads).count();
+            if own > 0 {
+                open::dispatch(&mut users, &worker, rate, own).await;
             }
         }
     }
@@ -111,9 +117,13 @@ async fn recorded(
 /// When the requests of a session begin.
 #[derive(Debug, Clone, Copy)]
 enum When {
-    Recorded { base: Instant, speed: f64 },
+    Recorded {
+        base: Instant,
+        speed: f64,
+    },
     Thinking(Think),
-    Ticket,
+    /// When the rate says so.
+    Due,
 }
 
 impl Worker {
@@ -139,12 +149,13 @@ impl Worker {
         }
     }
 
-    /// A user of an open loop: whole sessions, each request at its moment.
-    async fn sessions(&self) {
+    /// A user of an open loop: whole sessions, each request at its moment. Whether there was no further session.
+    pub(super) async fn sessions(&self) -> bool {
         while !self.shared.ended.is_cancelled() {
-            let Some(nth) = self.shared.session() else { return };
-            self.session(self.place(nth), When::Ticket).await;
+            let Some(nth) = self.shared.session() else { return true };
+            self.session(self.place(nth), When::Due).await;
         }
+        false
     }
 
     fn place(&self, nth: u64) -> usize {
@@ -180,14 +191,7 @@ impl Worker {
                 };
                 Instant::now() + pause
             }
-            When::Ticket => {
-                let Pattern::Rate { rate, .. } = &shared.plan.pattern else { return None };
-                let Some(at) = rate.moment(shared.ticket()) else {
-                    shared.ended.cancel();
-                    return None;
-                };
-                shared.begin + at
-            }
+            When::Due => return self.desk.turn(shared).await,
         };
         if !wait::until(shared, moment).await {
             return None;
@@ -302,18 +306,15 @@ impl Worker {
         reads: bool,
         body: &mut BytesMut,
     ) -> Result<Received, SendError> {
-        let (mut connection, used) = self.pool.take().await?;
-        let again = used.then(|| request.clone());
-        let response = match (connection.send(request).await, again) {
-            (Err(SendError::Http(why)), Some(request))
-                if why.is_canceled()
-                    || why.is_closed()
-                    || why.is_incomplete_message() && request.method().is_idempotent() =>
-            {
+        let (mut connection, stale) = self.pool.take().await?;
+        let copy = (stale && request.method().is_idempotent()).then(|| request.clone());
+        let response = match connection.send(request).await {
+            Ok(response) => response,
+            Err((why, back)) => {
+                let Some(again) = back.or(copy) else { return Err(why) };
                 connection = self.pool.take().await?.0;
-                connection.send(request).await?
+                connection.send(again).await.map_err(|(why, _)| why)?
             }
-            (sent, _) => sent?,
         };
         let received = read(response, reads, body).await?;
         self.pool.give(connection);

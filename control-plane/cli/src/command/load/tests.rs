@@ -145,3 +145,24 @@ fn the_commands_that_help_teaches_are_understood() {
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
     }
 }
+
+#[test]
+fn the_commands_of_the_documents_are_understood() {
+    let documents = [
+        include_str!("../../../../../docs/load.md"),
+        include_str!("../../../../../docs/ci.md"),
+        include_str!("../../../../../deploy/examples/README.md"),
+    ];
+    let mut commands = 0;
+    for line in documents.iter().flat_map(|text| text.lines()) {
+        let line = line.trim().trim_start_matches("- ");
+        if !line.starts_with("countersign ") {
+            continue;
+        }
+        let line = line.split(" > ").next().unwrap_or_default().trim_end_matches('&');
+        let parsed = Cli::try_parse_from(line.replace('\'', "").split_whitespace());
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        commands += 1;
+    }
+    assert!(commands >= 7, "{commands}");
+}
