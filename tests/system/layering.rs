@@ -67,6 +67,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             "countersign-control-plane",
             &["countersign-proto", "countersign-tls", "countersign-engine"],
         ),
+        ("countersign-load", &["countersign-proto", "countersign-engine"]),
         (
             "countersign-cli",
             &[
@@ -75,6 +76,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
             ],
         ),
         (
@@ -85,6 +87,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
             ],
         ),
     ])

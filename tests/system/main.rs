@@ -17,6 +17,7 @@ mod formats;
 mod h2spec;
 mod layering;
 mod lineage;
+mod load;
 mod mutual;
 mod operations;
 mod planes;

@@ -4,6 +4,7 @@ pub(crate) mod certs;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod load;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod responder;
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Dev(args) => dev::run(*args, &global, out).await,
         Command::Demo(args) => demo::run(args, &global, out).await,
         Command::Record(args) => record::run(args, out).await,
+        Command::Load(args) => load::run(*args, &global, out).await,
         Command::Store(command) => store::run(command, out).await,
         Command::Certs(args) => certs::run(args, &global, out),
         Command::Token(command) => token::run(command, &global, out),
