@@ -12,13 +12,14 @@ use std::{
 use countersign_proto::{
     control::v1::{
         inspect_service_server::InspectServiceServer, replay_service_server::ReplayServiceServer,
+        report_service_server::ReportServiceServer,
         snapshot_service_server::SnapshotServiceServer,
         test_config_service_server::TestConfigServiceServer,
         transform_service_server::TransformServiceServer,
     },
     discovery::v1::{
         Hello, chunk_service_server::ChunkServiceServer,
-        discovery_service_server::DiscoveryServiceServer,
+        discovery_service_server::DiscoveryServiceServer, tally_service_server::TallyServiceServer,
     },
 };
 use countersign_tls::{
@@ -46,12 +47,14 @@ enum Who {
 }
 
 /// The table.
-const TABLE: [(&str, Who); 10] = [
+const TABLE: [(&str, Who); 12] = [
     (SnapshotServiceServer::<()>::NAME, Who::Users),
     (TransformServiceServer::<()>::NAME, Who::Users),
     (TestConfigServiceServer::<()>::NAME, Who::Users),
     (ReplayServiceServer::<()>::NAME, Who::Users),
     (InspectServiceServer::<()>::NAME, Who::Users),
+    (ReportServiceServer::<()>::NAME, Who::Users),
+    (TallyServiceServer::<()>::NAME, Who::Responders),
     (DiscoveryServiceServer::<()>::NAME, Who::Responders),
     (ChunkServiceServer::<()>::NAME, Who::Readers),
     ("grpc.health.v1.Health", Who::Anybody),
