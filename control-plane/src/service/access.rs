@@ -12,8 +12,7 @@ use std::{
 use countersign_proto::{
     control::v1::{
         inspect_service_server::InspectServiceServer, replay_service_server::ReplayServiceServer,
-        report_service_server::ReportServiceServer,
-        snapshot_service_server::SnapshotServiceServer,
+        report_service_server::ReportServiceServer, snapshot_service_server::SnapshotServiceServer,
         test_config_service_server::TestConfigServiceServer,
         transform_service_server::TransformServiceServer,
     },
