@@ -23,9 +23,11 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    admin::{Admin, may_listen},
     config::Config,
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
+    metrics::Metrics,
     publish::Publisher,
     service::{
         Appending, Plane,
@@ -47,6 +49,7 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub struct Running {
     addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -67,6 +70,12 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where the admin listener is, if anywhere.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// Whether they are spoken to over TLS.
@@ -118,6 +127,15 @@ pub enum StartError {
          network is trusted"
     )]
     Insecure {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The admin listener has no authentication.
+    #[error(
+        "the admin listener has no authentication and {listen} can be reached from other hosts; use a loopback address, or allow it with \
+         --allow-insecure"
+    )]
+    InsecureAdmin {
         /// The address.
         listen: SocketAddr,
     },
@@ -192,7 +210,7 @@ impl StartError {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Insecure { .. } | Self::Certificates(_) => true,
+            Self::Insecure { .. } | Self::InsecureAdmin { .. } | Self::Certificates(_) => true,
             Self::Store { source } => matches!(**source, StoreError::Settings(_)),
             _ => false,
         }
@@ -211,6 +229,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let addr = listener
         .local_addr()
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+    let admin = config.admin_listen.map(listen).transpose()?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
         StoreError::Unavailable { .. }
@@ -234,7 +253,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let guard = Guard { closed: tls.as_ref().is_some_and(|tls| tls.is_mutual()) };
-    let router = routes::all(&plane, &health, guard).await;
+    let metrics = Metrics::new().of_plane(&plane);
+    let router = routes::all(&plane, &health, (metrics.observe(), guard)).await;
     let router = router.map_err(|source| StartError::Describe { source })?;
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
@@ -244,10 +264,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     };
+    let admin_addr = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+    if let Some(listener) = admin {
+        let admin = Admin { plane: Arc::clone(&plane), metrics, any_host: config.allow_insecure };
+        tokio::spawn(Arc::new(admin).run(listener));
+    }
     let renewal = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.poll())));
     tracing::info!(%addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
     Ok(Running {
         addr,
+        admin_addr,
         stopping,
         health,
         server,
@@ -261,6 +287,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
+    let admin = config.admin_listen;
+    if let Some(listen) = admin.filter(|addr| !may_listen(*addr, config.allow_insecure)) {
+        return Err(StartError::InsecureAdmin { listen });
+    }
     let is_mutual = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     if config.listen.ip().is_loopback() || is_mutual {
         return Ok(());

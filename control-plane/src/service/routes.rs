@@ -27,6 +27,8 @@ use tonic_health::{
 use tonic_reflection::server::{Builder, Error};
 use tower_layer::{Identity, Stack};
 
+use crate::metrics::Observe;
+
 use super::{
     Plane,
     access::Guard,
@@ -51,8 +53,8 @@ const FRAME: u32 = 256 * 1024;
 pub(crate) async fn all(
     plane: &Arc<Plane>,
     health: &HealthReporter,
-    guard: Guard,
-) -> Result<Router<Stack<Guard, Identity>>, Error> {
+    (observe, guard): (Observe, Guard),
+) -> Result<Router<Stack<Guard, Stack<Observe, Identity>>>, Error> {
     let shared = || Arc::clone(plane);
     let snapshots = SnapshotServiceServer::new(Snapshots { plane: shared() });
     let transforms = TransformServiceServer::new(Transforms { plane: shared() });
@@ -85,6 +87,7 @@ pub(crate) async fn all(
         ours.into_iter().fold(described, Builder::with_service_name)
     };
     Ok(Server::builder()
+        .layer(observe)
         .layer(guard)
         .max_concurrent_streams(100)
         .initial_connection_window_size(CONNECTION_WINDOW)
