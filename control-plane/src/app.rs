@@ -22,11 +22,13 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    admin::{Admin, may_listen},
     audit::Audit,
     auth::{AuthError, Authority},
     config::Config,
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
+    metrics::Metrics,
     publish::Publisher,
     service::{
         Appending, Plane,
@@ -49,6 +51,7 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub struct Running {
     addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -70,6 +73,12 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where the admin listener is, if anywhere.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// Whether they are spoken to over TLS.
@@ -146,6 +155,15 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The admin listener has no authentication.
+    #[error(
+        "the admin listener has no authentication and {listen} can be reached from other hosts; use a loopback address, or allow it with \
+         --allow-insecure"
+    )]
+    InsecureAdmin {
+        /// The address.
+        listen: SocketAddr,
+    },
     /// A certificate or key cannot be used.
     #[error("TLS cannot be spoken")]
     Certificates(#[from] CertificateError),
@@ -218,6 +236,7 @@ impl StartError {
     pub fn is_config(&self) -> bool {
         match self {
             Self::Insecure { .. }
+            | Self::InsecureAdmin { .. }
             | Self::Cleartext { .. }
             | Self::Certificates(_)
             | Self::Auth(_)
@@ -246,6 +265,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let addr = listener
         .local_addr()
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+    let admin = config.admin_listen.map(listen).transpose()?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
         StoreError::Unavailable { .. }
@@ -269,7 +289,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let guard = Guard::new(Arc::clone(&authority), audit.clone());
-    let router = routes::all(&plane, &health, guard).await;
+    let metrics = Metrics::new().of_plane(&plane);
+    let router = routes::all(&plane, &health, (metrics.observe(), guard)).await;
     let router = router.map_err(|source| StartError::Describe { source })?;
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
@@ -282,9 +303,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let mut upkeep = vec![tokio::spawn(authority.poll()), tokio::spawn(audit.clone().run())];
     upkeep.extend(tls.clone().map(|tls| tokio::spawn(tls.poll())));
     let upkeep = upkeep.into_iter().map(AbortOnDropHandle::new).collect();
+    let admin_addr = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+    if let Some(listener) = admin {
+        let admin = Admin { plane: Arc::clone(&plane), metrics, any_host: config.allow_insecure };
+        tokio::spawn(Arc::new(admin).run(listener));
+    }
     tracing::info!(%addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
     Ok(Running {
         addr,
+        admin_addr,
         stopping,
         health,
         server,
@@ -299,6 +326,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
+    let admin = config.admin_listen;
+    if let Some(listen) = admin.filter(|addr| !may_listen(*addr, config.allow_insecure)) {
+        return Err(StartError::InsecureAdmin { listen });
+    }
     let (listen, tokens) = (config.listen, config.auth.is_any());
     let is_mutual = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     if listen.ip().is_loopback() || is_mutual || (tokens && config.tls.is_some()) {

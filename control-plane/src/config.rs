@@ -21,6 +21,8 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:4180";
 pub struct Config {
     /// Where the gRPC services listen; port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere by default.
+    pub admin_listen: Option<SocketAddr>,
     /// The directory of uploads and of whatever is stored nowhere else; made when it is absent.
     pub data_dir: PathBuf,
     /// Where records and blobs are kept.
@@ -47,6 +49,7 @@ impl Config {
     pub fn new(listen: SocketAddr, data_dir: PathBuf) -> Self {
         Self {
             listen,
+            admin_listen: None,
             places: Places::embedded(&data_dir),
             data_dir,
             tls: None,
@@ -125,6 +128,10 @@ pub struct Args {
     /// The address of the gRPC services; port 0 takes any free port
     #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
+
+    /// Where /healthz, /readyz and /metrics are served, for example 127.0.0.1:4182; nowhere if not given, since it has no authentication
+    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
+    admin_listen: Option<SocketAddr>,
 
     #[command(flatten)]
     place: PlaceArgs,
@@ -304,6 +311,7 @@ impl TryFrom<Args> for Config {
             tls: tls.map(|tls| Settings { is_optional: tokens, ..tls }),
             auth,
             audit_log,
+            admin_listen: args.admin_listen,
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),

@@ -9,6 +9,7 @@
 //! 4. [`publish`], [`rollout`] and [`fleet`]: what is announced, how it gets to be served, and what responders made of it;
 //! 5. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
 
+mod admin;
 pub mod app;
 mod audit;
 pub mod auth;
@@ -17,6 +18,7 @@ pub mod content;
 pub mod fleet;
 mod held;
 pub mod import;
+mod metrics;
 pub mod operate;
 pub mod publish;
 pub mod rollout;

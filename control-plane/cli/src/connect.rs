@@ -6,7 +6,7 @@ use clap::Args;
 use countersign_proto::{
     control::v1::{
         inspect_service_client::InspectServiceClient, replay_service_client::ReplayServiceClient,
-        snapshot_service_client::SnapshotServiceClient,
+        report_service_client::ReportServiceClient, snapshot_service_client::SnapshotServiceClient,
         test_config_service_client::TestConfigServiceClient,
         transform_service_client::TransformServiceClient,
     },
@@ -245,6 +245,11 @@ impl Client {
     /// The test configs.
     pub(crate) fn test_configs(&self) -> TestConfigServiceClient<Wire> {
         TestConfigServiceClient::new(self.wire()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// The reports of replays.
+    pub(crate) fn reports(&self) -> ReportServiceClient<Channel> {
+        ReportServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// The replays and responders.

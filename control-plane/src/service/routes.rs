@@ -6,12 +6,13 @@ use countersign_proto::{
     FILE_DESCRIPTOR_SET,
     control::v1::{
         inspect_service_server::InspectServiceServer, replay_service_server::ReplayServiceServer,
-        snapshot_service_server::SnapshotServiceServer,
+        report_service_server::ReportServiceServer, snapshot_service_server::SnapshotServiceServer,
         test_config_service_server::TestConfigServiceServer,
         transform_service_server::TransformServiceServer,
     },
     discovery::v1::{
         chunk_service_server::ChunkServiceServer, discovery_service_server::DiscoveryServiceServer,
+        tally_service_server::TallyServiceServer,
     },
 };
 use tonic::{
@@ -26,9 +27,19 @@ use tonic_health::{
 use tonic_reflection::server::{Builder, Error};
 use tower_layer::{Identity, Stack};
 
+use crate::metrics::Observe;
+
 use super::{
-    Plane, access::Guard, chunk::Chunks, discovery::Discovery, inspect::Inspect, replay::Replays,
-    snapshot::Snapshots, test_config::TestConfigs, transform::Transforms,
+    Plane,
+    access::Guard,
+    chunk::Chunks,
+    discovery::Discovery,
+    inspect::Inspect,
+    replay::Replays,
+    report::{Intake, Reports, Tallies},
+    snapshot::Snapshots,
+    test_config::TestConfigs,
+    transform::Transforms,
 };
 
 /// Discovery needs room for acknowledgements that are small but many.
@@ -42,13 +53,16 @@ const FRAME: u32 = 256 * 1024;
 pub(crate) async fn all(
     plane: &Arc<Plane>,
     health: &HealthReporter,
-    guard: Guard,
-) -> Result<Router<Stack<Guard, Identity>>, Error> {
+    (observe, guard): (Observe, Guard),
+) -> Result<Router<Stack<Guard, Stack<Observe, Identity>>>, Error> {
     let shared = || Arc::clone(plane);
     let snapshots = SnapshotServiceServer::new(Snapshots { plane: shared() });
     let transforms = TransformServiceServer::new(Transforms { plane: shared() });
     let test_configs = TestConfigServiceServer::new(TestConfigs { plane: shared() });
     let replays = ReplayServiceServer::new(Replays::new(shared()));
+    let reports = ReportServiceServer::new(Reports { plane: shared() });
+    let tallies = Tallies { plane: shared(), intake: Intake::default() };
+    let tallies = TallyServiceServer::new(tallies);
     let inspect = InspectServiceServer::new(Inspect { plane: shared() });
     let discovery = DiscoveryServiceServer::new(Discovery { plane: shared() });
     let chunks = ChunkServiceServer::new(Chunks::new(shared()));
@@ -57,6 +71,8 @@ pub(crate) async fn all(
         named(&transforms),
         named(&test_configs),
         named(&replays),
+        named(&reports),
+        named(&tallies),
         named(&inspect),
         named(&discovery),
         named(&chunks),
@@ -71,6 +87,7 @@ pub(crate) async fn all(
         ours.into_iter().fold(described, Builder::with_service_name)
     };
     Ok(Server::builder()
+        .layer(observe)
         .layer(guard)
         .max_concurrent_streams(100)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -85,6 +102,8 @@ pub(crate) async fn all(
         .add_service(transforms)
         .add_service(test_configs)
         .add_service(replays)
+        .add_service(reports)
+        .add_service(tallies)
         .add_service(inspect)
         .add_service(discovery)
         .add_service(chunks))

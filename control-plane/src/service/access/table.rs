@@ -6,14 +6,14 @@ use countersign_proto::{
     control::v1::{
         AnalyzeTokensRequest, AppendRecordsRequest, CloneTestConfigRequest,
         CommitSnapshotManifestRequest, CommitSnapshotRequest, CreateReplayRequest,
-        CreateSnapshotRequest, CreateTestConfigRequest, CreateTransformRequest,
+        CompareReportsRequest, CreateSnapshotRequest, CreateTestConfigRequest, CreateTransformRequest,
         DeleteReplayRequest, DeleteSnapshotRequest, DeleteTestConfigRequest,
-        DeleteTransformRequest, ExplainRequestRequest, GetReplayRequest, GetSnapshotRequest,
-        GetTestConfigRequest, GetTransformRequest, ListRecordsRequest, ListReplaysRequest,
+        DeleteTransformRequest, ExplainRequestRequest, GetReplayRequest, GetReportRequest, GetSnapshotRequest,
+        GetTestConfigRequest, GetTransformRequest, ListRecordsRequest, ListReplaysRequest, ListReportsRequest,
         ListRespondersRequest, ListSnapshotsRequest, ListTestConfigsRequest, ListTransformsRequest,
         PreviewTransformRequest, ReadRecordsRequest, RetryReplayRequest, RollbackReplayRequest,
         StartReplayRequest, StopReplayRequest, SuggestTransformRequest, UpdateTestConfigRequest,
-        UpdateTransformRequest, ValidateTransformRequest, WatchReplayRequest,
+        UpdateTransformRequest, ValidateTransformRequest, WatchReplayRequest, WatchReportRequest,
         preview_transform_request::{Pair, Template},
     },
     discovery::v1::{FindMissingChunksRequest, ReadChunksRequest, WriteChunksRequest},
@@ -315,6 +315,18 @@ pub(crate) static TABLE: &[Row] = &[
     changes(path!(ReplayService / StopReplay), OPERATOR, |b| {
         read(b, |m: StopReplayRequest| about(Kind::Replay, m.name))
     }),
+    reads(path!(ReportService / GetReport), VIEWER, |b| {
+        read(b, |m: GetReportRequest| about(Kind::Replay, m.name))
+    }),
+    reads(path!(ReportService / WatchReport), VIEWER, |b| {
+        read(b, |m: WatchReportRequest| about(Kind::Replay, m.name))
+    }),
+    reads(path!(ReportService / ListReports), VIEWER, |b| {
+        read(b, |m: ListReportsRequest| about(Kind::Replay, m.name))
+    }),
+    reads(path!(ReportService / CompareReports), VIEWER, |b| {
+        read(b, |m: CompareReportsRequest| about(Kind::Replay, m.name))
+    }),
     reads(path!(InspectService / PreviewTransform), VIEWER, |b| read(b, preview)),
     reads(path!(InspectService / ExplainRequest), VIEWER, |b| {
         read(b, |m: ExplainRequestRequest| {
@@ -344,6 +356,7 @@ pub(crate) static TABLE: &[Row] = &[
         })
     }),
     nameless(path!(discovery DiscoveryService / Subscribe), Least::Responder),
+    nameless(path!(discovery TallyService / SendTally), Least::Responder),
     nameless("/grpc.health.v1.Health/Check", Least::Anybody),
     nameless("/grpc.health.v1.Health/Watch", Least::Anybody),
     nameless("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", VIEWER),
