@@ -23,7 +23,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    config::Config,
+    config::{Config, Ui},
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
@@ -33,7 +33,7 @@ use crate::{
         health, members, rollout, roster, routes,
     },
     store::{StoreError, blob::io_error, blocking, now},
-    sweep,
+    sweep, web,
 };
 
 /// Imports and compilations that run at the same time.
@@ -50,6 +50,7 @@ pub struct Running {
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    ui: Option<(SocketAddr, AbortOnDropHandle<Result<(), tonic::transport::Error>>)>,
     tls: Option<Arc<ServerTls>>,
     /// Reads the certificates again.
     #[expect(dead_code, reason = "it ends with its owner")]
@@ -67,6 +68,12 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where the web UI listens, if anywhere.
+    #[must_use]
+    pub fn ui_addr(&self) -> Option<SocketAddr> {
+        self.ui.as_ref().map(|ui| ui.0)
     }
 
     /// Whether they are spoken to over TLS.
@@ -100,6 +107,10 @@ impl Running {
             // An aborted task only says that it was.
             drop((&mut self.server).await);
         }
+        if let Some((_, mut ui)) = self.ui.take() {
+            // What is still open then is dropped.
+            drop(timeout(self.grace, &mut ui).await);
+        }
         for task in &mut self.last_words {
             if timeout(self.grace, &mut *task).await.is_err() {
                 task.abort();
@@ -129,6 +140,14 @@ pub enum StartError {
         "address already in use: {listen}; stop the process that listens there, or choose another port with --listen"
     )]
     InUse {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Somebody else listens where the web UI was to.
+    #[error(
+        "address already in use: {listen}; stop the process that listens there, or choose another port, or `none`, with --ui-listen"
+    )]
+    UiInUse {
         /// The address.
         listen: SocketAddr,
     },
@@ -208,9 +227,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let tls = config.tls.clone().map(ServerTls::read).transpose()?;
     // First, so that a second process on the same port does not touch the data.
     let listener = listen(config.listen)?;
-    let addr = listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+    let addr = local(&listener, config.listen)?;
+    let ui = listen_ui(config.ui)?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
         StoreError::Unavailable { .. }
@@ -234,8 +252,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let guard = Guard { closed: tls.as_ref().is_some_and(|tls| tls.is_mutual()) };
-    let router = routes::all(&plane, &health, guard).await;
-    let router = router.map_err(|source| StartError::Describe { source })?;
+    let routes = routes::all(&plane, &health).await;
+    let routes = routes.map_err(|source| StartError::Describe { source })?;
+    let ui = ui.map(|(listener, addr)| {
+        let stopping = stopping.clone();
+        (addr, web::serve(listener, addr, routes.clone(), guard, tls.as_ref(), stopping))
+    });
+    let router = routes::server(guard).add_routes(routes);
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
         let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));
@@ -245,12 +268,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     };
     let renewal = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.poll())));
-    tracing::info!(%addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
+    let ui_addr = ui.as_ref().map(|ui| tracing::field::display(ui.0));
+    tracing::info!(%addr, ui = ui_addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
     Ok(Running {
         addr,
         stopping,
         health,
         server,
+        ui,
         tls,
         renewal,
         last_words,
@@ -262,14 +287,37 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
     let is_mutual = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    if config.listen.ip().is_loopback() || is_mutual {
-        return Ok(());
+    for listen in [Some(config.listen), config.ui.addr()].into_iter().flatten() {
+        if listen.ip().is_loopback() || is_mutual {
+            continue;
+        }
+        if !config.allow_insecure {
+            return Err(StartError::Insecure { listen });
+        }
+        tracing::warn!(%listen, "listening off loopback without authentication");
     }
-    if !config.allow_insecure {
-        return Err(StartError::Insecure { listen: config.listen });
-    }
-    tracing::warn!(listen = %config.listen, "listening off loopback without authentication");
     Ok(())
+}
+
+fn local(listener: &TcpListener, listen: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { listen, source })
+}
+
+/// Listens for the web UI, where it is wanted.
+fn listen_ui(ui: Ui) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(addr) = ui.addr() else { return Ok(None) };
+    match listen(addr) {
+        Ok(listener) => {
+            let addr = local(&listener, addr)?;
+            Ok(Some((listener, addr)))
+        }
+        Err(StartError::InUse { listen }) if ui == Ui::IfFree(listen) => {
+            tracing::warn!(%listen, "the web UI is not served, because its port is in use");
+            Ok(None)
+        }
+        Err(StartError::InUse { listen }) => Err(StartError::UiInUse { listen }),
+        Err(error) => Err(error),
+    }
 }
 
 fn listen(listen: SocketAddr) -> Result<TcpListener, StartError> {
@@ -312,6 +360,7 @@ async fn open(
         publisher: Publisher::start(Arc::clone(&meta), stopping.clone()).await?,
         meta,
         blobs,
+        kept: config.places.kinds(),
         staging,
         scratch,
         uploads: Uploads::default(),

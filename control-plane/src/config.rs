@@ -1,6 +1,6 @@
 //! What the control plane is told at its start: one table of flags and variables, read once and passed on as a value.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
@@ -15,11 +15,48 @@ use crate::store::{
 /// The address that the control plane listens on by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4180";
 
+/// The address that the web UI listens on by default.
+pub const DEFAULT_UI: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4181);
+
+/// Where the web UI listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ui {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Here, where nobody else does; otherwise nowhere.
+    IfFree(SocketAddr),
+    /// Here.
+    At(SocketAddr),
+}
+
+impl Ui {
+    /// The address, if there is one.
+    #[must_use]
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::IfFree(addr) | Self::At(addr) => Some(addr),
+        }
+    }
+}
+
+impl FromStr for Ui {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
+}
+
 /// The settings of a control plane.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the gRPC services listen; port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Where the web UI listens.
+    pub ui: Ui,
     /// The directory of uploads and of whatever is stored nowhere else; made when it is absent.
     pub data_dir: PathBuf,
     /// Where records and blobs are kept.
@@ -42,6 +79,7 @@ impl Config {
     pub fn new(listen: SocketAddr, data_dir: PathBuf) -> Self {
         Self {
             listen,
+            ui: Ui::Off,
             places: Places::embedded(&data_dir),
             data_dir,
             tls: None,
@@ -118,6 +156,10 @@ pub struct Args {
     /// The address of the gRPC services; port 0 takes any free port
     #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
+
+    /// The address of the web UI, or `none`; 127.0.0.1:4181 if that is free
+    #[arg(long, env = "COUNTERSIGN_UI_LISTEN", value_name = "ADDRESS:PORT")]
+    ui_listen: Option<Ui>,
 
     #[command(flatten)]
     place: PlaceArgs,
@@ -225,6 +267,7 @@ impl TryFrom<Args> for Config {
     fn try_from(args: Args) -> Result<Self, StoreError> {
         Ok(Self {
             places: args.place.places()?.by(args.digest),
+            ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
             tls: args.tls.into(),
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),

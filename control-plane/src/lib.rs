@@ -7,7 +7,8 @@
 //! 2. `service`: the gRPC services, and errors as they meet the outside;
 //! 3. [`import`]: uploads become chunks; `validate` judges users' documents with the engine;
 //! 4. [`publish`], [`rollout`] and [`fleet`]: what is announced, how it gets to be served, and what responders made of it;
-//! 5. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
+//! 5. `web`: the page, and the same services for it;
+//! 6. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
 
 pub mod app;
 pub mod config;
@@ -25,3 +26,4 @@ pub mod sweep;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod web;

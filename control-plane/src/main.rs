@@ -38,6 +38,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // For scripts that asked for port 0. Nobody may be reading any more.
     let scheme = if running.is_tls() { "https" } else { "http" };
     drop(writeln!(io::stdout(), "grpc listening on {scheme}://{}", running.addr()));
+    if let Some(ui) = running.ui_addr() {
+        drop(writeln!(io::stdout(), "ui listening on {scheme}://{ui}"));
+    }
     let ended = tokio::select! {
         ended = running.ended() => ended,
         _ = interrupt.recv() => Ok(()),

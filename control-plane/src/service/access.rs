@@ -11,9 +11,10 @@ use std::{
 
 use countersign_proto::{
     control::v1::{
-        inspect_service_server::InspectServiceServer, replay_service_server::ReplayServiceServer,
-        snapshot_service_server::SnapshotServiceServer,
+        console_service_server::ConsoleServiceServer, inspect_service_server::InspectServiceServer,
+        replay_service_server::ReplayServiceServer, snapshot_service_server::SnapshotServiceServer,
         test_config_service_server::TestConfigServiceServer,
+        traffic_service_server::TrafficServiceServer,
         transform_service_server::TransformServiceServer,
     },
     discovery::v1::{
@@ -46,12 +47,14 @@ enum Who {
 }
 
 /// The table.
-const TABLE: [(&str, Who); 10] = [
+const TABLE: [(&str, Who); 12] = [
     (SnapshotServiceServer::<()>::NAME, Who::Users),
     (TransformServiceServer::<()>::NAME, Who::Users),
     (TestConfigServiceServer::<()>::NAME, Who::Users),
     (ReplayServiceServer::<()>::NAME, Who::Users),
     (InspectServiceServer::<()>::NAME, Who::Users),
+    (TrafficServiceServer::<()>::NAME, Who::Users),
+    (ConsoleServiceServer::<()>::NAME, Who::Users),
     (DiscoveryServiceServer::<()>::NAME, Who::Responders),
     (ChunkServiceServer::<()>::NAME, Who::Readers),
     ("grpc.health.v1.Health", Who::Anybody),
