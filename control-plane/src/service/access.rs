@@ -12,14 +12,15 @@ use std::{
 use countersign_proto::{
     control::v1::{
         console_service_server::ConsoleServiceServer, inspect_service_server::InspectServiceServer,
-        replay_service_server::ReplayServiceServer, snapshot_service_server::SnapshotServiceServer,
+        replay_service_server::ReplayServiceServer, report_service_server::ReportServiceServer,
+        snapshot_service_server::SnapshotServiceServer,
         test_config_service_server::TestConfigServiceServer,
         traffic_service_server::TrafficServiceServer,
         transform_service_server::TransformServiceServer,
     },
     discovery::v1::{
         Hello, chunk_service_server::ChunkServiceServer,
-        discovery_service_server::DiscoveryServiceServer,
+        discovery_service_server::DiscoveryServiceServer, tally_service_server::TallyServiceServer,
     },
 };
 use countersign_tls::{
@@ -47,7 +48,7 @@ enum Who {
 }
 
 /// The table.
-const TABLE: [(&str, Who); 12] = [
+const TABLE: [(&str, Who); 14] = [
     (SnapshotServiceServer::<()>::NAME, Who::Users),
     (TransformServiceServer::<()>::NAME, Who::Users),
     (TestConfigServiceServer::<()>::NAME, Who::Users),
@@ -55,6 +56,8 @@ const TABLE: [(&str, Who); 12] = [
     (InspectServiceServer::<()>::NAME, Who::Users),
     (TrafficServiceServer::<()>::NAME, Who::Users),
     (ConsoleServiceServer::<()>::NAME, Who::Users),
+    (ReportServiceServer::<()>::NAME, Who::Users),
+    (TallyServiceServer::<()>::NAME, Who::Responders),
     (DiscoveryServiceServer::<()>::NAME, Who::Responders),
     (ChunkServiceServer::<()>::NAME, Who::Readers),
     ("grpc.health.v1.Health", Who::Anybody),

@@ -37,7 +37,7 @@ const JWT_RESIGN: &[Field] = &[
     Field::new("alg", Input::Choice(ALGORITHMS), "the algorithm to sign with; the recorded one by default"),
     Field::new("matchAlg", Input::Choice(ALGORITHMS), "re-sign only tokens of this algorithm"),
     text("prefixes", "what may stand before a token, separated by commas").or("Bearer ,JWTBearer ").filled(),
-    flag("trim", "ignore a line feed at the end of an HMAC secret"),
+    Field::new("trim", Input::Choice(&["none", "trailing_newline"]), "what is ignored at the end of an HMAC secret").or("none"),
     Field::new("key", Input::Key, "the key itself. It is stored and sent around with the template: mount a secret instead"),
 ];
 
