@@ -3,7 +3,8 @@ import { diff } from "./diff";
 import { distance, expiry, pretty, text } from "./format";
 import { locate, saidLine } from "./json-lines";
 import { link, parsePlace } from "./router.svelte";
-import { chainFor, conditions, everything, filtersOf, inWords, parseTemplate, print, secretOf } from "./template";
+import { chainFor, conditions, everything, filtersOf, inWords, parseTemplate, print, secretOf, type JsonObject } from "./template";
+import { openTokens } from "./tokens";
 import { idFrom } from "./upload";
 
 const TEMPLATE = `{
@@ -65,7 +66,8 @@ describe("templates", () => {
     expect(filtersOf([], keyed)).toEqual(everything());
     expect(conditions(everything(), keyed)).toEqual([]);
     expect(conditions(undefined, keyed)).toEqual([]);
-    for (const odd of [{ conditions: [] }, { filters: [{ a: "1", b: "2" }] }, { filters: [{ operator: "ODD", a: "1" }] }, { filters: [{ timeRange: {} }] }]) {
+    const oddities: JsonObject[] = [{ conditions: [] }, { filters: [{ a: "1", b: "2" }] }, { filters: [{ operator: "ODD", a: "1" }] }, { filters: [{ timeRange: {} }] }];
+    for (const odd of oddities) {
       expect(conditions(odd, keyed)).toBeUndefined();
     }
     expect(inWords(filtersOf(list, keyed), keyed)).toBe("location is /login and header x-a does not match b.*");
@@ -107,6 +109,13 @@ describe("values for people", () => {
   it("differ line by line", () => {
     expect(diff("a\nb\nc", "a\nx\nc").map((line) => line.kind + line.text)).toEqual(["samea", "goneb", "newx", "samec"]);
     expect(diff("a", "a")).toEqual([{ kind: "same", text: "a" }]);
+  });
+});
+
+describe("tokens in text", () => {
+  it("are opened, and what only looks like one is left", () => {
+    expect(openTokens('{"t":"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"}')).toBe('{"t":"JWT {"alg":"HS256"}\n      sub: "a"\n    "}');
+    for (const other of ["eyJ.a.b", "example.com.org", "eyJhbGciOiJIUzI1NiJ9.bm8.c2ln"]) expect(openTokens(other)).toBe(other);
   });
 });
 

@@ -4,6 +4,7 @@ import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { ConsoleService } from "../gen/countersign/control/v1/console_service_pb";
 import { InspectService } from "../gen/countersign/control/v1/inspect_service_pb";
 import { ReplayService } from "../gen/countersign/control/v1/replay_service_pb";
+import { ReportService } from "../gen/countersign/control/v1/report_service_pb";
 import { SnapshotService } from "../gen/countersign/control/v1/snapshot_service_pb";
 import { TestConfigService } from "../gen/countersign/control/v1/test_config_service_pb";
 import { TrafficService } from "../gen/countersign/control/v1/traffic_service_pb";
@@ -58,6 +59,7 @@ export const traffic = createClient(TrafficService, transport);
 export const transforms = createClient(TransformService, transport);
 export const testConfigs = createClient(TestConfigService, transport);
 export const replays = createClient(ReplayService, transport);
+export const reports = createClient(ReportService, transport);
 export const inspect = createClient(InspectService, transport);
 export const consoleService = createClient(ConsoleService, transport);
 

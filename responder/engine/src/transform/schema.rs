@@ -166,6 +166,7 @@ mod tests {
             (Input::Path, _) if kind.side == "path" => "http.res.body".to_owned(),
             (Input::Path, _) if kind.name == "xml_path" => "/a/b".to_owned(),
             (_, "field") if kind.name == "grpc_field" => "1".to_owned(),
+            (_, "count") => "1".to_owned(),
             (_, "layout") => "epoch".to_owned(),
             (_, "matchAlg" | "alg") => "RS256".to_owned(),
             (_, "expiresIn") => "60".to_owned(),
