@@ -74,7 +74,7 @@ export function makeEditor(host: HTMLElement, options: Options): Editor {
         keymap.of([...defaultKeymap, ...historyKeymap, ...lintKeymap, indentWithTab]),
         EditorView.lineWrapping,
         EditorState.readOnly.of(options.readonly),
-        EditorView.contentAttributes.of({ "aria-label": options.label }),
+        EditorView.contentAttributes.of({ "aria-label": options.label, tabindex: "0" }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged && !silent) options.onchange(update.state.doc.toString());
         }),
