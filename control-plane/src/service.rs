@@ -14,6 +14,7 @@ pub(crate) mod lineage;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod rollout;
 pub(crate) mod roster;
 pub(crate) mod routes;
@@ -299,7 +300,7 @@ fn not_found(kind: Kind, name: String, message: String) -> Status {
         Kind::Snapshot | Kind::Holding => "SNAPSHOT_NOT_FOUND",
         Kind::Transform => "TRANSFORM_NOT_FOUND",
         Kind::TestConfig => "TEST_CONFIG_NOT_FOUND",
-        Kind::Replay | Kind::Assignment | Kind::Members => "REPLAY_NOT_FOUND",
+        Kind::Replay | Kind::Assignment | Kind::Members | Kind::Report => "REPLAY_NOT_FOUND",
     };
     resource(Code::NotFound, reason, kind, name, message)
 }

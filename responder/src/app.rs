@@ -27,6 +27,7 @@ use crate::{
     metrics::Metrics,
     passthrough::{self, Passing},
     readiness::{Readiness, Source},
+    report::Reporter,
     secrets::{Pace, Secrets},
     sequence::{self, Sequences},
     serve_request::Plane,
@@ -161,6 +162,7 @@ pub struct Running {
     peers: Option<sequence::Running>,
     config: Box<Config>,
     passing: Option<Passing>,
+    reporter: Option<Arc<Reporter>>,
 }
 
 #[derive(Debug)]
@@ -208,6 +210,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         (Arc::clone(&sequences), Handle::current()),
     );
     let plane = Arc::new(plane.reached_by(&entrances));
+    let session_id = uuid::Uuid::new_v4().to_string();
+    let counted = (&snapshots, &secrets);
+    let reporter = Reporter::new(&config, way.as_ref(), &session_id, counted, journal.as_ref());
     let admin = Arc::new(Admin {
         name: config.name.clone(),
         project: config.project_name(),
@@ -238,8 +243,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     // What the disk has is there for the first connection, which waits for it.
     let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
-    let (name, known) = (config.name.clone(), Arc::clone(&readiness));
+    let (name, known) = ((config.name.clone(), session_id), Arc::clone(&readiness));
     tasks.push(spawn(follow(way, name, data_addr, applier, known, metrics, restored)));
+    tasks.extend(reporter.clone().map(|reporter| spawn(reporter.run())));
     let certificates = entrances.certificates.clone();
     tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
     Ok(Running {
@@ -255,6 +261,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         peers,
         config: Box::new(config),
         passing,
+        reporter,
     })
 }
 
@@ -333,6 +340,9 @@ impl Running {
         if !clean {
             tracing::warn!(timeout = ?self.config.drain_timeout, "requests in flight were dropped");
         }
+        if let Some(reporter) = &self.reporter {
+            reporter.finish(LEAVE).await;
+        }
         for task in self.tasks {
             task.abort();
             // That it was aborted is what was asked for.
@@ -385,7 +395,7 @@ async fn restore(applier: &Applier, readiness: &Readiness) -> Option<Position> {
 /// Serves what the control plane says.
 async fn follow(
     way: Option<Way>,
-    name: String,
+    (name, session_id): (String, String),
     data_addr: SocketAddr,
     applier: Arc<Applier>,
     readiness: Arc<Readiness>,
@@ -411,7 +421,7 @@ async fn follow(
         metrics,
         position: restored.unwrap_or_default(),
         sequences,
-        session_id: uuid::Uuid::new_v4().to_string(),
+        session_id,
         failures: 0,
     };
     subscription.run().await;

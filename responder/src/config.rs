@@ -77,6 +77,8 @@ pub struct Config {
     pub journal: crate::journal::Settings,
     /// What becomes of requests that nothing recorded answers.
     pub passthrough: crate::passthrough::Settings,
+    /// How much the control plane is told of what replays do.
+    pub report: crate::report::Detail,
 }
 
 /// Where a Redis is. It may hold a password, so that it is shown to nobody.
@@ -186,6 +188,7 @@ impl Default for Config {
             limits: Limits::default(),
             journal: crate::journal::Settings::default(),
             passthrough: crate::passthrough::Settings::default(),
+            report: crate::report::Detail::default(),
         }
     }
 }

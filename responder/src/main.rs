@@ -14,6 +14,7 @@ use countersign_responder::{
     config::{Config, DEFAULT_SECRET_DIR, Limits, RedisUrl, RuntimeKind},
     control_plane::ControlPlaneFlags,
     journal, passthrough,
+    report::Detail,
     transport::TransportFlags,
     upstream::policy::Rule,
 };
@@ -185,6 +186,10 @@ struct Args {
     /// Keeps bodies in the journal, too, up to 64 KiB each; credentials in them are hidden when they are told.
     #[arg(long)]
     journal_bodies: bool,
+    /// How much the control plane is told of what replays do: everything, or totals alone, for which a test config may ask as well
+    /// (`responder.low_data_mode`), or nothing.
+    #[arg(long, env = "COUNTERSIGN_REPORT", value_name = "DETAIL", value_enum, default_value_t = Detail::default())]
+    report: Detail,
     /// Lets the admin listener, the API and the listener for other responders, which have no authentication, listen beyond the loopback
     /// interface.
     #[arg(long)]
@@ -310,6 +315,7 @@ impl Args {
                 record: self.record,
                 ..passthrough::Settings::default()
             },
+            report: self.report,
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             transport: self.transport.into(),
             limits: Limits {

@@ -168,6 +168,11 @@ impl Metrics {
         metrics
     }
 
+    /// How many workers count apart.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.0.len()
+    }
+
     /// Counts breaks in the order of turns.
     pub(crate) fn break_sequence(&self, reason: &'static str, count: u64) {
         self.sequence_breaks.get_or_create(&[("reason", reason)]).inc_by(count);

@@ -184,6 +184,11 @@ impl Client {
         TestConfigServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
+    /// The reports of replays.
+    pub(crate) fn reports(&self) -> ReportServiceClient<Channel> {
+        ReportServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
     /// The replays and responders.
     pub(crate) fn replays(&self) -> ReplayServiceClient<Channel> {
         ReplayServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)

@@ -87,7 +87,7 @@ fn collection(kind: Kind) -> &'static str {
         Kind::Snapshot | Kind::Holding => "snapshots",
         Kind::Transform => "transforms",
         Kind::TestConfig => "testConfigs",
-        Kind::Replay | Kind::Assignment | Kind::Members => "replays",
+        Kind::Replay | Kind::Assignment | Kind::Members | Kind::Report => "replays",
     }
 }
 

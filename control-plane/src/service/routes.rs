@@ -6,13 +6,15 @@ use countersign_proto::{
     FILE_DESCRIPTOR_SET,
     control::v1::{
         console_service_server::ConsoleServiceServer, inspect_service_server::InspectServiceServer,
-        replay_service_server::ReplayServiceServer, snapshot_service_server::SnapshotServiceServer,
+        replay_service_server::ReplayServiceServer, report_service_server::ReportServiceServer,
+        snapshot_service_server::SnapshotServiceServer,
         test_config_service_server::TestConfigServiceServer,
         traffic_service_server::TrafficServiceServer,
         transform_service_server::TransformServiceServer,
     },
     discovery::v1::{
         chunk_service_server::ChunkServiceServer, discovery_service_server::DiscoveryServiceServer,
+        tally_service_server::TallyServiceServer,
     },
 };
 use tonic::{server::NamedService, service::Routes, transport::Server};
@@ -25,8 +27,17 @@ use tonic_reflection::server::{Builder, Error};
 use tower_layer::{Identity, Stack};
 
 use super::{
-    Plane, access::Guard, chunk::Chunks, console::Console, discovery::Discovery, inspect::Inspect,
-    replay::Replays, snapshot::Snapshots, test_config::TestConfigs, traffic::Traffic,
+    Plane,
+    access::Guard,
+    chunk::Chunks,
+    console::Console,
+    discovery::Discovery,
+    inspect::Inspect,
+    replay::Replays,
+    report::{Intake, Reports, Tallies},
+    snapshot::Snapshots,
+    test_config::TestConfigs,
+    traffic::Traffic,
     transform::Transforms,
 };
 
@@ -56,6 +67,9 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
     let transforms = TransformServiceServer::new(Transforms { plane: shared() });
     let test_configs = TestConfigServiceServer::new(TestConfigs { plane: shared() });
     let replays = ReplayServiceServer::new(Replays::new(shared()));
+    let reports = ReportServiceServer::new(Reports { plane: shared() });
+    let tallies = Tallies { plane: shared(), intake: Intake::default() };
+    let tallies = TallyServiceServer::new(tallies);
     let inspect = InspectServiceServer::new(Inspect { plane: shared() });
     let traffic = TrafficServiceServer::new(Traffic::new(shared()));
     let console = ConsoleServiceServer::new(Console { plane: shared() });
@@ -66,6 +80,8 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
         named(&transforms),
         named(&test_configs),
         named(&replays),
+        named(&reports),
+        named(&tallies),
         named(&inspect),
         named(&traffic),
         named(&console),
@@ -89,6 +105,8 @@ pub(crate) async fn all(plane: &Arc<Plane>, health: &HealthReporter) -> Result<R
         .add_service(transforms)
         .add_service(test_configs)
         .add_service(replays)
+        .add_service(reports)
+        .add_service(tallies)
         .add_service(inspect)
         .add_service(traffic)
         .add_service(console)
