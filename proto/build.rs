@@ -15,6 +15,8 @@ const FILES: &[&str] = &[
     "countersign/control/v1/test_config_service.proto",
     "countersign/control/v1/replay_service.proto",
     "countersign/control/v1/inspect_service.proto",
+    "countersign/control/v1/traffic_service.proto",
+    "countersign/control/v1/console_service.proto",
     "countersign/control/v1/report_service.proto",
     "countersign/discovery/v1/discovery_service.proto",
     "countersign/discovery/v1/chunk_service.proto",

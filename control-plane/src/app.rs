@@ -25,7 +25,7 @@ use crate::{
     admin::{Admin, may_listen},
     audit::Audit,
     auth::{AuthError, Authority},
-    config::Config,
+    config::{Config, Ui},
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     metrics::Metrics,
@@ -38,6 +38,7 @@ use crate::{
     store::{StoreError, blob::io_error, blocking, now},
     sweep,
     turns::Turns,
+    web,
 };
 
 /// Imports and compilations of one project that run at the same time, and of all together.
@@ -55,6 +56,7 @@ pub struct Running {
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    ui: Option<(SocketAddr, AbortOnDropHandle<Result<(), tonic::transport::Error>>)>,
     tls: Option<Arc<ServerTls>>,
     audit: Audit,
     /// Read certificates and users again, and bring the audit log to the disk.
@@ -79,6 +81,12 @@ impl Running {
     #[must_use]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin_addr
+    }
+
+    /// Where the web UI listens, if anywhere.
+    #[must_use]
+    pub fn ui_addr(&self) -> Option<SocketAddr> {
+        self.ui.as_ref().map(|ui| ui.0)
     }
 
     /// Whether they are spoken to over TLS.
@@ -111,6 +119,10 @@ impl Running {
             self.server.abort();
             // An aborted task only says that it was.
             drop((&mut self.server).await);
+        }
+        if let Some((_, mut ui)) = self.ui.take() {
+            // What is still open then is dropped.
+            drop(timeout(self.grace, &mut ui).await);
         }
         for task in &mut self.last_words {
             if timeout(self.grace, &mut *task).await.is_err() {
@@ -172,6 +184,14 @@ pub enum StartError {
         "address already in use: {listen}; stop the process that listens there, or choose another port with --listen"
     )]
     InUse {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Somebody else listens where the web UI was to.
+    #[error(
+        "address already in use: {listen}; stop the process that listens there, or choose another port, or `none`, with --ui-listen"
+    )]
+    UiInUse {
         /// The address.
         listen: SocketAddr,
     },
@@ -262,9 +282,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     })?;
     // First, so that a second process on the same port does not touch the data.
     let listener = listen(config.listen)?;
-    let addr = listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+    let addr = local(&listener, config.listen)?;
+    let ui = listen_ui(config.ui)?;
     let admin = config.admin_listen.map(listen).transpose()?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
@@ -290,8 +309,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let guard = Guard::new(Arc::clone(&authority), audit.clone());
     let metrics = Metrics::new().of_plane(&plane);
-    let router = routes::all(&plane, &health, (metrics.observe(), guard)).await;
-    let router = router.map_err(|source| StartError::Describe { source })?;
+    let routes = routes::all(&plane, &health).await;
+    let routes = routes.map_err(|source| StartError::Describe { source })?;
+    let ui = ui.map(|(listener, addr)| {
+        let (stopping, guard) = (stopping.clone(), guard.clone());
+        (addr, web::serve(listener, addr, routes.clone(), guard, tls.as_ref(), stopping))
+    });
+    let router = routes::server((metrics.observe(), guard)).add_routes(routes);
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
         let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));
@@ -308,13 +332,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let admin = Admin { plane: Arc::clone(&plane), metrics, any_host: config.allow_insecure };
         tokio::spawn(Arc::new(admin).run(listener));
     }
-    tracing::info!(%addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
+    let ui_addr = ui.as_ref().map(|ui| tracing::field::display(ui.0));
+    tracing::info!(%addr, ui = ui_addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
     Ok(Running {
         addr,
         admin_addr,
         stopping,
         health,
         server,
+        ui,
         tls,
         audit,
         upkeep,
@@ -330,18 +356,43 @@ fn check_exposure(config: &Config) -> Result<(), StartError> {
     if let Some(listen) = admin.filter(|addr| !may_listen(*addr, config.allow_insecure)) {
         return Err(StartError::InsecureAdmin { listen });
     }
-    let (listen, tokens) = (config.listen, config.auth.is_any());
+    let tokens = config.auth.is_any();
     let is_mutual = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    if listen.ip().is_loopback() || is_mutual || (tokens && config.tls.is_some()) {
-        return Ok(());
-    }
-    match (config.allow_insecure, tokens) {
-        (false, false) => return Err(StartError::Insecure { listen }),
-        (false, true) => return Err(StartError::Cleartext { listen }),
-        (true, false) => tracing::warn!(%listen, "listening off loopback without authentication"),
-        (true, true) => tracing::warn!(%listen, "tokens are sent in the clear off loopback"),
+    for listen in [Some(config.listen), config.ui.addr()].into_iter().flatten() {
+        if listen.ip().is_loopback() || is_mutual || (tokens && config.tls.is_some()) {
+            continue;
+        }
+        match (config.allow_insecure, tokens) {
+            (false, false) => return Err(StartError::Insecure { listen }),
+            (false, true) => return Err(StartError::Cleartext { listen }),
+            (true, false) => {
+                tracing::warn!(%listen, "listening off loopback without authentication");
+            }
+            (true, true) => tracing::warn!(%listen, "tokens are sent in the clear off loopback"),
+        }
     }
     Ok(())
+}
+
+fn local(listener: &TcpListener, listen: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { listen, source })
+}
+
+/// Listens for the web UI, where it is wanted.
+fn listen_ui(ui: Ui) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(addr) = ui.addr() else { return Ok(None) };
+    match listen(addr) {
+        Ok(listener) => {
+            let addr = local(&listener, addr)?;
+            Ok(Some((listener, addr)))
+        }
+        Err(StartError::InUse { listen }) if ui == Ui::IfFree(listen) => {
+            tracing::warn!(%listen, "the web UI is not served, because its port is in use");
+            Ok(None)
+        }
+        Err(StartError::InUse { listen }) => Err(StartError::UiInUse { listen }),
+        Err(error) => Err(error),
+    }
 }
 
 fn listen(listen: SocketAddr) -> Result<TcpListener, StartError> {
@@ -384,6 +435,7 @@ async fn open(
         publisher: Publisher::start(Arc::clone(&meta), stopping.clone()).await?,
         meta,
         blobs,
+        kept: config.places.kinds(),
         staging,
         scratch,
         uploads: Uploads::default(),

@@ -1,6 +1,6 @@
 //! What the control plane is told at its start: one table of flags and variables, read once and passed on as a value.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
@@ -16,6 +16,41 @@ use crate::store::{
 /// The address that the control plane listens on by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4180";
 
+/// The address that the web UI listens on by default.
+pub const DEFAULT_UI: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4181);
+
+/// Where the web UI listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ui {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Here, where nobody else does; otherwise nowhere.
+    IfFree(SocketAddr),
+    /// Here.
+    At(SocketAddr),
+}
+
+impl Ui {
+    /// The address, if there is one.
+    #[must_use]
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::IfFree(addr) | Self::At(addr) => Some(addr),
+        }
+    }
+}
+
+impl FromStr for Ui {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
+}
+
 /// The settings of a control plane.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -23,6 +58,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere by default.
     pub admin_listen: Option<SocketAddr>,
+    /// Where the web UI listens.
+    pub ui: Ui,
     /// The directory of uploads and of whatever is stored nowhere else; made when it is absent.
     pub data_dir: PathBuf,
     /// Where records and blobs are kept.
@@ -50,6 +87,7 @@ impl Config {
         Self {
             listen,
             admin_listen: None,
+            ui: Ui::Off,
             places: Places::embedded(&data_dir),
             data_dir,
             tls: None,
@@ -132,6 +170,9 @@ pub struct Args {
     /// Where /healthz, /readyz and /metrics are served, for example 127.0.0.1:4182; nowhere if not given, since it has no authentication
     #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
     admin_listen: Option<SocketAddr>,
+    /// The address of the web UI, or `none`; 127.0.0.1:4181 if that is free
+    #[arg(long, env = "COUNTERSIGN_UI_LISTEN", value_name = "ADDRESS:PORT")]
+    ui_listen: Option<Ui>,
 
     #[command(flatten)]
     place: PlaceArgs,
@@ -312,6 +353,7 @@ impl TryFrom<Args> for Config {
             auth,
             audit_log,
             admin_listen: args.admin_listen,
+            ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),

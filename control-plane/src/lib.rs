@@ -7,7 +7,8 @@
 //! 2. [`auth`]: who calls; `service`: the gRPC services, what stands before them, and errors as they meet the outside;
 //! 3. [`import`]: uploads become chunks; `validate` judges users' documents with the engine;
 //! 4. [`publish`], [`rollout`] and [`fleet`]: what is announced, how it gets to be served, and what responders made of it;
-//! 5. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
+//! 5. `web`: the page, and the same services for it;
+//! 6. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
 
 mod admin;
 pub mod app;
@@ -30,3 +31,4 @@ pub mod sweep;
 mod tests;
 mod turns;
 mod validate;
+mod web;

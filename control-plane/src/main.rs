@@ -46,6 +46,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(addr) = running.admin_addr() {
         drop(writeln!(io::stdout(), "admin listening on http://{addr}"));
     }
+    if let Some(ui) = running.ui_addr() {
+        drop(writeln!(io::stdout(), "ui listening on {scheme}://{ui}"));
+    }
     let ended = tokio::select! {
         ended = running.ended() => ended,
         _ = interrupt.recv() => Ok(()),

@@ -6,6 +6,7 @@
 pub(crate) mod access;
 mod announced;
 pub(crate) mod chunk;
+pub(crate) mod console;
 pub(crate) mod discovery;
 pub(crate) mod health;
 pub(crate) mod inspect;
@@ -19,6 +20,7 @@ pub(crate) mod roster;
 pub(crate) mod routes;
 pub(crate) mod snapshot;
 pub(crate) mod test_config;
+pub(crate) mod traffic;
 pub(crate) mod transform;
 pub(crate) mod wire;
 pub(crate) use discovery::members;
@@ -61,6 +63,8 @@ pub(crate) struct Plane {
     pub(crate) began: i64,
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) blobs: Arc<dyn BlobStore>,
+    /// Where both are, in words.
+    pub(crate) kept: (&'static str, &'static str),
     pub(crate) staging: Staging,
     pub(crate) scratch: Scratch,
     pub(crate) uploads: Uploads,

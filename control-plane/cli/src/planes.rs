@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) api_listen: Option<SocketAddr>,
     /// Where the gRPC services listen.
     pub(crate) grpc_listen: SocketAddr,
+    /// Where the web UI listens.
+    pub(crate) ui: control_plane::config::Ui,
     /// The control plane's data.
     pub(crate) data_dir: PathBuf,
     /// The keys.
@@ -60,6 +62,8 @@ pub(crate) struct Addresses {
     pub(crate) api: Option<SocketAddr>,
     /// The gRPC services.
     pub(crate) grpc: SocketAddr,
+    /// The web UI, if it is served.
+    pub(crate) ui: Option<SocketAddr>,
 }
 
 impl Planes {
@@ -71,6 +75,7 @@ impl Planes {
         let mut config =
             control_plane::config::Config::new(settings.grpc_listen, settings.data_dir);
         config.shutdown_grace = Duration::from_secs(1);
+        config.ui = settings.ui;
         let control = control_plane::app::start(config).await.map_err(|error| {
             let what = chain(&error);
             if error.is_config() { Failure::refused(what) } else { Failure::failed(what) }
@@ -111,6 +116,7 @@ impl Planes {
             admin: responder.admin_addr(),
             api: responder.api_addr(),
             grpc: control.addr(),
+            ui: control.ui_addr(),
         };
         Ok(Self { control, responder, client, addresses })
     }

@@ -147,7 +147,12 @@ impl Inspect {
         Ok(validate::template(&transform.template_json))
     }
 
-    async fn record(&self, project: &str, record: &RecordRef) -> Result<RrPair, Problem> {
+    /// A pair that must be there.
+    pub(super) async fn record(
+        &self,
+        project: &str,
+        record: &RecordRef,
+    ) -> Result<RrPair, Problem> {
         let name = within("record.snapshot", Kind::Snapshot, project, &record.snapshot)?;
         let (_, manifest) = snapshot::ready(&self.plane, &name).await?;
         let manifest = Manifest::get(&*self.plane.blobs, manifest).await?;

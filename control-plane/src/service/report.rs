@@ -30,7 +30,10 @@ use super::{
     Plane, Problem,
     name::{self, Name},
 };
-use crate::{auth::rights::Principal, store::{Kind, ListQuery, Txn, all}};
+use crate::{
+    auth::rights::Principal,
+    store::{Kind, ListQuery, Txn, all},
+};
 pub(crate) use intake::Intake;
 use stored::{Contribution, RunName};
 use view::Known;

@@ -1,6 +1,6 @@
 //! Snapshots: import, list, inspect, delete. A committed snapshot's content does not change any more.
 
-mod append;
+pub(crate) mod append;
 mod commit;
 mod manifest;
 mod mirror;

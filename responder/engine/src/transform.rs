@@ -13,6 +13,7 @@ mod nearest;
 pub(crate) mod op;
 mod random;
 mod replacements;
+pub mod schema;
 mod step;
 mod tables;
 #[cfg(test)]

@@ -4,16 +4,18 @@
 
 use countersign_proto::{
     control::v1::{
-        AnalyzeTokensRequest, AppendRecordsRequest, CloneTestConfigRequest,
-        CommitSnapshotManifestRequest, CommitSnapshotRequest, CreateReplayRequest,
-        CompareReportsRequest, CreateSnapshotRequest, CreateTestConfigRequest, CreateTransformRequest,
-        DeleteReplayRequest, DeleteSnapshotRequest, DeleteTestConfigRequest,
-        DeleteTransformRequest, ExplainRequestRequest, GetReplayRequest, GetReportRequest, GetSnapshotRequest,
-        GetTestConfigRequest, GetTransformRequest, ListRecordsRequest, ListReplaysRequest, ListReportsRequest,
-        ListRespondersRequest, ListSnapshotsRequest, ListTestConfigsRequest, ListTransformsRequest,
-        PreviewTransformRequest, ReadRecordsRequest, RetryReplayRequest, RollbackReplayRequest,
-        StartReplayRequest, StopReplayRequest, SuggestTransformRequest, UpdateTestConfigRequest,
-        UpdateTransformRequest, ValidateTransformRequest, WatchReplayRequest, WatchReportRequest,
+        AnalyzeTokensRequest, AppendPiecesRequest, AppendRecordsRequest, CloneTestConfigRequest,
+        CommitSnapshotManifestRequest, CommitSnapshotRequest, CompareReportsRequest,
+        CreateReplayRequest, CreateSnapshotRequest, CreateTestConfigRequest,
+        CreateTransformRequest, DeleteReplayRequest, DeleteSnapshotRequest,
+        DeleteTestConfigRequest, DeleteTransformRequest, ExplainRequestRequest, GetPairRequest,
+        GetReplayRequest, GetReportRequest, GetSnapshotRequest, GetTestConfigRequest,
+        GetTransformRequest, ListPairsRequest, ListRecordsRequest, ListReplaysRequest,
+        ListReportsRequest, ListRespondersRequest, ListSnapshotsRequest, ListTestConfigsRequest,
+        ListTransformsRequest, PreviewTransformRequest, ReadRecordsRequest, RetryReplayRequest,
+        RollbackReplayRequest, StartReplayRequest, StopReplayRequest, SuggestTransformRequest,
+        SummarizeTrafficRequest, UpdateTestConfigRequest, UpdateTransformRequest,
+        ValidateTransformRequest, WatchReplayRequest, WatchReportRequest,
         preview_transform_request::{Pair, Template},
     },
     discovery::v1::{FindMissingChunksRequest, ReadChunksRequest, WriteChunksRequest},
@@ -111,6 +113,11 @@ fn read<M: Message + Default>(
 /// What the call is about.
 fn about(kind: Kind, text: String) -> Vec<Mention> {
     vec![Mention { field: "name", kind: Some(kind), text, is_subject: true }]
+}
+
+/// The snapshot that the call is about, where a field of another name says so.
+fn subject(field: &'static str, text: String) -> Vec<Mention> {
+    vec![Mention { field, kind: Some(Kind::Snapshot), text, is_subject: true }]
 }
 
 /// The project that the call is about.
@@ -229,10 +236,7 @@ pub(crate) static TABLE: &[Row] = &[
         })
     }),
     reads(path!(SnapshotService / ListRecords), VIEWER, |b| {
-        read(b, |m: ListRecordsRequest| {
-            let field = "parent";
-            vec![Mention { field, kind: Some(Kind::Snapshot), text: m.parent, is_subject: true }]
-        })
+        read(b, |m: ListRecordsRequest| subject("parent", m.parent))
     }),
     reads(path!(SnapshotService / ReadRecords), VIEWER, |b| {
         read(b, |m: ReadRecordsRequest| about(Kind::Snapshot, m.name))
@@ -315,6 +319,20 @@ pub(crate) static TABLE: &[Row] = &[
     changes(path!(ReplayService / StopReplay), OPERATOR, |b| {
         read(b, |m: StopReplayRequest| about(Kind::Replay, m.name))
     }),
+    changes(path!(TrafficService / AppendPieces), EDITOR, |b| {
+        read(b, |m: AppendPiecesRequest| about(Kind::Snapshot, m.name))
+    }),
+    reads(path!(TrafficService / ListPairs), VIEWER, |b| {
+        read(b, |m: ListPairsRequest| subject("parent", m.parent))
+    }),
+    reads(path!(TrafficService / GetPair), VIEWER, |b| {
+        read(b, |m: GetPairRequest| subject("snapshot", m.snapshot))
+    }),
+    reads(path!(TrafficService / SummarizeTraffic), VIEWER, |b| {
+        read(b, |m: SummarizeTrafficRequest| about(Kind::Snapshot, m.name))
+    }),
+    nameless(path!(ConsoleService / DescribeTransforms), VIEWER),
+    nameless(path!(ConsoleService / GetControlPlane), VIEWER),
     reads(path!(ReportService / GetReport), VIEWER, |b| {
         read(b, |m: GetReportRequest| about(Kind::Replay, m.name))
     }),
@@ -342,18 +360,10 @@ pub(crate) static TABLE: &[Row] = &[
         read(b, blobs)
     }),
     reads(path!(discovery ChunkService / FindMissingChunks), EDITOR, |b| {
-        read(b, |m: FindMissingChunksRequest| {
-            let text = m.snapshot;
-            let field = "snapshot";
-            vec![Mention { field, kind: Some(Kind::Snapshot), text, is_subject: true }]
-        })
+        read(b, |m: FindMissingChunksRequest| subject("snapshot", m.snapshot))
     }),
     changes(path!(discovery ChunkService / WriteChunks), EDITOR, |b| {
-        read(b, |m: WriteChunksRequest| {
-            let text = m.snapshot;
-            let field = "snapshot";
-            vec![Mention { field, kind: Some(Kind::Snapshot), text, is_subject: true }]
-        })
+        read(b, |m: WriteChunksRequest| subject("snapshot", m.snapshot))
     }),
     nameless(path!(discovery DiscoveryService / Subscribe), Least::Responder),
     nameless(path!(discovery TallyService / SendTally), Least::Responder),
