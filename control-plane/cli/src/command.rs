@@ -44,6 +44,10 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::TestConfig(command) => {
             test_config::run(command, &client(&global).await?, out).await
         }
+        Command::Replay(replay::ReplayCommand::Start(args)) if args.is_kubernetes() => {
+            replay::kubernetes::run(*args, out).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Replay(command) => replay::run(command, &client(&global).await?, out).await,
         Command::Responder(command) => responder::run(command, &client(&global).await?, out).await,
     }
