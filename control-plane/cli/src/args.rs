@@ -5,8 +5,8 @@ use countersign_proto::snapshot::v1::ServeDirection;
 
 use crate::{
     command::{
-        certs::CertsArgs, completion::CompletionArgs, demo::DemoArgs, dev::DevArgs,
-        record::RecordArgs, replay::ReplayCommand, responder::ResponderCommand,
+        certs::CertsArgs, completion::CompletionArgs, convert::ConvertArgs, demo::DemoArgs,
+        dev::DevArgs, record::RecordArgs, replay::ReplayCommand, responder::ResponderCommand,
         snapshot::SnapshotCommand, store::StoreCommand, test_config::TestConfigCommand,
         transform::TransformCommand,
     },
@@ -127,6 +127,8 @@ pub(crate) enum Command {
     Store(StoreCommand),
     /// Make the certificate authority for TLS, and tell how to trust it
     Certs(CertsArgs),
+    /// Turn manifests of the incumbent into manifests for Countersign's operator
+    Convert(ConvertArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

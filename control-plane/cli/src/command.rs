@@ -2,6 +2,7 @@
 
 pub(crate) mod certs;
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod record;
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Record(args) => record::run(args, out).await,
         Command::Store(command) => store::run(command, out).await,
         Command::Certs(args) => certs::run(args, &global, out),
+        Command::Convert(args) => convert::run(&args, out),
         Command::Completion(args) => {
             completion::run(&args, out);
             Ok(ExitCode::SUCCESS)
