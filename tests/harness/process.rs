@@ -175,6 +175,11 @@ fn command(binary: &str) -> Command {
 pub struct Finished(Output);
 
 impl Finished {
+    /// Runs a program that is not ours to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self(command.output().expect("the program starts"))
+    }
+
     /// The exit code.
     #[must_use]
     pub fn code(&self) -> i32 {

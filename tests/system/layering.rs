@@ -21,6 +21,7 @@ const WIRE: [&str; 11] = [
     "responder/src/subscription",
     "control-plane/src/service",
     "control-plane/cli/src",
+    "control-plane/operator/src/plane.rs",
     "proto/",
     "tests/",
 ];
@@ -30,7 +31,7 @@ const DOOR: [&str; 3] =
     ["responder/engine/src/jwt", "control-plane/cli/src/command/demo", "tests/"];
 
 /// Crates that are in the tree in several versions, because others need them so. None of ours asks for two.
-const TWICE: [&str; 17] = [
+const TWICE: [&str; 19] = [
     "base64",
     "const-oid",
     "crypto-common",
@@ -42,9 +43,11 @@ const TWICE: [&str; 17] = [
     "nom",
     "prettyplease",
     "quick-xml",
+    "r-efi",
     "rand_core",
     "syn",
     "synstructure",
+    "tower-http",
     "unicode-width",
     "untrusted",
     "wasi",
@@ -69,6 +72,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             &["countersign-proto", "countersign-tls", "countersign-engine"],
         ),
         ("countersign-load", &["countersign-proto", "countersign-engine"]),
+        // A client of both APIs. The command applies its resources.
+        ("countersign-operator", &["countersign-proto", "countersign-tls"]),
         (
             "countersign-cli",
             &[
@@ -78,6 +83,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-responder",
                 "countersign-control-plane",
                 "countersign-load",
+                "countersign-operator",
             ],
         ),
         (
@@ -89,6 +95,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-responder",
                 "countersign-control-plane",
                 "countersign-load",
+                "countersign-operator",
             ],
         ),
     ])

@@ -15,6 +15,7 @@ mod findings;
 mod fleet_faults;
 mod formats;
 mod h2spec;
+mod helm;
 mod layering;
 mod lineage;
 mod load;

@@ -5,10 +5,10 @@ use countersign_proto::snapshot::v1::ServeDirection;
 
 use crate::{
     command::{
-        certs::CertsArgs, completion::CompletionArgs, demo::DemoArgs, dev::DevArgs, load::LoadArgs,
-        record::RecordArgs, replay::ReplayCommand, responder::ResponderCommand,
-        snapshot::SnapshotCommand, store::StoreCommand, test_config::TestConfigCommand,
-        token::TokenCommand, transform::TransformCommand,
+        certs::CertsArgs, completion::CompletionArgs, convert::ConvertArgs, demo::DemoArgs,
+        dev::DevArgs, load::LoadArgs, record::RecordArgs, replay::ReplayCommand,
+        responder::ResponderCommand, snapshot::SnapshotCommand, store::StoreCommand,
+        test_config::TestConfigCommand, token::TokenCommand, transform::TransformCommand,
     },
     connect::{TlsFlags, TokenFlags},
     output::Format,
@@ -139,6 +139,8 @@ pub(crate) enum Command {
     /// Make tokens with which users and responders show who they are
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Turn manifests of the incumbent into manifests for Countersign's operator
+    Convert(ConvertArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod certs;
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod load;
@@ -39,6 +40,7 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Store(command) => store::run(command, out).await,
         Command::Certs(args) => certs::run(args, &global, out),
         Command::Token(command) => token::run(command, &global, out),
+        Command::Convert(args) => convert::run(&args, out),
         Command::Completion(args) => {
             completion::run(&args, out);
             Ok(ExitCode::SUCCESS)
@@ -47,6 +49,10 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Transform(command) => transform::run(command, &client(&global).await?, out).await,
         Command::TestConfig(command) => {
             test_config::run(command, &client(&global).await?, out).await
+        }
+        Command::Replay(replay::ReplayCommand::Start(args)) if args.is_kubernetes() => {
+            replay::kubernetes::run(*args, out).await?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Replay(command) => replay::run(command, &client(&global).await?, out).await,
         Command::Responder(command) => responder::run(command, &client(&global).await?, out).await,

@@ -214,7 +214,7 @@ impl Transforms {
             let (blobs, template) = (&*self.plane.blobs, Arc::new(template));
             let compiled =
                 validate::compiles(blobs, manifest, &template, config, Serve::All).await?;
-            for found in compiled {
+            for found in compiled.findings {
                 if !findings.contains(&found) {
                     findings.push(found);
                 }
