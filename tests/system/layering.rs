@@ -65,6 +65,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("countersign-proto", &[][..]),
         ("countersign-tls", &[]),
+        ("countersign-probe", &[]),
         ("countersign-engine", &["countersign-proto"]),
         ("countersign-responder", &["countersign-proto", "countersign-tls", "countersign-engine"]),
         (
