@@ -194,6 +194,10 @@ impl Metrics {
         registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
         registry.register("start_time_seconds", "When it began", began());
         metrics.registry = registry;
+        for reason in ["alone", "lost", "skipped"] {
+            // So that a rate begins at 0.
+            metrics.break_sequence(reason, 0);
+        }
         metrics
     }
 
@@ -304,17 +308,13 @@ impl Lanes {
 }
 
 impl Lanes {
-    /// Nothing is told of what has befallen nobody.
+    /// Also what has befallen nobody, so that a rate begins at 0.
     fn encode_touches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let sum = |kind: usize| -> u64 {
             let counters = self.0.iter().filter_map(|lane| lane.touched.0.get(kind));
             counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
         };
         let counts = Touched::KINDS.iter().enumerate().map(|(nth, kind)| (*kind, sum(nth)));
-        let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
-        if counts.is_empty() {
-            return Ok(());
-        }
         let mut chaos = encoder.encode_descriptor(
             "chaos",
             "What has befallen answers, by effect.",
