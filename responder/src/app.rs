@@ -188,9 +188,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
-    let peer_tls = peer_tls(&config)?;
-    let peer_listener =
-        config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
+    let (peer_listener, peer_tls) = listen_peers(&config)?;
 
     if config.name.is_empty() {
         config.name = default_name(data.addr());
@@ -216,8 +214,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     );
     let plane = Arc::new(plane.reached_by(&entrances));
     let session_id = uuid::Uuid::new_v4().to_string();
-    let counted = (&snapshots, &secrets);
-    let reporter = Reporter::new(&config, way.as_ref(), &session_id, counted, journal.as_ref());
+    let reporter =
+        Reporter::new(&config, way.as_ref(), &session_id, (&snapshots, &secrets), journal.as_ref());
     let admin = Arc::new(Admin {
         name: config.name.clone(),
         project: config.project_name(),
@@ -231,9 +229,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         sequences: Arc::clone(&sequences),
         journal,
     });
-    let blobs = Blobs::new(disk, metrics.fetched.clone());
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let applier = Arc::new(applier(&config, served, blobs));
+    let applier = Arc::new(applier(&config, served, Blobs::new(disk, metrics.fetched.clone())));
 
     let end = CancellationToken::new();
     let api = api_listener.map(|(listener, addr)| {
@@ -492,6 +489,16 @@ fn check_peers(config: &Config) -> Result<(), StartError> {
         return Err(StartError::PeerAddress(addr));
     }
     Ok(())
+}
+
+/// Where other responders come, and what they are shown.
+#[expect(clippy::type_complexity, reason = "a listener, if any, and its address")]
+fn listen_peers(
+    config: &Config,
+) -> Result<(Option<(TcpListener, SocketAddr)>, Option<PeerTls>), StartError> {
+    let tls = peer_tls(config)?;
+    let listening = config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
+    Ok((listening, tls))
 }
 
 /// How other responders are spoken to. That what is shown to the control plane is no responder's matters to one that others reach.

@@ -60,6 +60,7 @@ impl PeerTls {
             key: key.clone(),
             client_ca: Some(authorities.clone()),
             trust_domain: None,
+            is_optional: false,
         })?;
         let client =
             ClientTls::read(client::Settings { server: Some(peers.clone()), ..settings.clone() })?;
