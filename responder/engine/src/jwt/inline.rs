@@ -59,10 +59,11 @@ fn find(template: &str) -> Vec<Found> {
             let raw = template.get(span.clone()).unwrap_or_default();
             let text: String = serde_json::from_str(raw).unwrap_or_default();
             match path.as_slice() {
-                [step @ .., name] if name.eq_ignore_ascii_case("type") => {
-                    if text.eq_ignore_ascii_case("jwt_resign") {
-                        steps.insert(step.to_vec());
-                    }
+                [step @ .., name]
+                    if name.eq_ignore_ascii_case("type")
+                        && text.eq_ignore_ascii_case("jwt_resign") =>
+                {
+                    steps.insert(step.to_vec());
                 }
                 [.., config, name]
                     if config.eq_ignore_ascii_case("config")
