@@ -13,6 +13,7 @@ mod rollouts;
 mod snapshots;
 mod start;
 mod subscriptions;
+mod traffic;
 
 use std::time::Duration;
 
