@@ -23,9 +23,11 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    admin::{Admin, may_listen},
     config::{Config, Ui},
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
+    metrics::Metrics,
     publish::Publisher,
     service::{
         Appending, Plane,
@@ -47,6 +49,7 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub struct Running {
     addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -74,6 +77,12 @@ impl Running {
     #[must_use]
     pub fn ui_addr(&self) -> Option<SocketAddr> {
         self.ui.as_ref().map(|ui| ui.0)
+    }
+
+    /// Where the admin listener is, if anywhere.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// Whether they are spoken to over TLS.
@@ -129,6 +138,15 @@ pub enum StartError {
          network is trusted"
     )]
     Insecure {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The admin listener has no authentication.
+    #[error(
+        "the admin listener has no authentication and {listen} can be reached from other hosts; use a loopback address, or allow it with \
+         --allow-insecure"
+    )]
+    InsecureAdmin {
         /// The address.
         listen: SocketAddr,
     },
@@ -211,7 +229,7 @@ impl StartError {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Insecure { .. } | Self::Certificates(_) => true,
+            Self::Insecure { .. } | Self::InsecureAdmin { .. } | Self::Certificates(_) => true,
             Self::Store { source } => matches!(**source, StoreError::Settings(_)),
             _ => false,
         }
@@ -229,6 +247,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = listen(config.listen)?;
     let addr = local(&listener, config.listen)?;
     let ui = listen_ui(config.ui)?;
+    let admin = config.admin_listen.map(listen).transpose()?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
         StoreError::Unavailable { .. }
@@ -254,11 +273,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let guard = Guard { closed: tls.as_ref().is_some_and(|tls| tls.is_mutual()) };
     let routes = routes::all(&plane, &health).await;
     let routes = routes.map_err(|source| StartError::Describe { source })?;
+    let metrics = Metrics::new().of_plane(&plane);
+    let layers = (metrics.observe(), guard);
     let ui = ui.map(|(listener, addr)| {
-        let stopping = stopping.clone();
-        (addr, web::serve(listener, addr, routes.clone(), guard, tls.as_ref(), stopping))
+        let (routes, layers, stopping) = (routes.clone(), layers.clone(), stopping.clone());
+        (addr, web::serve(listener, addr, routes, layers, tls.as_ref(), stopping))
     });
-    let router = routes::server(guard).add_routes(routes);
+    let router = routes::server(layers).add_routes(routes);
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
         let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));
@@ -267,11 +288,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     };
+    let admin_addr = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+    if let Some(listener) = admin {
+        let admin = Admin { plane: Arc::clone(&plane), metrics, any_host: config.allow_insecure };
+        tokio::spawn(Arc::new(admin).run(listener));
+    }
     let renewal = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.poll())));
     let ui_addr = ui.as_ref().map(|ui| tracing::field::display(ui.0));
     tracing::info!(%addr, ui = ui_addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
     Ok(Running {
         addr,
+        admin_addr,
         stopping,
         health,
         server,
@@ -286,6 +313,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
+    let admin = config.admin_listen;
+    if let Some(listen) = admin.filter(|addr| !may_listen(*addr, config.allow_insecure)) {
+        return Err(StartError::InsecureAdmin { listen });
+    }
     let is_mutual = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     for listen in [Some(config.listen), config.ui.addr()].into_iter().flatten() {
         if listen.ip().is_loopback() || is_mutual {

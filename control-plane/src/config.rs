@@ -57,6 +57,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the web UI listens.
     pub ui: Ui,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere by default.
+    pub admin_listen: Option<SocketAddr>,
     /// The directory of uploads and of whatever is stored nowhere else; made when it is absent.
     pub data_dir: PathBuf,
     /// Where records and blobs are kept.
@@ -80,6 +82,7 @@ impl Config {
         Self {
             listen,
             ui: Ui::Off,
+            admin_listen: None,
             places: Places::embedded(&data_dir),
             data_dir,
             tls: None,
@@ -160,6 +163,10 @@ pub struct Args {
     /// The address of the web UI, or `none`; 127.0.0.1:4181 if that is free
     #[arg(long, env = "COUNTERSIGN_UI_LISTEN", value_name = "ADDRESS:PORT")]
     ui_listen: Option<Ui>,
+
+    /// Where /healthz, /readyz and /metrics are served, for example 127.0.0.1:4182; nowhere if not given, since it has no authentication
+    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
+    admin_listen: Option<SocketAddr>,
 
     #[command(flatten)]
     place: PlaceArgs,
@@ -269,6 +276,7 @@ impl TryFrom<Args> for Config {
             places: args.place.places()?.by(args.digest),
             ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
             tls: args.tls.into(),
+            admin_listen: args.admin_listen,
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),

@@ -10,12 +10,14 @@
 //! 5. `web`: the page, and the same services for it;
 //! 6. [`store`] and [`content`]: records, blobs, and what the blobs hold; [`sweep`] removes, [`operate`] is for operators.
 
+mod admin;
 pub mod app;
 pub mod config;
 pub mod content;
 pub mod fleet;
 mod held;
 pub mod import;
+mod metrics;
 pub mod operate;
 pub mod publish;
 pub mod rollout;

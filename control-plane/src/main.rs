@@ -41,6 +41,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(ui) = running.ui_addr() {
         drop(writeln!(io::stdout(), "ui listening on {scheme}://{ui}"));
     }
+    if let Some(addr) = running.admin_addr() {
+        drop(writeln!(io::stdout(), "admin listening on http://{addr}"));
+    }
     let ended = tokio::select! {
         ended = running.ended() => ended,
         _ = interrupt.recv() => Ok(()),

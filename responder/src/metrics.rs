@@ -1,11 +1,14 @@
 //! What is counted. The request path adds to plain atomics of its own worker, with relaxed order; everything is summed up when a scraper asks.
 
+mod replays;
+
 use std::{
     fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use countersign_engine::answer::Touched;
@@ -17,15 +20,24 @@ use prometheus_client::{
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::Gauge,
+        info::Info,
     },
     registry::Registry,
 };
+use replays::Replays;
+
+use crate::report::Reports;
+
+/// The version of the process.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// All counters of a responder.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     lanes: Lanes,
+    /// What is counted of each replay.
+    pub(crate) reports: Arc<Reports>,
     /// Open data connections.
     pub(crate) connections: Gauge,
     /// Data connections accepted so far.
@@ -56,6 +68,10 @@ pub(crate) struct Metrics {
     pub(crate) subscribed: Gauge,
     /// Whether the responder is ready.
     pub(crate) ready: Gauge,
+    /// How many replays are served.
+    pub(crate) replays: Gauge,
+    /// Requests that the journal has no entry of.
+    pub(crate) journal_dropped: Counter,
 }
 
 /// The counters of one worker, on cache lines of their own.
@@ -92,7 +108,9 @@ struct Lanes(Arc<[Arc<Lane>]>);
 
 impl Metrics {
     pub(crate) fn new(lanes: usize) -> Self {
+        let reports = Arc::new(Reports::new(lanes.max(1)));
         let mut metrics = Self {
+            reports,
             registry: Registry::default(),
             lanes: Lanes((0..lanes.max(1)).map(Lane::new).collect()),
             connections: Gauge::default(),
@@ -110,6 +128,8 @@ impl Metrics {
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
             ready: Gauge::default(),
+            replays: Gauge::default(),
+            journal_dropped: Counter::default(),
         };
         let mut registry = Registry::with_prefix("countersign");
         registry.register("connections", "Open data connections", metrics.connections.clone());
@@ -163,14 +183,22 @@ impl Metrics {
             metrics.subscribed.clone(),
         );
         registry.register("ready", "Whether the responder is ready", metrics.ready.clone());
+        registry.register("replays", "Replays that are served", metrics.replays.clone());
+        registry.register(
+            "journal_dropped",
+            "Requests that the journal has no entry of, because others were being noted or read",
+            metrics.journal_dropped.clone(),
+        );
         registry.register_collector(Box::new(metrics.lanes.clone()));
+        registry.register_collector(Box::new(Replays::new(Arc::clone(&metrics.reports))));
+        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
+        registry.register("start_time_seconds", "When it began", began());
         metrics.registry = registry;
+        for reason in ["alone", "lost", "skipped"] {
+            // So that a rate begins at 0.
+            metrics.break_sequence(reason, 0);
+        }
         metrics
-    }
-
-    /// How many workers count apart.
-    pub(crate) fn lanes(&self) -> usize {
-        self.lanes.0.len()
     }
 
     /// Counts breaks in the order of turns.
@@ -261,6 +289,14 @@ impl Lane {
     }
 }
 
+/// The time now, in seconds since the epoch.
+fn began() -> Gauge {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let gauge = Gauge::default();
+    gauge.set(i64::try_from(now).unwrap_or(i64::MAX));
+    gauge
+}
+
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
@@ -272,17 +308,13 @@ impl Lanes {
 }
 
 impl Lanes {
-    /// Nothing is told of what has befallen nobody.
+    /// Also what has befallen nobody, so that a rate begins at 0.
     fn encode_touches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let sum = |kind: usize| -> u64 {
             let counters = self.0.iter().filter_map(|lane| lane.touched.0.get(kind));
             counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
         };
         let counts = Touched::KINDS.iter().enumerate().map(|(nth, kind)| (*kind, sum(nth)));
-        let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
-        if counts.is_empty() {
-            return Ok(());
-        }
         let mut chaos = encoder.encode_descriptor(
             "chaos",
             "What has befallen answers, by effect.",

@@ -210,7 +210,7 @@ impl Snapshots {
                 keys: Arc::new(KeyRing::new(0, BTreeMap::new())),
             }),
             changes: watch::Sender::new(0),
-            reports: Arc::new(Reports::new(metrics.lanes())),
+            reports: Arc::clone(&metrics.reports),
             metrics,
             keeps_previous,
         }

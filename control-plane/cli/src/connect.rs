@@ -6,7 +6,7 @@ use clap::Args;
 use countersign_proto::{
     control::v1::{
         inspect_service_client::InspectServiceClient, replay_service_client::ReplayServiceClient,
-        snapshot_service_client::SnapshotServiceClient,
+        report_service_client::ReportServiceClient, snapshot_service_client::SnapshotServiceClient,
         test_config_service_client::TestConfigServiceClient,
         transform_service_client::TransformServiceClient,
     },

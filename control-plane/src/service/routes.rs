@@ -26,6 +26,8 @@ use tonic_health::{
 use tonic_reflection::server::{Builder, Error};
 use tower_layer::{Identity, Stack};
 
+use crate::metrics::Observe;
+
 use super::{
     Plane,
     access::Guard,
@@ -49,8 +51,11 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const FRAME: u32 = 256 * 1024;
 
 /// The server of the gRPC port, with the limits of its connections.
-pub(crate) fn server(guard: Guard) -> Server<Stack<Guard, Identity>> {
+pub(crate) fn server(
+    (observe, guard): (Observe, Guard),
+) -> Server<Stack<Guard, Stack<Observe, Identity>>> {
     Server::builder()
+        .layer(observe)
         .layer(guard)
         .max_concurrent_streams(100)
         .initial_connection_window_size(CONNECTION_WINDOW)

@@ -1,9 +1,9 @@
 //! Recorded traffic page by page, and uploads one call at a time.
 
 use countersign_proto::control::v1::{
-    AppendPiecesRequest, DescribeTransformsRequest, GetControlPlaneRequest, GetPairRequest, ListPairsRequest, ListPairsResponse,
-    SummarizeTrafficRequest, UploadPiece, console_service_client::ConsoleServiceClient,
-    traffic_service_client::TrafficServiceClient,
+    AppendPiecesRequest, DescribeTransformsRequest, GetControlPlaneRequest, GetPairRequest,
+    ListPairsRequest, ListPairsResponse, SummarizeTrafficRequest, UploadPiece,
+    console_service_client::ConsoleServiceClient, traffic_service_client::TrafficServiceClient,
 };
 use tonic::{Code, transport::Channel};
 
@@ -110,7 +110,12 @@ async fn a_pair_comes_with_its_tokens_and_without_their_signatures() {
     let found = server.traffic().get_pair(get(0)).await.unwrap().into_inner();
     let token = &found.tokens[0];
     assert_eq!(
-        (token.in_request, token.place.as_str(), token.header_json.as_str(), token.claims_json.as_str()),
+        (
+            token.in_request,
+            token.place.as_str(),
+            token.header_json.as_str(),
+            token.claims_json.as_str()
+        ),
         (true, "header authorization Bearer", r#"{"alg":"HS256"}"#, r#"{"sub":"a"}"#)
     );
     assert!(found.signature.iter().any(|entry| entry.key == "http:url"));
@@ -172,11 +177,17 @@ async fn an_upload_in_calls_is_the_same_as_one_in_a_stream() {
 async fn the_console_knows_the_steps_and_the_stores() {
     let server = server().await;
     let mut console = ConsoleServiceClient::new(server.channel());
-    let described = console.describe_transforms(DescribeTransformsRequest {}).await.unwrap().into_inner();
+    let described =
+        console.describe_transforms(DescribeTransformsRequest {}).await.unwrap().into_inner();
     let resign = described.steps.iter().find(|step| step.name == "jwt_resign").unwrap();
     let secret = &resign.fields[0];
-    assert_eq!((secret.name.as_str(), secret.kind.as_str(), secret.required), ("secretPath", "secret", true));
-    assert!(described.extractors.iter().any(|one| one.name == "res_body" && one.side == "response"));
+    assert_eq!(
+        (secret.name.as_str(), secret.kind.as_str(), secret.required),
+        ("secretPath", "secret", true)
+    );
+    assert!(
+        described.extractors.iter().any(|one| one.name == "res_body" && one.side == "response")
+    );
     let plane = console.get_control_plane(GetControlPlaneRequest {}).await.unwrap().into_inner();
     assert_eq!((plane.records.as_str(), plane.blobs.as_str()), ("sqlite", "files"));
     assert!(!plane.version.is_empty() && !plane.store.is_empty());

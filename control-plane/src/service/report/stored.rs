@@ -141,17 +141,18 @@ fn bound(run: &mut RunTally) {
     run.near_misses.truncate(GROUPS);
     run.steps.truncate(STEPS);
     for endpoint in &mut run.endpoints {
-        [&mut endpoint.method, &mut endpoint.host, &mut endpoint.path].map(shorten);
+        [&mut endpoint.method, &mut endpoint.host, &mut endpoint.path]
+            .into_iter()
+            .for_each(shorten);
         endpoint.statuses.truncate(LIST);
         endpoint.status_counts.truncate(LIST);
     }
     for group in &mut run.near_misses {
-        [&mut group.method, &mut group.path].map(shorten);
+        [&mut group.method, &mut group.path].into_iter().for_each(shorten);
         group.differing.truncate(LIST);
         for difference in &mut group.differing {
             shorten(&mut difference.key);
-            difference.recorded.as_mut().map(shorten);
-            difference.presented.as_mut().map(shorten);
+            difference.recorded.iter_mut().chain(&mut difference.presented).for_each(shorten);
         }
     }
     if let Some(tokens) = &mut run.tokens {

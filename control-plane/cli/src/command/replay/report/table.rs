@@ -299,8 +299,12 @@ fn shortened(value: &str) -> String {
 /// A table whose columns from this one on hold numbers.
 fn plain(headings: &[&str], numbers: usize) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headings.to_vec());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for column in table.column_iter_mut().skip(numbers) {
         column.set_cell_alignment(CellAlignment::Right);
     }
