@@ -149,7 +149,7 @@ describe("the walk", { concurrency: false }, () => {
 
   it("suggests chains, and saves a template under another name", async () => {
     await button("Suggest chains").click();
-    await page.getByText(/re-sign 2 tokens/).waitFor();
+    await page.getByText(/2 tokens are re-signed/).waitFor();
     await look(page, "suggest");
     await button("Cancel").click();
     await button("Save as template").click();

@@ -55,8 +55,9 @@ export function distance(from: number, to: number): string {
   ];
   let value = seconds;
   for (const [size, name] of steps) {
-    const rounded = Math.round(value);
-    if (rounded < size) return plural(rounded, name);
+    // What lacks a moment to the next whole one is that.
+    const whole = Math.floor(value + 0.02);
+    if (whole < size) return plural(whole, name);
     value /= size;
   }
   return "";
