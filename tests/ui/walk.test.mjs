@@ -179,7 +179,7 @@ describe("the walk", { concurrency: false }, () => {
     await link("Advanced").click();
     await editor().waitFor();
     const config = JSON.parse(await document());
-    assert.deepEqual([config.id, config.cluster.replaySecrets], ["mine", ["jwt-demo"]]);
+    assert.deepEqual([config.id, config.cluster.secrets], ["mine", ["jwt-demo"]]);
     await write((await document()).replace('"numReplicas": 1', '"timing": "sometimes"'));
     await page.locator(".cm-lint-marker-error").first().waitFor();
     await look(page, "test-config-mistake");
