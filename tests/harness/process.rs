@@ -42,6 +42,8 @@ impl Process {
     ) -> Self {
         let mut command = command(binary);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Its usual port is one for the whole machine.
+        command.env("COUNTERSIGN_UI_LISTEN", "none");
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the binary starts");
         let seen = Arc::new(Mutex::new(Seen::default()));
