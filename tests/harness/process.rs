@@ -69,6 +69,12 @@ impl Process {
         .await
     }
 
+    /// Its id to the system.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it printed so far.
     #[must_use]
     pub fn text(&self) -> String {

@@ -16,6 +16,7 @@ const WIRE: [&str; 11] = [
     "responder/engine/src/snapshot/wire",
     "responder/src/api",
     "responder/src/fetch.rs",
+    "responder/src/report/send.rs",
     "responder/src/sequence",
     "responder/src/subscription",
     "control-plane/src/service",
@@ -71,6 +72,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             "countersign-control-plane",
             &["countersign-proto", "countersign-tls", "countersign-engine"],
         ),
+        ("countersign-load", &["countersign-proto", "countersign-engine"]),
         // A client of both APIs. The command applies its resources.
         ("countersign-operator", &["countersign-proto", "countersign-tls"]),
         (
@@ -81,6 +83,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
                 "countersign-operator",
             ],
         ),
@@ -92,6 +95,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
                 "countersign-operator",
             ],
         ),

@@ -78,12 +78,8 @@ impl Target {
     ///
     /// # Errors
     /// When the API server does not take it.
-    pub async fn apply(
-        &self,
-        replay: &TrafficReplay,
-        dry_run: bool,
-    ) -> Result<TrafficReplay, SubmitError> {
-        let params = PatchParams { dry_run, ..PatchParams::apply(MANAGER).force() };
+    pub async fn apply(&self, replay: &TrafficReplay) -> Result<TrafficReplay, SubmitError> {
+        let params = PatchParams::apply(MANAGER).force();
         let applied = self.replays.patch(&replay.name_any(), &params, &Patch::Apply(replay)).await;
         applied.map_err(|error| match error {
             // A namespace that is not there is named; a resource that is not known is not.
