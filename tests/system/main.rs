@@ -16,6 +16,7 @@ mod fleet_faults;
 mod formats;
 mod h2spec;
 mod helm;
+mod kubernetes;
 mod layering;
 mod lineage;
 mod mutual;
