@@ -18,9 +18,9 @@ async fn leads(world: &World, who: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_operators_one_leads_and_the_other_takes_over() {
     let Some(world) = World::new("elect").await else { return };
-    let mut first = world.operator("first", &[]);
+    let mut first = world.mortal_operator("first");
     leads(&world, "first").await;
-    let mut second = world.operator("second", &[]);
+    let mut second = world.mortal_operator("second");
     second.address("health").await;
     world.replay("one", &json!({}));
     world.wait_for("deployment", "responder-one").await;
@@ -40,7 +40,7 @@ async fn of_two_operators_one_leads_and_the_other_takes_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_cannot_renew_steps_down() {
     let Some(world) = World::new("depose").await else { return };
-    let mut only = world.operator("only", &[]);
+    let mut only = world.mortal_operator("only");
     leads(&world, "only").await;
     drop(world.kubectl(&["delete", "rolebinding", "countersign-operator"]).ok());
     let status = only.ended().await;

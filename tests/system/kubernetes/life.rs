@@ -5,7 +5,7 @@ use std::fs;
 use harness::wait_until;
 use serde_json::{Value, json};
 
-use super::world::{World, mount, private_key};
+use super::world::{World, mount_key};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_becomes_responders_that_serve_and_goes_as_it_came() {
@@ -25,7 +25,7 @@ async fn a_replay_becomes_responders_that_serve_and_goes_as_it_came() {
     );
     world.wait_condition("demo", "MocksReady", "False", "PodsNotReady").await;
 
-    mount(&world.dir.path().join("secrets/jwt-demo"), &[("tls.key", &private_key())]);
+    mount_key(&world);
     let _first = world.respond(object, "first").await;
     world.pods_are_ready(object, 1);
     world.wait_condition("demo", "MocksReady", "True", "Served").await;
@@ -189,7 +189,7 @@ async fn what_is_to_stay_stays_and_times_are_kept() {
     assert!(status["active"] == false && status["finishedTime"].is_string(), "{status}");
 
     // It is kept for a second once it is ready, and then is gone.
-    mount(&world.dir.path().join("secrets/jwt-demo"), &[("tls.key", &private_key())]);
+    mount_key(&world);
     world.replay("brief", &json!({ "ttlAfterReady": "1s" }));
     let _brief = world.respond("responder-brief", "brief").await;
     world.pods_are_ready("responder-brief", 1);

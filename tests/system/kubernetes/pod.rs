@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{
     secrets::login,
-    world::{World, mount},
+    world::{World, key_pair, mount},
 };
 
 const SNAPSHOT: &str = "3bde4a60-580e-451d-90d1-0effc2f83c92";
@@ -67,16 +67,15 @@ async fn the_manifest_of_users_mounts_its_secret_and_its_pod_serves_the_login() 
         "the whole directory, so that a rotation shows"
     );
 
-    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
-        .unwrap();
-    mount(&world.dir.path().join("secret"), &[("tls.key", key.serialize_pem().as_bytes())]);
+    let (private, public) = key_pair();
+    mount(&world.dir.path().join("secret"), &[("tls.key", private.as_bytes())]);
     let made = world.get("deployment", name).unwrap();
     let (_pod, data) = run(&world, &made["spec"]["template"]["spec"], &world.path("secret")).await;
     world.pods_are_ready(name, 1);
     world.wait_condition("replay-jwt-resign", "MocksReady", "True", "Served").await;
     world.wait_condition("replay-jwt-resign", "SecretsMounted", "True", "Resolved").await;
     let token = login(&Client::new(data)).await;
-    let ask = Ask { token, key: key.public_key_pem(), alg: "RS256".into() };
+    let ask = Ask { token, key: public, alg: "RS256".into() };
     let claims = verify(&[ask]).remove(0).unwrap();
     assert_eq!(claims["sub"], "alice", "{claims}");
 }

@@ -3,13 +3,13 @@
 use harness::wait_until;
 use serde_json::{Value, json};
 
-use super::world::{Responder, World, mount, private_key};
+use super::world::{Responder, World, mount_key};
 
 const BEFORE: &str = "countersign.dev/host-aliases-before";
 
 /// A workload with a name of its own for one of the recorded hosts, led to the responders.
 async fn routed(world: &World) -> Responder {
-    mount(&world.dir.path().join("secrets/jwt-demo"), &[("tls.key", &private_key())]);
+    mount_key(world);
     world.workload("user", &had());
     world.replay("demo", &json!({ "workloadRef": { "kind": "Deployment", "name": "user" } }));
     let responder = world.respond("responder-demo", "one").await;
@@ -76,13 +76,13 @@ async fn recorded_hosts_lead_to_the_responders_until_the_replay_is_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_was_killed_is_gone_on_for_by_the_next() {
     let Some(world) = World::new("killed").await else { return };
-    let mut first = world.operator("first", &[]);
+    let mut first = world.mortal_operator("first");
     let _responder = routed(&world).await;
     first.kill();
     assert_ne!(aliases(&world), had());
     drop(world.kubectl(&["delete", "trafficreplay", "demo", "--wait=false"]).ok());
     assert!(world.get("trafficreplay", "demo").is_some(), "nobody has taken anything back");
-    let _second = world.operator("second", &[]);
+    let _second = world.mortal_operator("second");
     world.wait_gone("trafficreplay", "demo").await;
     assert_eq!(aliases(&world), had());
     world.wait_gone("deployment", "responder-demo").await;
@@ -92,7 +92,7 @@ async fn an_operator_that_was_killed_is_gone_on_for_by_the_next() {
 async fn workloads_that_are_missing_or_of_another_namespace_are_named() {
     let Some(world) = World::new("target").await else { return };
     let _operator = world.operator("one", &[]);
-    mount(&world.dir.path().join("secrets/jwt-demo"), &[("tls.key", &private_key())]);
+    mount_key(&world);
     world.replay(
         "absent",
         &json!({ "workloads": [{ "ref": { "name": "nobody" }, "mocks": ["*"] }] }),

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use serde_json::{Value, json};
 
-use super::world::{Responder, World, mount, private_key};
+use super::world::{Responder, World, mount, mount_key};
 
 const LOGIN: &str = "client_id=shop-web&grant_type=password&username=alice&password=looking-glass";
 
@@ -42,7 +42,7 @@ async fn a_missing_secret_is_a_condition_that_names_it_and_its_appearance_is_not
         .find(|volume| volume["secret"]["secretName"] == "jwt-demo");
     assert_eq!(secret.unwrap()["secret"]["optional"], true);
 
-    mount(&Path::new(&world.path("secrets")).join("jwt-demo"), &[("tls.key", &private_key())]);
+    mount_key(&world);
     world.wait_condition("demo", "SecretsMounted", "True", "Resolved").await;
     world.wait_condition("demo", "Ready", "True", "MocksReady").await;
 }

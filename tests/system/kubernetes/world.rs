@@ -3,11 +3,17 @@
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der},
+    rsa::{KeyPair, KeySize},
+    signature::KeyPair as _,
+};
 use harness::{
-    kubernetes::Cluster,
+    kubernetes::{Cluster, pem},
     process::{self, Finished, Process},
     wait_until,
 };
@@ -57,20 +63,23 @@ impl World {
         found.into_iter().filter(|one| one["name"].as_str().unwrap().contains(&prefix)).collect()
     }
 
-    /// An operator of this namespace, as its service account.
+    /// An operator of this namespace, as its service account. It leads for as long as a test may take.
     pub(super) fn operator(&self, name: &str, more: &[&str]) -> Process {
+        let times = ["--lease-duration", "10m", "--renew-deadline", "9m"];
+        self.operator_for(name, &[&times, more].concat())
+    }
+
+    /// One whose lease soon runs out, so that others need not wait for long. It must not be held up for as long.
+    pub(super) fn mortal_operator(&self, name: &str) -> Process {
+        self.operator_for(name, &["--lease-duration", "10s", "--renew-deadline", "9s"])
+    }
+
+    fn operator_for(&self, name: &str, more: &[&str]) -> Process {
         let plane = format!("http://{}", self.grpc);
         let mut arguments = vec!["--control-plane", &plane, "--namespace", &self.namespace];
         arguments.extend(["--lease-namespace", &self.namespace, "--lease-identity", name]);
         arguments.extend(["--health-listen", "127.0.0.1:0", "--resync", "1s"]);
-        arguments.extend([
-            "--lease-duration",
-            "3s",
-            "--renew-deadline",
-            "2s",
-            "--retry-period",
-            "200ms",
-        ]);
+        arguments.extend(["--retry-period", "200ms"]);
         arguments.extend(more);
         let account = self.account.to_string_lossy().into_owned();
         let variables =
@@ -275,7 +284,6 @@ fn operator_account(cluster: &Cluster, namespace: &str) -> PathBuf {
 
 /// Writes a secret as the kubelet mounts it: files in a directory of their own, links to them through `..data`.
 pub(super) fn mount(dir: &Path, files: &[(&str, &[u8])]) {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
     let generation = "..2026_01_01_00_00_00.000000001";
     fs::create_dir_all(dir.join(generation)).unwrap();
     for (name, content) in files {
@@ -287,10 +295,16 @@ pub(super) fn mount(dir: &Path, files: &[(&str, &[u8])]) {
     symlink(generation, dir.join("..data")).unwrap();
 }
 
-/// A private key, PEM.
-pub(super) fn private_key() -> Vec<u8> {
-    rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
-        .unwrap()
-        .serialize_pem()
-        .into_bytes()
+/// An RSA key pair, PEM: the private half and the public one.
+pub(super) fn key_pair() -> (String, String) {
+    let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    (pem("PRIVATE KEY", private.as_ref()), pem("PUBLIC KEY", public.as_ref()))
+}
+
+/// Writes the secret that the example's template names, for responders of [`World::respond`].
+pub(super) fn mount_key(world: &World) {
+    let (private, _) = key_pair();
+    mount(&world.dir.path().join("secrets/jwt-demo"), &[("tls.key", private.as_bytes())]);
 }
