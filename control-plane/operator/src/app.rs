@@ -227,3 +227,6 @@ fn probe(request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, std::conv
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;
