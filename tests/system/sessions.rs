@@ -14,7 +14,8 @@ use harness::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
-pub(crate) const KEY: &str = "sessions-demo-signing-key";
+/// Longer than the one that the recorded tokens were signed with, which is shorter than its hash.
+pub(crate) const KEY: &str = "sessions-demo-signing-key, made long enough";
 
 /// Sends a recorded request as it was recorded.
 async fn replay(client: &Client, pair: &RrPair) -> harness::client::Response {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -54,6 +54,7 @@ impl Tries {
 impl Attempts {
     /// Whether a token of this address is still looked at closely.
     pub(crate) fn may_try(&self, address: IpAddr, now: Instant) -> bool {
+        let address = counted(address);
         let mut addresses = self.lock();
         let Some(tries) = addresses.get_mut(&address) else { return true };
         tries.refill(now);
@@ -62,6 +63,7 @@ impl Attempts {
 
     /// Counts one that was no good.
     pub(crate) fn failed(&self, address: IpAddr, now: Instant) -> Counted {
+        let address = counted(address);
         let mut addresses = self.lock();
         if addresses.len() >= ADDRESSES && !addresses.contains_key(&address) {
             let oldest = addresses.iter().min_by_key(|(_, tries)| tries.since);
@@ -82,6 +84,14 @@ impl Attempts {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, Tries>> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom an address stands for: whoever has one of IPv6 has its whole network of 64 bits.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -108,6 +118,18 @@ mod tests {
         assert!(attempts.may_try(address(1), later));
         assert_eq!(attempts.failed(address(1), later), Counted::Locked);
         assert!(!attempts.may_try(address(1), later));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        for nth in 1..=BURST {
+            let address = format!("2001:db8::{nth:x}").parse().unwrap();
+            attempts.failed(address, now);
+        }
+        let may = |text: &str| attempts.may_try(text.parse().unwrap(), now);
+        assert!(!may("2001:db8::ffff:1") && may("2001:db8:0:1::1"));
+        assert!(may("10.0.0.1") && may("::ffff:10.0.0.1"));
     }
 
     #[test]

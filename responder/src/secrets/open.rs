@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 /// The largest file that is read.
 pub(super) const MAX_SIZE: u64 = 64 * 1024;
+/// How often the kernel is asked to resolve a path while files are renamed.
+const ATTEMPTS: usize = 16;
 /// How many links one path may lead through.
 const MAX_LINKS: usize = 40;
 
@@ -104,19 +106,19 @@ pub(super) fn read(parent: impl AsFd, name: &str) -> Result<Zeroizing<Vec<u8>>, 
 }
 
 fn beneath(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    match openat2(
-        &parent,
-        name,
-        flags,
-        Mode::empty(),
-        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-    ) {
-        Err(Errno::NOSYS) => walk(parent, name, flags),
-        opened => opened,
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..ATTEMPTS {
+        match openat2(&parent, name, flags, Mode::empty(), resolve) {
+            // Somebody renamed something, anywhere, while `..` was followed, so that the kernel cannot tell where it led.
+            Err(Errno::AGAIN) => {}
+            Err(Errno::NOSYS) => break,
+            opened => return opened,
+        }
     }
+    walk(parent, name, flags)
 }
 
-/// What `openat2` does, on kernels without it: one component at a time, each opened without following links.
+/// What `openat2` does, on kernels without it and where it cannot tell: one component at a time, each opened without following links.
 fn walk(parent: impl AsFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let here = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut stack = vec![openat(&parent, ".", here | OFlags::DIRECTORY, Mode::empty())?];
