@@ -98,8 +98,8 @@ impl World {
         let goals = ["--goal", "token-acceptance>=100%", "--goal", "own-answers>=99.9%"];
         let ended = self.cli(&[&base[..], &goals, more].concat());
         let text = fs::read_to_string(format!("{report}/report.json"));
-        let text = text.unwrap_or_else(|why| panic!("{why}: {}", ended.text()));
-        (serde_json::from_str(&text).unwrap(), ended)
+        assert!(text.is_ok(), "{}", ended.text());
+        (serde_json::from_str(&text.unwrap()).unwrap(), ended)
     }
 
     fn stop(&self, id: &str) {
