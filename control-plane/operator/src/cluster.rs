@@ -264,7 +264,7 @@ impl Cluster {
             })?;
             match self.client.request::<NamesOnly>(request).await {
                 Err(error) if code(&error) == 404 => {
-                    missing.push(format!("secret {name} is not there"))
+                    missing.push(format!("secret {name} is not there"));
                 }
                 Ok(secret) => {
                     let data = secret.data.unwrap_or_default();
