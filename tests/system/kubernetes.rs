@@ -3,6 +3,7 @@
 //! The operator runs as the service account that `deploy/crd/operator-role.yaml` is for, so that a right which the role lacks fails here. There is no kubelet
 //! and no controller: the tests say that pods are ready, and run what the pods would run.
 
+mod command;
 mod election;
 mod life;
 mod pod;

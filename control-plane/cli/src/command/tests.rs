@@ -289,22 +289,25 @@ async fn good_edits_are_taken_over_and_broken_ones_change_nothing() {
 async fn a_template_that_is_refused_ends_the_start_with_every_finding() {
     let (planes, root) = planes(&[("1.md", pair("one", "OUT"))]).await;
     let client = planes.client.clone();
-    run(planes, async move {
-        fs::write(
-            root.path().join("t.json"),
-            TEMPLATE.replace("\"path\"", "\"pfad\"").replace("extractor", "extraktor"),
-        )
-        .unwrap();
-        let refused = Session::new(client, inputs(&root)).start(&out()).await.unwrap_err();
-        let text = refused.render();
-        assert!(
-            text.contains("responder[0].transforms[0].config.path")
-                && text.contains("responder[0].extractor"),
-            "{text}"
-        );
-        assert_eq!(refused.exit_code(), 2);
-        Ok(())
-    })
+    run(
+        planes,
+        Box::pin(async move {
+            fs::write(
+                root.path().join("t.json"),
+                TEMPLATE.replace("\"path\"", "\"pfad\"").replace("extractor", "extraktor"),
+            )
+            .unwrap();
+            let refused = Session::new(client, inputs(&root)).start(&out()).await.unwrap_err();
+            let text = refused.render();
+            assert!(
+                text.contains("responder[0].transforms[0].config.path")
+                    && text.contains("responder[0].extractor"),
+                "{text}"
+            );
+            assert_eq!(refused.exit_code(), 2);
+            Ok(())
+        }),
+    )
     .await;
 }
 
@@ -317,12 +320,15 @@ async fn what_is_served_follows_what_was_recorded() {
         let files = [("1.md", pair("one", directions[0])), ("2.md", pair("two", directions[1]))];
         let (planes, root) = planes(&files).await;
         let client = planes.client.clone();
-        run(planes, async move {
-            let mut session = Session::new(client, inputs(&root));
-            session.start(&out()).await?;
-            assert_eq!((session.current().unwrap().serve, session.counts().as_str()), expected);
-            Ok(())
-        })
+        run(
+            planes,
+            Box::pin(async move {
+                let mut session = Session::new(client, inputs(&root));
+                session.start(&out()).await?;
+                assert_eq!((session.current().unwrap().serve, session.counts().as_str()), expected);
+                Ok(())
+            }),
+        )
         .await;
     }
 }
