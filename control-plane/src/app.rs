@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_telemetry::Tracer;
 use countersign_tls::{CertificateError, accept::accept, server::ServerTls};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{
@@ -38,6 +39,8 @@ use crate::{
     sweep,
 };
 
+/// The name of this process's service in traces.
+const SERVICE: &str = "countersign-control-plane";
 /// Imports and compilations that run at the same time.
 const HEAVY: usize = 2;
 /// Imports that read along with an upload at a time; others wait until theirs is there.
@@ -50,6 +53,7 @@ const BACKLOG: u32 = 4096;
 pub struct Running {
     addr: SocketAddr,
     admin_addr: Option<SocketAddr>,
+    tracer: Option<Tracer>,
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -114,6 +118,9 @@ impl Running {
                 task.abort();
             }
         }
+        if let Some(tracer) = &self.tracer {
+            tracer.finish(self.grace).await;
+        }
     }
 }
 
@@ -142,6 +149,9 @@ pub enum StartError {
     /// A certificate or key cannot be used.
     #[error("TLS cannot be spoken")]
     Certificates(#[from] CertificateError),
+    /// Traces cannot be sent as it is told.
+    #[error(transparent)]
+    Telemetry(#[from] countersign_telemetry::SettingsError),
     /// Somebody else listens there.
     #[error(
         "address already in use: {listen}; stop the process that listens there, or choose another port with --listen"
@@ -210,7 +220,10 @@ impl StartError {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Insecure { .. } | Self::InsecureAdmin { .. } | Self::Certificates(_) => true,
+            Self::Insecure { .. }
+            | Self::InsecureAdmin { .. }
+            | Self::Telemetry(_)
+            | Self::Certificates(_) => true,
             Self::Store { source } => matches!(**source, StoreError::Settings(_)),
             _ => false,
         }
@@ -230,6 +243,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .local_addr()
         .map_err(|source| StartError::Listen { listen: config.listen, source })?;
     let admin = config.admin_listen.map(listen).transpose()?;
+    let tracer = config.telemetry.as_ref();
+    let instance = addr.to_string();
+    let tracer = tracer.map(|it| Tracer::start(it, SERVICE, &instance)).transpose()?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
         StoreError::Unavailable { .. }
@@ -241,7 +257,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (plane, lock) = open(&config, stopping.clone()).await.map_err(unusable)?;
 
     let health = HealthReporter::new();
-    let plane = Arc::new(plane);
+    let plane = Arc::new(Plane { tracer: tracer.clone(), ..plane });
     let replaced = plane.meta.replaced();
     let last_words = [
         tokio::spawn(roster::run(Arc::clone(&plane))),
@@ -253,7 +269,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let guard = Guard { closed: tls.as_ref().is_some_and(|tls| tls.is_mutual()) };
-    let metrics = Metrics::new().of_plane(&plane);
+    let metrics = Metrics::new(tracer.clone()).of_plane(&plane);
     let router = routes::all(&plane, &health, (metrics.observe(), guard)).await;
     let router = router.map_err(|source| StartError::Describe { source })?;
     let ended = stopping.clone().cancelled_owned();
@@ -274,6 +290,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     Ok(Running {
         addr,
         admin_addr,
+        tracer,
         stopping,
         health,
         server,
@@ -351,6 +368,7 @@ async fn open(
         timing: config.timing,
         heavy: Semaphore::new(HEAVY),
         following: Semaphore::new(FOLLOWING),
+        tracer: None,
         stopping,
     };
     Ok((plane, lock))

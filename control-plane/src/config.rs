@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, ValueEnum};
 
 use countersign_engine::snapshot::digest::Function;
+use countersign_telemetry::TelemetryFlags;
 use countersign_tls::{identity::TrustDomain, server::Settings};
 
 use crate::store::{
@@ -36,6 +37,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// The timing of subscriptions.
     pub timing: Timing,
+    /// Where traces go; nowhere by default.
+    pub telemetry: Option<countersign_telemetry::Settings>,
 }
 
 impl Config {
@@ -52,6 +55,7 @@ impl Config {
             max_upload: 16 * 1024 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(5),
             timing: Timing::default(),
+            telemetry: None,
         }
     }
 }
@@ -148,6 +152,9 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_SHUTDOWN_GRACE", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     shutdown_grace: u64,
 
+    #[command(flatten)]
+    telemetry: TelemetryFlags,
+
     /// How log lines look
     #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -233,6 +240,7 @@ impl TryFrom<Args> for Config {
         Ok(Self {
             places: args.place.places()?.by(args.digest),
             tls: args.tls.into(),
+            telemetry: args.telemetry.settings(),
             admin_listen: args.admin_listen,
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),

@@ -33,6 +33,7 @@ use countersign_engine::{
     diagnostic::{Diagnostic, Severity},
     snapshot::digest::Digest,
 };
+use countersign_telemetry::Tracer;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -75,6 +76,8 @@ pub(crate) struct Plane {
     pub(crate) heavy: Semaphore,
     /// Bounds imports that read along with an upload, as slowly as it comes.
     pub(crate) following: Semaphore,
+    /// `None` where nothing is traced.
+    pub(crate) tracer: Option<Tracer>,
     /// Ends the streams that would otherwise never end.
     pub(crate) stopping: CancellationToken,
 }

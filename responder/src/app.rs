@@ -1,5 +1,7 @@
 //! Wires a responder up: listeners, keys, cache, subscription. Nothing here serves.
 
+mod follow;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -8,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use countersign_telemetry::Tracer;
+use follow::{follow, restore};
 use http::Uri;
 use tokio::{runtime::Handle, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -26,17 +30,15 @@ use crate::{
     materials::Allowed,
     metrics::Metrics,
     passthrough::{self, Passing},
-    readiness::{Readiness, Source},
+    readiness::Readiness,
     report::Reporter,
     secrets::{Pace, Secrets},
     sequence::{self, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
-    subscription::{
-        Subscription,
-        apply::{Applier, Position},
-    },
+    subscription::apply::Applier,
+    trace::SERVICE,
 };
 
 /// How long others may take to take over the turns that this node keeps, when it ends.
@@ -74,6 +76,9 @@ pub enum StartError {
          with --allow-insecure"
     )]
     InsecurePeers(SocketAddr),
+    /// Traces cannot be sent as it is told.
+    #[error(transparent)]
+    Telemetry(#[from] countersign_telemetry::SettingsError),
     /// Other responders would not know where to go.
     #[error(
         "{0} is no address that other responders can reach; say which one is with --peer-advertise"
@@ -135,6 +140,7 @@ impl StartError {
             | Self::InsecureApi(_)
             | Self::InsecurePeers(_)
             | Self::PeerAddress(_)
+            | Self::Telemetry(_)
             | Self::Redis(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
@@ -163,6 +169,7 @@ pub struct Running {
     config: Box<Config>,
     passing: Option<Passing>,
     reporter: Option<Arc<Reporter>>,
+    tracer: Option<Tracer>,
 }
 
 #[derive(Debug)]
@@ -181,6 +188,8 @@ impl Drop for KillOnDrop {
 pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let way = check(&config)?;
     let disk = disk(&config)?;
+    let tracer = config.telemetry.as_ref();
+    let tracer = tracer.map(|it| Tracer::start(it, SERVICE, &config.name)).transpose()?;
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
@@ -209,7 +218,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         passing.as_ref().map(Passing::passthrough),
         (Arc::clone(&sequences), Handle::current()),
     );
-    let plane = Arc::new(plane.reached_by(&entrances));
+    let plane = Arc::new(plane.reached_by(&entrances).traced_by(tracer.clone()));
     let session_id = uuid::Uuid::new_v4().to_string();
     let counted = (&snapshots, &secrets);
     let reporter = Reporter::new(&config, way.as_ref(), &session_id, counted, journal.as_ref());
@@ -228,7 +237,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     });
     let blobs = Blobs::new(disk, metrics.fetched.clone());
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let applier = Arc::new(applier(&config, served, blobs));
+    let applier = Arc::new(Applier { tracer: tracer.clone(), ..applier(&config, served, blobs) });
 
     let end = CancellationToken::new();
     let api = api_listener.map(|(listener, addr)| {
@@ -262,6 +271,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         config: Box::new(config),
         passing,
         reporter,
+        tracer,
     })
 }
 
@@ -343,6 +353,9 @@ impl Running {
         if let Some(reporter) = &self.reporter {
             reporter.finish(LEAVE).await;
         }
+        if let Some(tracer) = &self.tracer {
+            tracer.finish(LEAVE).await;
+        }
         for task in self.tasks {
             task.abort();
             // That it was aborted is what was asked for.
@@ -380,51 +393,8 @@ fn applier(
             environment: config.template_env.clone(),
         }),
         serve_jwks: config.serve_jwks,
+        tracer: None,
     }
-}
-
-/// Serves what the disk cache has, and tells how far the control plane had come.
-async fn restore(applier: &Applier, readiness: &Readiness) -> Option<Position> {
-    let restored = applier.restore().await;
-    if restored.is_some() {
-        readiness.known(Source::Disk);
-    }
-    restored
-}
-
-/// Serves what the control plane says.
-async fn follow(
-    way: Option<Way>,
-    (name, session_id): (String, String),
-    data_addr: SocketAddr,
-    applier: Arc<Applier>,
-    readiness: Arc<Readiness>,
-    metrics: Arc<Metrics>,
-    restored: Option<Position>,
-) {
-    if restored.is_some() {
-        applier.restore_previous().await;
-    }
-    let Some(control_plane) = way else {
-        readiness.note(|flags| {
-            flags.problem = Some("no control plane is configured".to_owned());
-        });
-        return;
-    };
-    let sequences = Arc::clone(&applier.sequences);
-    let subscription = Subscription {
-        control_plane,
-        responder: name,
-        data_address: data_addr.to_string(),
-        applier,
-        readiness,
-        metrics,
-        position: restored.unwrap_or_default(),
-        sequences,
-        session_id,
-        failures: 0,
-    };
-    subscription.run().await;
 }
 
 async fn administer(admin: Arc<Admin>, listener: TcpListener) {

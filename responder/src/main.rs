@@ -18,6 +18,7 @@ use countersign_responder::{
     transport::TransportFlags,
     upstream::policy::Rule,
 };
+use countersign_telemetry::TelemetryFlags;
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -196,6 +197,8 @@ struct Args {
     allow_insecure: bool,
     #[command(flatten)]
     transport: TransportFlags,
+    #[command(flatten)]
+    telemetry: TelemetryFlags,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -316,6 +319,7 @@ impl Args {
                 ..passthrough::Settings::default()
             },
             report: self.report,
+            telemetry: self.telemetry.settings(),
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             transport: self.transport.into(),
             limits: Limits {

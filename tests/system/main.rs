@@ -37,3 +37,4 @@ mod swarm;
 mod tidy;
 mod tls;
 mod token_world;
+mod traces;
