@@ -10,6 +10,7 @@ pub(crate) mod discovery;
 pub(crate) mod health;
 pub(crate) mod inspect;
 pub(crate) mod lineage;
+pub(crate) mod methods;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;

@@ -188,8 +188,7 @@ impl Drop for KillOnDrop {
 pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let way = check(&config)?;
     let disk = disk(&config)?;
-    let tracer = config.telemetry.as_ref();
-    let tracer = tracer.map(|it| Tracer::start(it, SERVICE, &config.name)).transpose()?;
+    let tracer = tracer(&config)?;
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
@@ -240,12 +239,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let applier = Arc::new(Applier { tracer: tracer.clone(), ..applier(&config, served, blobs) });
 
     let end = CancellationToken::new();
-    let api = api_listener.map(|(listener, addr)| {
-        let (plane, lane) = (Arc::clone(&plane), metrics.lane(workers));
-        api::serve(listener, Shared::new(plane, lane, Arc::clone(&admin), end.clone()))
-            .map_err(|error: ApiError| StartError::Api { addr, source: Box::new(error) })
-    });
-    let api = api.transpose()?;
+    let shared =
+        Shared::new(Arc::clone(&plane), metrics.lane(workers), Arc::clone(&admin), end.clone());
+    let api = api_listener.map(|open| serve_api(open, shared)).transpose()?;
     let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
     let mut tasks =
         vec![spawn(secrets.poll(config.secret_poll)), spawn(administer(admin, admin_listener))];
@@ -273,6 +269,19 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         reporter,
         tracer,
     })
+}
+
+fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
+    let settings = config.telemetry.as_ref();
+    Ok(settings.map(|settings| Tracer::start(settings, SERVICE, &config.name)).transpose()?)
+}
+
+fn serve_api(
+    (listener, addr): (TcpListener, SocketAddr),
+    shared: Shared,
+) -> Result<api::Running, StartError> {
+    let failed = |error: ApiError| StartError::Api { addr, source: Box::new(error) };
+    api::serve(listener, shared).map_err(failed)
 }
 
 fn secrets(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Arc<Secrets> {

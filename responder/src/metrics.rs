@@ -131,7 +131,29 @@ impl Metrics {
             replays: Gauge::default(),
             journal_dropped: Counter::default(),
         };
+        metrics.registry = metrics.registered();
+        for reason in ["alone", "lost", "skipped"] {
+            // So that a rate begins at 0.
+            metrics.break_sequence(reason, 0);
+        }
+        metrics
+    }
+
+    /// Everything by its name.
+    fn registered(&self) -> Registry {
         let mut registry = Registry::with_prefix("countersign");
+        self.register_connections(&mut registry);
+        self.register_versions(&mut registry);
+        registry.register_collector(Box::new(self.lanes.clone()));
+        registry.register_collector(Box::new(Replays::new(Arc::clone(&self.reports))));
+        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
+        registry.register("start_time_seconds", "When it began", began());
+        registry
+    }
+
+    /// How clients reach it, and whether they may.
+    fn register_connections(&self, registry: &mut Registry) {
+        let metrics = self;
         registry.register("connections", "Open data connections", metrics.connections.clone());
         registry.register(
             "connections_accepted",
@@ -150,6 +172,17 @@ impl Metrics {
             metrics.handshake_failures.clone(),
         );
         registry.register("tunnels", "Tunnels opened by CONNECT", metrics.tunnels.clone());
+        registry.register("ready", "Whether the responder is ready", metrics.ready.clone());
+        registry.register(
+            "journal_dropped",
+            "Requests that the journal has no entry of, because others were being noted or read",
+            metrics.journal_dropped.clone(),
+        );
+    }
+
+    /// What is served, and with which keys.
+    fn register_versions(&self, registry: &mut Registry) {
+        let metrics = self;
         registry.register("bundle_swaps", "Bundles swapped in", metrics.swaps.clone());
         registry.register("nacks", "Bundles refused", metrics.nacks.clone());
         registry.register(
@@ -182,23 +215,7 @@ impl Metrics {
             "Whether the control plane is connected",
             metrics.subscribed.clone(),
         );
-        registry.register("ready", "Whether the responder is ready", metrics.ready.clone());
         registry.register("replays", "Replays that are served", metrics.replays.clone());
-        registry.register(
-            "journal_dropped",
-            "Requests that the journal has no entry of, because others were being noted or read",
-            metrics.journal_dropped.clone(),
-        );
-        registry.register_collector(Box::new(metrics.lanes.clone()));
-        registry.register_collector(Box::new(Replays::new(Arc::clone(&metrics.reports))));
-        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
-        registry.register("start_time_seconds", "When it began", began());
-        metrics.registry = registry;
-        for reason in ["alone", "lost", "skipped"] {
-            // So that a rate begins at 0.
-            metrics.break_sequence(reason, 0);
-        }
-        metrics
     }
 
     /// Counts breaks in the order of turns.

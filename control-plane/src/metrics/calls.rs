@@ -11,18 +11,17 @@ use std::{
     time::Instant,
 };
 
-use countersign_proto::FILE_DESCRIPTOR_SET;
 use countersign_telemetry::{Context, Kind, Span, Tracer};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::Code;
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::service::methods::methods;
 
 /// What a call of none of our services is called.
 const UNKNOWN: &str = "unknown";
@@ -58,18 +57,13 @@ pub(super) struct Calls {
 impl Calls {
     /// None yet, to be recorded where there is a tracer.
     pub(super) fn new(tracer: Option<Tracer>) -> Self {
-        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
-        let mut known = Vec::new();
-        for file in &set.file {
-            for service in &file.service {
-                let full = format!("{}.{}", file.package(), service.name());
-                known.extend(service.method.iter().map(|method| {
-                    let labels =
-                        Method { service: full.as_str().into(), method: method.name().into() };
-                    (format!("/{full}/{}", method.name()), labels)
-                }));
-            }
-        }
+        let mut known: Vec<(String, Method)> = methods()
+            .into_iter()
+            .map(|(service, method)| {
+                let path = format!("/{service}/{method}");
+                (path, Method { service: service.into(), method: method.into() })
+            })
+            .collect();
         known.sort_by(|a, b| a.0.cmp(&b.0));
         Self {
             calls: Family::default(),

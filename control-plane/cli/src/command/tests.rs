@@ -80,8 +80,15 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
 }
 
 /// Runs a test's steps, then shuts down.
-async fn run(planes: Planes, steps: impl Future<Output = Result<(), Failure>>) {
-    planes.run(Box::pin(steps)).await.unwrap_or_else(|failure| panic!("{}", failure.render()));
+/// What is run is boxed at once, since futures of whole sessions are large.
+fn run(
+    planes: Planes,
+    steps: impl Future<Output = Result<(), Failure>>,
+) -> impl Future<Output = ()> {
+    let steps = Box::pin(steps);
+    async move {
+        planes.run(steps).await.unwrap_or_else(|failure| panic!("{}", failure.render()));
+    }
 }
 
 fn out() -> Output {
