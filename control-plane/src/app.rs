@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_telemetry::Tracer;
 use countersign_tls::{CertificateError, accept::accept, server::ServerTls};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{
@@ -41,6 +42,8 @@ use crate::{
     web,
 };
 
+/// The name of this process's service in traces.
+const SERVICE: &str = "countersign-control-plane";
 /// Imports and compilations of one project that run at the same time, and of all together.
 const HEAVY: (usize, usize) = (2, 3);
 /// Imports that read along with an upload at a time, of one project and of all together; others wait until theirs is there.
@@ -53,6 +56,7 @@ const BACKLOG: u32 = 4096;
 pub struct Running {
     addr: SocketAddr,
     admin_addr: Option<SocketAddr>,
+    tracer: Option<Tracer>,
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -130,6 +134,9 @@ impl Running {
             }
         }
         self.audit.finish();
+        if let Some(tracer) = &self.tracer {
+            tracer.finish(self.grace).await;
+        }
     }
 }
 
@@ -179,6 +186,9 @@ pub enum StartError {
     /// A certificate or key cannot be used.
     #[error("TLS cannot be spoken")]
     Certificates(#[from] CertificateError),
+    /// Traces cannot be sent as it is told.
+    #[error(transparent)]
+    Telemetry(#[from] countersign_telemetry::SettingsError),
     /// Somebody else listens there.
     #[error(
         "address already in use: {listen}; stop the process that listens there, or choose another port with --listen"
@@ -257,6 +267,7 @@ impl StartError {
         match self {
             Self::Insecure { .. }
             | Self::InsecureAdmin { .. }
+            | Self::Telemetry(_)
             | Self::Cleartext { .. }
             | Self::Certificates(_)
             | Self::Auth(_)
@@ -285,6 +296,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let addr = local(&listener, config.listen)?;
     let ui = listen_ui(config.ui)?;
     let admin = config.admin_listen.map(listen).transpose()?;
+    let tracer = config.telemetry.as_ref();
+    let instance = addr.to_string();
+    let tracer = tracer.map(|it| Tracer::start(it, SERVICE, &instance)).transpose()?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
         StoreError::Unavailable { .. }
@@ -296,7 +310,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (plane, lock) = open(&config, stopping.clone()).await.map_err(unusable)?;
 
     let health = HealthReporter::new();
-    let plane = Arc::new(plane);
+    let plane = Arc::new(Plane { tracer: tracer.clone(), ..plane });
     let replaced = plane.meta.replaced();
     let last_words = [
         tokio::spawn(roster::run(Arc::clone(&plane))),
@@ -310,7 +324,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let guard = Guard::new(Arc::clone(&authority), audit.clone());
     let routes = routes::all(&plane, &health).await;
     let routes = routes.map_err(|source| StartError::Describe { source })?;
-    let metrics = Metrics::new().of_plane(&plane);
+    let metrics = Metrics::new(tracer.clone()).of_plane(&plane);
     let layers = (metrics.observe(), guard);
     let ui = ui.map(|(listener, addr)| {
         let (routes, layers, stopping) = (routes.clone(), layers.clone(), stopping.clone());
@@ -338,6 +352,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     Ok(Running {
         addr,
         admin_addr,
+        tracer,
         stopping,
         health,
         server,
@@ -446,6 +461,7 @@ async fn open(
         timing: config.timing,
         heavy: Turns::new(HEAVY.0, HEAVY.1),
         following: Turns::new(FOLLOWING.0, FOLLOWING.1),
+        tracer: None,
         stopping,
     };
     Ok((plane, lock))

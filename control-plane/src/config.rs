@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Parser, ValueEnum};
 
 use countersign_engine::snapshot::digest::Function;
+use countersign_telemetry::TelemetryFlags;
 use countersign_tls::{identity::TrustDomain, server::Settings};
 
 use crate::auth::{self, oidc};
@@ -78,6 +79,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// The timing of subscriptions.
     pub timing: Timing,
+    /// Where traces go; nowhere by default.
+    pub telemetry: Option<countersign_telemetry::Settings>,
 }
 
 impl Config {
@@ -97,6 +100,7 @@ impl Config {
             max_upload: 16 * 1024 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(5),
             timing: Timing::default(),
+            telemetry: None,
         }
     }
 }
@@ -200,6 +204,9 @@ pub struct Args {
     /// How many seconds open calls may go on after SIGINT or SIGTERM
     #[arg(long, env = "COUNTERSIGN_SHUTDOWN_GRACE", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     shutdown_grace: u64,
+
+    #[command(flatten)]
+    telemetry: TelemetryFlags,
 
     /// How log lines look
     #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -353,6 +360,7 @@ impl TryFrom<Args> for Config {
             tls: tls.map(|tls| Settings { is_optional: tokens, ..tls }),
             auth,
             audit_log,
+            telemetry: args.telemetry.settings(),
             admin_listen: args.admin_listen,
             ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
             allow_insecure: args.allow_insecure,

@@ -9,6 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use countersign_telemetry::Tracer;
 use prometheus_client::{
     encoding::text,
     metrics::{gauge::Gauge, info::Info},
@@ -28,9 +29,9 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Those of a process whose services have these names.
-    pub(crate) fn new() -> Self {
-        let calls = Arc::new(Calls::default());
+    /// Those of a process whose calls are recorded, where there is a tracer.
+    pub(crate) fn new(tracer: Option<Tracer>) -> Self {
+        let calls = Arc::new(Calls::new(tracer));
         let mut registry = Registry::with_prefix("countersign");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version of the process", version);

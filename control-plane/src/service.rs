@@ -11,6 +11,7 @@ pub(crate) mod discovery;
 pub(crate) mod health;
 pub(crate) mod inspect;
 pub(crate) mod lineage;
+pub(crate) mod methods;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;
@@ -35,6 +36,7 @@ use countersign_engine::{
     diagnostic::{Diagnostic, Severity},
     snapshot::digest::Digest,
 };
+use countersign_telemetry::Tracer;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -79,6 +81,8 @@ pub(crate) struct Plane {
     pub(crate) heavy: Turns,
     /// Bounds imports that read along with an upload, as slowly as it comes.
     pub(crate) following: Turns,
+    /// `None` where nothing is traced.
+    pub(crate) tracer: Option<Tracer>,
     /// Ends the streams that would otherwise never end.
     pub(crate) stopping: CancellationToken,
 }

@@ -1,5 +1,7 @@
 //! Wires a responder up: listeners, keys, cache, subscription. Nothing here serves.
 
+mod follow;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -8,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use countersign_telemetry::Tracer;
+use follow::{follow, restore};
 use http::Uri;
 use tokio::{runtime::Handle, time::sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -26,17 +30,15 @@ use crate::{
     materials::Allowed,
     metrics::Metrics,
     passthrough::{self, Passing},
-    readiness::{Readiness, Source},
+    readiness::Readiness,
     report::Reporter,
     secrets::{Pace, Secrets},
     sequence::{self, PeerTls, PeerTlsError, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
-    subscription::{
-        Subscription,
-        apply::{Applier, Position},
-    },
+    subscription::apply::Applier,
+    trace::SERVICE,
 };
 
 /// How long others may take to take over the turns that this node keeps, when it ends.
@@ -77,6 +79,9 @@ pub enum StartError {
     /// Other responders cannot be shown who this is.
     #[error("other responders cannot be spoken to over TLS")]
     PeerTls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Traces cannot be sent as it is told.
+    #[error(transparent)]
+    Telemetry(#[from] countersign_telemetry::SettingsError),
     /// Other responders would not know where to go.
     #[error(
         "{0} is no address that other responders can reach; say which one is with --peer-advertise"
@@ -139,6 +144,7 @@ impl StartError {
             | Self::InsecurePeers(_)
             | Self::PeerAddress(_)
             | Self::PeerTls(_)
+            | Self::Telemetry(_)
             | Self::Redis(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
@@ -167,6 +173,7 @@ pub struct Running {
     config: Box<Config>,
     passing: Option<Passing>,
     reporter: Option<Arc<Reporter>>,
+    tracer: Option<Tracer>,
 }
 
 #[derive(Debug)]
@@ -185,6 +192,7 @@ impl Drop for KillOnDrop {
 pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let way = check(&config)?;
     let disk = disk(&config)?;
+    let tracer = tracer(&config)?;
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
@@ -212,7 +220,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         passing.as_ref().map(Passing::passthrough),
         (Arc::clone(&sequences), Handle::current()),
     );
-    let plane = Arc::new(plane.reached_by(&entrances));
+    let plane = Arc::new(plane.reached_by(&entrances).traced_by(tracer.clone()));
     let session_id = uuid::Uuid::new_v4().to_string();
     let reporter =
         Reporter::new(&config, way.as_ref(), &session_id, (&snapshots, &secrets), journal.as_ref());
@@ -230,15 +238,13 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         journal,
     });
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let applier = Arc::new(applier(&config, served, Blobs::new(disk, metrics.fetched.clone())));
+    let blobs = Blobs::new(disk, metrics.fetched.clone());
+    let applier = Arc::new(Applier { tracer: tracer.clone(), ..applier(&config, served, blobs) });
 
     let end = CancellationToken::new();
-    let api = api_listener.map(|(listener, addr)| {
-        let (plane, lane) = (Arc::clone(&plane), metrics.lane(workers));
-        api::serve(listener, Shared::new(plane, lane, Arc::clone(&admin), end.clone()))
-            .map_err(|error: ApiError| StartError::Api { addr, source: Box::new(error) })
-    });
-    let api = api.transpose()?;
+    let shared =
+        Shared::new(Arc::clone(&plane), metrics.lane(workers), Arc::clone(&admin), end.clone());
+    let api = api_listener.map(|open| serve_api(open, shared)).transpose()?;
     let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
     let mut tasks =
         vec![spawn(secrets.poll(config.secret_poll)), spawn(administer(admin, admin_listener))];
@@ -264,7 +270,21 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         config: Box::new(config),
         passing,
         reporter,
+        tracer,
     })
+}
+
+fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
+    let settings = config.telemetry.as_ref();
+    Ok(settings.map(|settings| Tracer::start(settings, SERVICE, &config.name)).transpose()?)
+}
+
+fn serve_api(
+    (listener, addr): (TcpListener, SocketAddr),
+    shared: Shared,
+) -> Result<api::Running, StartError> {
+    let failed = |error: ApiError| StartError::Api { addr, source: Box::new(error) };
+    api::serve(listener, shared).map_err(failed)
 }
 
 fn secrets(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Arc<Secrets> {
@@ -351,6 +371,9 @@ impl Running {
         if let Some(reporter) = &self.reporter {
             reporter.finish(LEAVE).await;
         }
+        if let Some(tracer) = &self.tracer {
+            tracer.finish(LEAVE).await;
+        }
         for task in self.tasks {
             task.abort();
             // That it was aborted is what was asked for.
@@ -388,51 +411,8 @@ fn applier(
             environment: config.template_env.clone(),
         }),
         serve_jwks: config.serve_jwks,
+        tracer: None,
     }
-}
-
-/// Serves what the disk cache has, and tells how far the control plane had come.
-async fn restore(applier: &Applier, readiness: &Readiness) -> Option<Position> {
-    let restored = applier.restore().await;
-    if restored.is_some() {
-        readiness.known(Source::Disk);
-    }
-    restored
-}
-
-/// Serves what the control plane says.
-async fn follow(
-    way: Option<Way>,
-    (name, session_id): (String, String),
-    data_addr: SocketAddr,
-    applier: Arc<Applier>,
-    readiness: Arc<Readiness>,
-    metrics: Arc<Metrics>,
-    restored: Option<Position>,
-) {
-    if restored.is_some() {
-        applier.restore_previous().await;
-    }
-    let Some(control_plane) = way else {
-        readiness.note(|flags| {
-            flags.problem = Some("no control plane is configured".to_owned());
-        });
-        return;
-    };
-    let sequences = Arc::clone(&applier.sequences);
-    let subscription = Subscription {
-        control_plane,
-        responder: name,
-        data_address: data_addr.to_string(),
-        applier,
-        readiness,
-        metrics,
-        position: restored.unwrap_or_default(),
-        sequences,
-        session_id,
-        failures: 0,
-    };
-    subscription.run().await;
 }
 
 async fn administer(admin: Arc<Admin>, listener: TcpListener) {

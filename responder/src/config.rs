@@ -81,6 +81,8 @@ pub struct Config {
     pub passthrough: crate::passthrough::Settings,
     /// How much the control plane is told of what replays do.
     pub report: crate::report::Detail,
+    /// Where traces go; nowhere by default.
+    pub telemetry: Option<countersign_telemetry::Settings>,
 }
 
 /// Where a Redis is. It may hold a password, so that it is shown to nobody.
@@ -192,6 +194,7 @@ impl Default for Config {
             journal: crate::journal::Settings::default(),
             passthrough: crate::passthrough::Settings::default(),
             report: crate::report::Detail::default(),
+            telemetry: None,
         }
     }
 }

@@ -37,5 +37,6 @@ mod snapshots;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod trace;
 pub mod transport;
 pub mod upstream;

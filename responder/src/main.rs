@@ -18,6 +18,7 @@ use countersign_responder::{
     transport::TransportFlags,
     upstream::policy::Rule,
 };
+use countersign_telemetry::TelemetryFlags;
 use countersign_tls::process::{LockError, forbid_core_dumps, lock_memory};
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
@@ -201,6 +202,8 @@ struct Args {
     allow_insecure: bool,
     #[command(flatten)]
     transport: TransportFlags,
+    #[command(flatten)]
+    telemetry: TelemetryFlags,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -331,6 +334,7 @@ impl Args {
                 ..passthrough::Settings::default()
             },
             report: self.report,
+            telemetry: self.telemetry.settings(),
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             transport: self.transport.into(),
             limits: Limits {

@@ -1,5 +1,7 @@
 //! One request: read, answer, write. Between reading and writing nothing is awaited, except for the explanation of a miss.
 
+mod finish;
+
 use std::{
     future::{Ready, ready},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,6 +15,8 @@ use countersign_engine::{
     request::Request,
     serving::{Awaited, Owed, Pending},
 };
+use countersign_telemetry::Tracer;
+use finish::{finished, is_sent_at_once, trailing};
 use futures_util::future::Either;
 use http::request::Parts;
 use hyper::body::{Body as _, Incoming};
@@ -24,7 +28,7 @@ use crate::{
     entrances::Entrances,
     explanations::Explanations,
     fate::{self, Broken},
-    journal::{self, Entry, Journal, micros},
+    journal::{self, Entry, Journal},
     metrics::{Lane, Metrics},
     passthrough::{self, Passed, Passthrough},
     pin::{self, NotServed, Version},
@@ -34,10 +38,11 @@ use crate::{
     server::{
         self,
         call::Call,
-        read::{self, Received, Refusal, Trailing},
+        read::{self, Received, Refusal},
         write::{self, Response},
     },
     snapshots::{Replay, Snapshots, Table},
+    trace,
 };
 
 /// What every request shares.
@@ -57,6 +62,8 @@ pub(crate) struct Plane {
     /// Whether `CONNECT` is answered with a tunnel.
     pub(crate) forward_proxy: bool,
     pub(crate) explanations: Arc<Explanations>,
+    /// `None` where nothing is traced.
+    tracer: Option<Tracer>,
     /// The turns that nodes share.
     sequences: Arc<Sequences>,
     /// Slow signatures that are made at a time.
@@ -92,6 +99,11 @@ impl Plane {
         Self { certificates, forward_proxy: entrances.forward_proxy, ..self }
     }
 
+    /// Records requests.
+    pub(crate) fn traced_by(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
+    }
+
     /// `control` is the runtime that explains misses.
     pub(crate) fn new(
         snapshots: Arc<Snapshots>,
@@ -111,6 +123,7 @@ impl Plane {
             certificates: None,
             forward_proxy: false,
             explanations: Arc::new(Explanations::of_cores(server::cores())),
+            tracer: None,
             sequences,
             signatures: Arc::new(Semaphore::new(server::cores())),
             control,
@@ -183,11 +196,8 @@ fn answer_read(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lane>
     let table = plane.snapshots.load();
     match guarded(|| answer_in(&received, &table, entered(at, &received))) {
         Outcome::Hit(hit, serial) if is_sent_at_once(&hit) => {
-            let done = now();
-            count(&hit, lane);
-            if let Some(replay) = table.of_serial(serial) {
-                replay.tally.hit(lane.number(), &hit, micros(at, done), received.body().len());
-            }
+            let replay = table.of_serial(serial);
+            let done = finished(&hit, replay, &received, at, (plane, lane));
             if let Some(entry) = Entry::begin(plane.journal.as_deref(), lane, at) {
                 entry.hit(&received, &hit, serial, done);
             }
@@ -225,28 +235,6 @@ fn answer_pinned(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lan
     }))
 }
 
-/// Whether an answer is neither held back nor cut off nor the beginning of something else, and nobody has to be told of it.
-fn is_sent_at_once(hit: &Hit) -> bool {
-    let moved = hit.origin.is_some_and(|origin| origin.moved);
-    hit.delay.is_zero() && hit.touched.is_none() && !moved && hit.status != 101
-}
-
-fn count(hit: &Hit, lane: &Lane) {
-    lane.hit(hit.resigned, hit.unsigned);
-    if hit.origin.is_some_and(|origin| origin.borrowed) {
-        lane.borrowed();
-    }
-    lane.response_body(hit.body.len());
-    if let Some(touched) = hit.touched.as_deref() {
-        lane.touched(*touched);
-    }
-}
-
-/// Most answers have no trailers, and then it does not matter what would become of them.
-fn trailing(hit: &Hit, received: &Received) -> Trailing {
-    hit.trailers.as_ref().map_or(Trailing::Dropped, |_| received.trailing())
-}
-
 /// Makes a response of anything that takes time.
 async fn settle(
     mut outcome: Outcome,
@@ -267,15 +255,13 @@ async fn settle(
             if let Some(origin) = hit.origin.filter(|origin| origin.moved) {
                 move_on(plane, replay, origin).await;
             }
-            count(&hit, lane);
             if !hit.delay.is_zero() && !hit.is_paced() {
                 tokio::time::sleep(hit.delay).await;
             }
-            let done = now();
-            if let Some(replay) = plane.snapshots.load().of_serial(replay) {
-                let heard = received.body().len();
-                replay.tally.hit(lane.number(), &hit, micros(at, done), heard);
-            }
+            let table = plane.snapshots.load_full();
+            let served = table.of_serial(replay);
+            let done = finished(&hit, served, &received, at, (plane, lane));
+            drop(table);
             if let Some(entry) = entry {
                 entry.hit(&received, &hit, replay, done);
             }
@@ -288,7 +274,7 @@ async fn settle(
             }
             response
         }
-        Outcome::Miss(replay) => miss(plane, lane, replay, received, entry).await,
+        Outcome::Miss(replay) => miss(plane, lane, replay, received, (at, entry)).await,
         other => {
             let (outcome, response) = unanswered(other, lane);
             if let Some(entry) = entry {
@@ -305,7 +291,7 @@ async fn miss(
     lane: &Lane,
     replay: Arc<Replay>,
     received: Received,
-    entry: Option<Entry<'_>>,
+    (at, entry): (i64, Option<Entry<'_>>),
 ) -> Response {
     let received = Arc::new(received);
     let mut refused = None;
@@ -317,6 +303,10 @@ async fn miss(
                 lane.passed();
                 let request = received.request();
                 replay.tally.passed(request.method, request.path);
+                if let Some(tracer) = &plane.tracer {
+                    let outcome = ("passthrough", response.status().as_u16());
+                    trace::miss(tracer, &received, &replay, outcome, at);
+                }
                 if let Some(entry) = entry {
                     entry.passed(&received, response.status().as_u16(), replay.serial);
                 }
@@ -326,11 +316,13 @@ async fn miss(
         }
     }
     lane.miss();
-    let at = now();
     let nearest = plane.explanations.explain(&replay, &received, &plane.control).await;
     let request = received.request();
     replay.tally.miss(request.method, request.path, nearest.as_ref().map(|near| (near, at)));
     let response = write::miss(&replay.assignment.name, nearest.as_ref(), refused.as_ref());
+    if let Some(tracer) = &plane.tracer {
+        trace::miss(tracer, &received, &replay, ("miss", response.status().as_u16()), at);
+    }
     if let Some(entry) = entry {
         entry.miss(&received, response.status().as_u16(), replay.serial, nearest);
     }

@@ -64,13 +64,27 @@ fn cargo(arguments: &[&str]) -> String {
 fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("countersign-proto", &[][..]),
+        ("countersign-telemetry", &[]),
         ("countersign-tls", &[]),
         ("countersign-probe", &[]),
         ("countersign-engine", &["countersign-proto"]),
-        ("countersign-responder", &["countersign-proto", "countersign-tls", "countersign-engine"]),
+        (
+            "countersign-responder",
+            &[
+                "countersign-proto",
+                "countersign-telemetry",
+                "countersign-tls",
+                "countersign-engine",
+            ],
+        ),
         (
             "countersign-control-plane",
-            &["countersign-proto", "countersign-tls", "countersign-engine"],
+            &[
+                "countersign-proto",
+                "countersign-telemetry",
+                "countersign-tls",
+                "countersign-engine",
+            ],
         ),
         ("countersign-load", &["countersign-proto", "countersign-engine"]),
         // A client of both APIs. The command applies its resources.

@@ -42,3 +42,4 @@ mod swarm;
 mod tidy;
 mod tls;
 mod token_world;
+mod traces;

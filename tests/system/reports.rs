@@ -35,6 +35,11 @@ pub(crate) struct Node {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The same with more arguments for the control plane.
+    pub(crate) async fn with(more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let token = recording::old_token("HS256", &json!({"sub": "ann", "iat": 1000, "exp": 4600}));
         let lines = [
@@ -47,7 +52,7 @@ impl World {
         fs::write(dir.path().join("t.json"), recording::seed_template("t", "key")).unwrap();
         let secret = b"a secret that is long enough to sign with";
         let secrets = recording::secret_dir(dir.path(), "key", secret);
-        let (plane, grpc, admin) = plane(dir.path(), "127.0.0.1:0").await;
+        let (plane, grpc, admin) = plane(dir.path(), "127.0.0.1:0", more).await;
         let world = Self { dir, plane, grpc, admin, secrets };
         drop(world.cli(&["snapshot", "import", &world.path("r.jsonl"), "--id", "r"]).ok());
         drop(world.cli(&["transform", "put", &world.path("t.json"), "--id", "t"]).ok());
@@ -57,7 +62,7 @@ impl World {
     /// Ends the control plane as a crash does, and starts it again where it was.
     async fn crash(&mut self) {
         self.plane.kill();
-        let (plane, _, admin) = plane(self.dir.path(), &self.grpc.to_string()).await;
+        let (plane, _, admin) = plane(self.dir.path(), &self.grpc.to_string(), &[]).await;
         (self.plane, self.admin) = (plane, admin);
     }
 
@@ -102,10 +107,10 @@ impl World {
     }
 }
 
-async fn plane(dir: &Path, listen: &str) -> (Process, SocketAddr, SocketAddr) {
+async fn plane(dir: &Path, listen: &str, more: &[&str]) -> (Process, SocketAddr, SocketAddr) {
     let data = dir.join("store").to_string_lossy().into_owned();
     let arguments = ["--listen", listen, "--data-dir", &data, "--admin-listen", "127.0.0.1:0"];
-    let mut plane = Process::start("countersign-control-plane", arguments);
+    let mut plane = Process::start("countersign-control-plane", arguments.iter().chain(more));
     let (grpc, admin) = (plane.address("grpc").await, plane.address("admin").await);
     (plane, grpc, admin)
 }

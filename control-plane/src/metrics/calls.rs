@@ -7,21 +7,21 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{self, Poll, ready},
     time::Instant,
 };
 
-use countersign_proto::FILE_DESCRIPTOR_SET;
+use countersign_telemetry::{Context, Kind, Span, Tracer};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::Code;
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::service::methods::methods;
 
 /// What a call of none of our services is called.
 const UNKNOWN: &str = "unknown";
@@ -50,27 +50,26 @@ pub(super) struct Calls {
     times: Family<Method, Histogram, fn() -> Histogram>,
     /// The paths of all methods, in order.
     known: Vec<(String, Method)>,
+    /// `None` where nothing is traced.
+    tracer: Option<Tracer>,
 }
 
-impl Default for Calls {
-    fn default() -> Self {
-        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
-        let mut known = Vec::new();
-        for file in &set.file {
-            for service in &file.service {
-                let full = format!("{}.{}", file.package(), service.name());
-                known.extend(service.method.iter().map(|method| {
-                    let labels =
-                        Method { service: full.as_str().into(), method: method.name().into() };
-                    (format!("/{full}/{}", method.name()), labels)
-                }));
-            }
-        }
+impl Calls {
+    /// None yet, to be recorded where there is a tracer.
+    pub(super) fn new(tracer: Option<Tracer>) -> Self {
+        let mut known: Vec<(String, Method)> = methods()
+            .into_iter()
+            .map(|(service, method)| {
+                let path = format!("/{service}/{method}");
+                (path, Method { service: service.into(), method: method.into() })
+            })
+            .collect();
         known.sort_by(|a, b| a.0.cmp(&b.0));
         Self {
             calls: Family::default(),
             times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             known,
+            tracer,
         }
     }
 }
@@ -87,6 +86,19 @@ impl Calls {
         let at = self.known.binary_search_by(|known| known.0.as_str().cmp(path)).ok();
         let known = at.and_then(|at| self.known.get(at)).map(|known| known.1.clone());
         known.unwrap_or_else(|| Method { service: UNKNOWN.into(), method: UNKNOWN.into() })
+    }
+
+    /// Begins a span for a call, below that of its caller.
+    fn span<B>(&self, method: &Method, request: &http::Request<B>) -> Option<Span> {
+        let tracer = self.tracer.as_ref()?;
+        let parent = request.headers().get(Context::HEADER).and_then(|value| value.to_str().ok());
+        let parent = parent.and_then(Context::parse);
+        let mut span = tracer.span("call", Kind::Server, parent)?;
+        span.rename(format!("{}/{}", method.service, method.method));
+        span.set("rpc.system", "grpc");
+        span.set("rpc.service", &*method.service);
+        span.set("rpc.method", &*method.method);
+        Some(span)
     }
 
     fn note(&self, method: Method, code: Code, begun: Instant) {
@@ -152,13 +164,15 @@ where
     type Error = Infallible;
     type Future = Counted<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: http::Request<R>) -> Self::Future {
+        let method = self.calls.method(request.uri().path());
         let call = Call {
-            method: self.calls.method(request.uri().path()),
+            span: self.calls.span(&method, &request),
+            method,
             begun: Instant::now(),
             calls: Arc::clone(&self.calls),
         };
@@ -176,13 +190,20 @@ pub(crate) struct Counted<F> {
 #[derive(Debug)]
 struct Call {
     method: Method,
+    span: Option<Span>,
     begun: Instant,
     calls: Arc<Calls>,
 }
 
 impl<F> Counted<F> {
     fn end(&mut self, code: Code) {
-        if let Some(Call { method, begun, calls }) = self.call.take() {
+        if let Some(Call { method, span, begun, calls }) = self.call.take() {
+            if let Some(mut span) = span {
+                span.set("rpc.grpc.status_code", i64::from(i32::from(code)));
+                if code != Code::Ok {
+                    span.fail(name(code));
+                }
+            }
             calls.note(method, code, begun);
         }
     }
@@ -194,7 +215,7 @@ where
 {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
         let answered = ready!(self.inner.as_mut().poll(cx));
         if let Ok(response) = &answered {
             // What is refused at once has its status among the header fields.
@@ -218,7 +239,7 @@ mod tests {
 
     #[test]
     fn only_methods_of_ours_have_a_label() {
-        let calls = Calls::default();
+        let calls = Calls::new(None);
         let known = calls.method("/countersign.control.v1.ReplayService/GetReplay");
         assert_eq!(
             (&*known.service, &*known.method),

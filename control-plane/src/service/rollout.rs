@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_telemetry::{Kind as SpanKind, Span};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Plane, Problem, chain, wire};
@@ -133,6 +134,8 @@ async fn advance(
         return Ok(Some(look_again(plane, &step, &nodes, at).map_or(renew, |at| at.min(renew))));
     };
     tell(name, &after, &step);
+    // It is recorded when the step is taken, or was not.
+    let _span = span(plane, name, &after, &step);
     let guard = Guard { lease: lease_name(name), epoch: held.epoch, held: true };
     let expect = Expect::Etag(entry.etag.clone());
     let txn = Txn::put(Kind::Assignment, name, expect, wire::encode_announced(&after));
@@ -164,6 +167,18 @@ fn look_again(plane: &Plane, step: &Step, nodes: &[Node], at: i64) -> Option<Ins
         .chain(absent)
         .min()
         .map(|wait| Instant::now() + wait + Duration::from_millis(1))
+}
+
+/// A span of a step.
+fn span(plane: &Plane, replay: &str, after: &Announced, step: &Step) -> Option<Span> {
+    let mut span = plane.tracer.as_ref()?.span("rollout step", SpanKind::Internal, None)?;
+    span.set("countersign.replay", replay);
+    if let Some(newest) = after.newest() {
+        span.set("countersign.bundle", newest.bundle.to_string());
+        span.set("countersign.run", i64::try_from(newest.generation).unwrap_or(i64::MAX));
+    }
+    span.set("countersign.step", format!("{step:?}"));
+    Some(span)
 }
 
 fn tell(replay: &str, after: &Announced, step: &Step) {

@@ -90,7 +90,7 @@ pub struct CompiledSnapshot {
     pub(crate) methods: Methods,
     pub(crate) scripts: Scripts,
     passthrough: bool,
-    low_data: bool,
+    pub(crate) low_data: bool,
     pub(crate) conversations: Vec<Conversation>,
     pub(crate) timing: Timing,
     /// `None` where nothing is configured to befall answers.
@@ -98,7 +98,7 @@ pub struct CompiledSnapshot {
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
     /// Found once somebody counts by them.
-    endpoints: OnceLock<Arc<Endpoints>>,
+    pub(crate) endpoints: OnceLock<Arc<Endpoints>>,
 }
 
 impl CompiledSnapshot {
@@ -137,12 +137,6 @@ impl CompiledSnapshot {
         self.slots.len()
     }
 
-    /// The endpoints that it consists of. The first call takes time, as each signature is looked at.
-    #[must_use]
-    pub fn endpoints(&self) -> &Arc<Endpoints> {
-        self.endpoints.get_or_init(|| Arc::new(Endpoints::of_snapshot(self)))
-    }
-
     /// The signature of a request, in which tokens stand for whose they are.
     pub(crate) fn signature_of(&self, parts: &Parts, scope: &Scope) -> Signature {
         let mut signature = Signature::of(parts, &scope.edits);
@@ -156,12 +150,6 @@ impl CompiledSnapshot {
     #[must_use]
     pub fn passes_through(&self) -> bool {
         self.passthrough
-    }
-
-    /// Whether only totals of its requests are reported.
-    #[must_use]
-    pub fn low_data(&self) -> bool {
-        self.low_data
     }
 
     /// How far the turns have come.

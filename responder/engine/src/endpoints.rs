@@ -3,7 +3,7 @@
 //!
 //! A segment of a path that looks like an id is `{id}`: two recorded orders are one endpoint.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use crate::{answer::Origin, compile::CompiledSnapshot, request::keys, signature::entries_of};
 
@@ -27,6 +27,20 @@ pub struct Endpoint {
     pub path: String,
     /// How many recorded pairs it has.
     pub pairs: u64,
+}
+
+impl CompiledSnapshot {
+    /// The endpoints that it consists of. The first call takes time, as each signature is looked at.
+    #[must_use]
+    pub fn endpoints(&self) -> &Arc<Endpoints> {
+        self.endpoints.get_or_init(|| Arc::new(Endpoints::of_snapshot(self)))
+    }
+
+    /// Whether only totals of its requests are reported.
+    #[must_use]
+    pub fn low_data(&self) -> bool {
+        self.low_data
+    }
 }
 
 /// The endpoints of a snapshot.
@@ -244,8 +258,8 @@ mod tests {
             pairs,
         };
         assert_eq!(rows, [row("GET", "", "/orders/{id}", 2), row("GET", "a.example", "/me", 1)]);
-        let snapshot = std::sync::Arc::new(snapshot);
-        let serving = Serving::new(std::sync::Arc::clone(&snapshot), &KeyRing::default());
+        let snapshot = Arc::new(snapshot);
+        let serving = Serving::new(Arc::clone(&snapshot), &KeyRing::default());
         let of = |path: &str| {
             let request = Request { method: "GET", host: "a.example", path, ..Request::default() };
             match serving.answer_or_owe(&request, 0) {
@@ -267,8 +281,7 @@ mod tests {
             );
             pair(u64::try_from(nth).unwrap(), "GET", "a.example", &format!("/{a}{b}"))
         };
-        let endpoints =
-            std::sync::Arc::clone(compiled((0..MOST + 10).map(many).collect()).endpoints());
+        let endpoints = Arc::clone(compiled((0..MOST + 10).map(many).collect()).endpoints());
         assert_eq!(endpoints.rows().len(), MOST);
         assert_eq!(endpoints.of_instance.iter().filter(|row| **row == NONE).count(), 10);
     }

@@ -12,6 +12,7 @@ const LINE: Line<'_> = Line { method: "GET", host: "a:80", path: "/p", query: "x
 fn note<'n>(at: i64) -> Note<'n> {
     Note {
         at,
+        done: at,
         outcome: Outcome::Hit,
         status: 200,
         replay: None,

@@ -9,6 +9,7 @@ use countersign_engine::{
     test_config::TestConfig,
     transform::Template,
 };
+use countersign_telemetry::{Span, Tracer};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     secrets::Secrets,
     sequence::Sequences,
     snapshots::{Assignment, Phase, Rejected, Snapshots},
+    trace,
 };
 
 /// Carries out assignments, one at a time.
@@ -32,6 +34,8 @@ pub(crate) struct Applier {
     pub(crate) allowed: Arc<Allowed>,
     /// Serves key sets that were not recorded.
     pub(crate) serve_jwks: bool,
+    /// `None` where nothing is traced.
+    pub(crate) tracer: Option<Tracer>,
 }
 
 /// How far the responder has followed a store.
@@ -80,7 +84,15 @@ impl Applier {
         remote: Option<&Remote>,
         assignment: &Assignment,
     ) -> Result<(), FetchError> {
-        let fetched = match self.blobs.bundle(remote, &assignment.name, assignment.bundle).await {
+        let tracer = self.tracer.as_ref();
+        let whole = trace::work(tracer, "serve a version", assignment, None);
+        let above = whole.as_ref().and_then(Span::context);
+        // Whoever began no trace here begins none for its parts either.
+        let tracer = tracer.filter(|_| above.is_some());
+        let fetching = trace::work(tracer, "fetch", assignment, above);
+        let fetched = self.blobs.bundle(remote, &assignment.name, assignment.bundle).await;
+        drop(fetching);
+        let fetched = match fetched {
             Ok(fetched) => fetched,
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => {
@@ -92,7 +104,10 @@ impl Applier {
         let wanted = assignment.clone();
         let compiled = self
             .compile(fetched, move |compiled, blobs| snapshots.arrive(&wanted, &compiled, &blobs));
-        match compiled.await {
+        let compiling = trace::work(tracer, "compile", assignment, above);
+        let compiled = compiled.await;
+        drop(compiling);
+        match compiled {
             Ok(arrived) => tell(assignment, arrived),
             Err(diagnostics) => self.refuse(assignment, diagnostics),
         }

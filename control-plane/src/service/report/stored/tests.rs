@@ -1,3 +1,5 @@
+//! Messages in any order, any number of processes, and bounds.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -16,7 +16,7 @@ const VALUE: usize = 60;
 /// A report, with so many endpoints and near misses at the most.
 pub(super) fn report(report: &ReplayReport, top: usize) -> String {
     let mut out = head(report);
-    let totals = report.totals.clone().unwrap_or_default();
+    let totals = report.totals.unwrap_or_default();
     if totals.requests == 0 {
         out.push_str("no request yet\n");
         return out;
@@ -40,7 +40,7 @@ pub(super) fn runs(reports: &[ReplayReport]) -> String {
     let headings = ["RUN", "SINCE", "UNTIL", "REQUESTS", "HITS", "MISSES", "OWN", "P50", "P99"];
     let mut table = plain(&headings, 3);
     for report in reports {
-        let totals = report.totals.clone().unwrap_or_default();
+        let totals = report.totals.unwrap_or_default();
         let latency = totals.latency.unwrap_or_default();
         table.add_row([
             report.run.to_string(),
@@ -62,7 +62,7 @@ pub(super) fn comparison(compared: &ReportComparison, top: usize) -> String {
     let (base, run) =
         (compared.base.clone().unwrap_or_default(), compared.run.clone().unwrap_or_default());
     let mut out = format!("{}  run {} beside run {}\n\n", id(&run.replay), run.run, base.run);
-    let totals = |report: &ReplayReport| report.totals.clone().unwrap_or_default();
+    let totals = |report: &ReplayReport| report.totals.unwrap_or_default();
     let mut sums = plain(&["", &format!("RUN {}", base.run), &format!("RUN {}", run.run)], 1);
     let (a, b) = (totals(&base), totals(&run));
     let (x, y) = (a.latency.unwrap_or_default(), b.latency.unwrap_or_default());
@@ -86,10 +86,10 @@ pub(super) fn comparison(compared: &ReportComparison, top: usize) -> String {
         table.add_row([
             either.method.clone(),
             path(either),
-            both(a.hits.to_string(), b.hits.to_string()),
-            both(a.misses.to_string(), b.misses.to_string()),
-            both(micros(x.p50_us), micros(y.p50_us)),
-            both(micros(x.p99_us), micros(y.p99_us)),
+            both(&a.hits.to_string(), &b.hits.to_string()),
+            both(&a.misses.to_string(), &b.misses.to_string()),
+            both(&micros(x.p50_us), &micros(y.p50_us)),
+            both(&micros(x.p99_us), &micros(y.p99_us)),
         ]);
     }
     let _ = write!(out, "\n{}", text(&table));
@@ -227,7 +227,7 @@ fn responders(out: &mut String, report: &ReplayReport) {
     let headings = ["RESPONDER", "REQUESTS", "HITS", "MISSES", "P50", "P99", "LAST REPORT"];
     let mut table = plain(&headings, 1);
     for responder in &report.responders {
-        let totals = responder.totals.clone().unwrap_or_default();
+        let totals = responder.totals.unwrap_or_default();
         let latency = totals.latency.unwrap_or_default();
         table.add_row([
             responder.responder.clone(),
@@ -269,8 +269,8 @@ fn path(endpoint: &EndpointReport) -> String {
     if endpoint.other { "(others)".to_owned() } else { endpoint.path.clone() }
 }
 
-fn both(a: String, b: String) -> String {
-    if a == b { a } else { format!("{a} → {b}") }
+fn both(a: &str, b: &str) -> String {
+    if a == b { a.to_owned() } else { format!("{a} → {b}") }
 }
 
 /// Microseconds in a unit that fits.
