@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 use countersign_engine::snapshot::digest::Function;
 use countersign_tls::{identity::TrustDomain, server::Settings};
 
+use crate::auth::{self, oidc};
 use crate::store::{
     StoreError,
     place::{self, Places},
@@ -65,6 +66,10 @@ pub struct Config {
     pub places: Places,
     /// The certificate, and whose clients are let in; without it plain HTTP/2 is spoken.
     pub tls: Option<Settings>,
+    /// Whose tokens are good.
+    pub auth: auth::Settings,
+    /// The file of the audit log; without one its lines go to the process's log.
+    pub audit_log: Option<PathBuf>,
     /// Listens off loopback although callers are not authenticated.
     pub allow_insecure: bool,
     /// The largest upload, in bytes.
@@ -86,6 +91,8 @@ impl Config {
             places: Places::embedded(&data_dir),
             data_dir,
             tls: None,
+            auth: auth::Settings::default(),
+            audit_log: None,
             allow_insecure: false,
             max_upload: 16 * 1024 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(5),
@@ -173,6 +180,10 @@ pub struct Args {
 
     #[command(flatten)]
     tls: TlsArgs,
+
+    #[command(flatten)]
+    auth: AuthArgs,
+
     /// What addresses are made with, of what is stored from now on: `blake3`, or `sha256`, by which each blob is a file or object that `sha256sum`
     /// can check, and imports take longer. What is there already stays as it is, and both are read
     #[arg(long, env = "COUNTERSIGN_DIGEST", value_name = "FUNCTION", default_value = Function::Blake3.name())]
@@ -260,11 +271,72 @@ struct TlsArgs {
     trust_domain: Option<TrustDomain>,
 }
 
+/// The flags of tokens.
+#[derive(Debug, clap::Args)]
+struct AuthArgs {
+    /// Who may call, by token or certificate, and what they may do: one grant a line, which `countersign token create` prints. Read again when it changes
+    #[arg(long, env = "COUNTERSIGN_USERS", value_name = "FILE")]
+    users: Option<PathBuf>,
+
+    /// The URL of an `OpenID` Connect provider, whose tokens are good here
+    #[arg(long, env = "COUNTERSIGN_OIDC_ISSUER", value_name = "URL", requires = "oidc_audience")]
+    oidc_issuer: Option<String>,
+
+    /// What has to be among the `aud` of the provider's tokens
+    #[arg(
+        long,
+        env = "COUNTERSIGN_OIDC_AUDIENCE",
+        value_name = "AUDIENCE",
+        requires = "oidc_issuer"
+    )]
+    oidc_audience: Option<String>,
+
+    /// The claim with the role: `viewer`, `editor`, `operator`, `admin` or `responder`, or an array of which the highest counts; dots lead into objects
+    #[arg(
+        long,
+        env = "COUNTERSIGN_OIDC_ROLE_CLAIM",
+        value_name = "CLAIM",
+        default_value = "countersign_role"
+    )]
+    oidc_role_claim: String,
+
+    /// The claim with the projects: an id, an array of ids, or `*`
+    #[arg(
+        long,
+        env = "COUNTERSIGN_OIDC_PROJECT_CLAIM",
+        value_name = "CLAIM",
+        default_value = "countersign_projects"
+    )]
+    oidc_project_claim: String,
+
+    /// The certificates, PEM, that the provider is checked with; the system's if not given
+    #[arg(long, env = "COUNTERSIGN_OIDC_CA", value_name = "FILE", requires = "oidc_issuer")]
+    oidc_ca: Option<PathBuf>,
+
+    /// Where it is written, one JSON object a line, who changed what and who was refused; on stderr with the rest of the log if not given
+    #[arg(long, env = "COUNTERSIGN_AUDIT_LOG", value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+}
+
+impl AuthArgs {
+    fn settings(self) -> (auth::Settings, Option<PathBuf>) {
+        let provider = self.oidc_issuer.zip(self.oidc_audience);
+        let oidc = provider.map(|(issuer, audience)| oidc::Settings {
+            issuer,
+            audience,
+            role_claim: self.oidc_role_claim,
+            project_claim: self.oidc_project_claim,
+            authorities: self.oidc_ca,
+        });
+        (auth::Settings { users: self.users, oidc }, self.audit_log)
+    }
+}
+
 impl From<TlsArgs> for Option<Settings> {
     fn from(args: TlsArgs) -> Self {
         let (certificate, key) = args.tls_cert.zip(args.tls_key)?;
         let TlsArgs { client_ca, trust_domain, .. } = args;
-        Some(Settings { certificate, key, client_ca, trust_domain })
+        Some(Settings { certificate, key, client_ca, trust_domain, is_optional: false })
     }
 }
 
@@ -272,11 +344,17 @@ impl TryFrom<Args> for Config {
     type Error = StoreError;
 
     fn try_from(args: Args) -> Result<Self, StoreError> {
+        let (auth, audit_log) = args.auth.settings();
+        let tokens = auth.is_any();
+        let tls: Option<Settings> = args.tls.into();
         Ok(Self {
             places: args.place.places()?.by(args.digest),
-            ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
-            tls: args.tls.into(),
+            // Who shows a token needs no certificate.
+            tls: tls.map(|tls| Settings { is_optional: tokens, ..tls }),
+            auth,
+            audit_log,
             admin_listen: args.admin_listen,
+            ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),

@@ -4,7 +4,7 @@
 //! passes here. In reading order:
 //!
 //! 1. [`config`] → [`app`]: settings, wiring, server;
-//! 2. `service`: the gRPC services, and errors as they meet the outside;
+//! 2. [`auth`]: who calls; `service`: the gRPC services, what stands before them, and errors as they meet the outside;
 //! 3. [`import`]: uploads become chunks; `validate` judges users' documents with the engine;
 //! 4. [`publish`], [`rollout`] and [`fleet`]: what is announced, how it gets to be served, and what responders made of it;
 //! 5. `web`: the page, and the same services for it;
@@ -12,6 +12,8 @@
 
 mod admin;
 pub mod app;
+mod audit;
+pub mod auth;
 pub mod config;
 pub mod content;
 pub mod fleet;
@@ -27,5 +29,6 @@ mod storing;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod validate;
 mod web;

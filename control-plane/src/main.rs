@@ -10,6 +10,7 @@ use countersign_control_plane::{
     app::{self, StartError},
     config::{Args, LogFormat},
 };
+use countersign_tls::process::forbid_core_dumps;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -20,6 +21,10 @@ async fn main() -> ExitCode {
     install_log(args.log_format);
     spare_memory();
     raise_file_limit();
+    // Keys of TLS, and those that stand in templates, are in its memory.
+    if let Err(error) = forbid_core_dumps() {
+        tracing::warn!(%error, "core files cannot be forbidden");
+    }
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

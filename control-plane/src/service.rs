@@ -35,7 +35,6 @@ use countersign_engine::{
     diagnostic::{Diagnostic, Severity},
     snapshot::digest::Digest,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -52,6 +51,7 @@ use crate::{
     },
     publish::Publisher,
     store::{BlobStore, CommitError, Committed, Kind, MetaStore, Record, StoreError, Txn},
+    turns::{Turn, Turns},
 };
 
 /// What the services share.
@@ -76,9 +76,9 @@ pub(crate) struct Plane {
     pub(crate) members: members::Announced,
     pub(crate) timing: Timing,
     /// Bounds imports and compilations, which hold whole snapshots in memory.
-    pub(crate) heavy: Semaphore,
+    pub(crate) heavy: Turns,
     /// Bounds imports that read along with an upload, as slowly as it comes.
-    pub(crate) following: Semaphore,
+    pub(crate) following: Turns,
     /// Ends the streams that would otherwise never end.
     pub(crate) stopping: CancellationToken,
 }
@@ -100,13 +100,13 @@ impl Plane {
     }
 
     /// Waits for a turn at work that holds a whole snapshot in memory.
-    pub(crate) async fn heavy(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.heavy.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
+    pub(crate) async fn heavy(&self, project: &str) -> Result<Turn, Problem> {
+        self.heavy.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
     }
 
     /// Waits for a turn at reading along with an upload.
-    pub(crate) async fn follow(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.following.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
+    pub(crate) async fn follow(&self, project: &str) -> Result<Turn, Problem> {
+        self.following.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
     }
 }
 

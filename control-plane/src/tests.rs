@@ -1,5 +1,6 @@
 //! The services through a real server on a free port.
 
+mod access;
 mod content;
 mod documents;
 mod faults;

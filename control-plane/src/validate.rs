@@ -1,6 +1,6 @@
 //! Users' documents before they are stored or announced, judged by the engine that will run them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_engine::{
     compile::compile_treated,
@@ -41,10 +41,22 @@ pub(crate) fn template(json: &str) -> Checked {
     Checked { template, findings }
 }
 
+/// What compiling a snapshot told.
+#[derive(Debug, Default)]
+pub(crate) struct Compiled {
+    /// The findings.
+    pub(crate) findings: Vec<Diagnostic>,
+    /// The hosts that were recorded, without ports; at most [`MAX_HOSTS`].
+    pub(crate) hosts: BTreeSet<String>,
+}
+
+/// Of more hosts nothing is told.
+const MAX_HOSTS: usize = 256;
+
 /// So many pairs are compiled together, at least; a large snapshot is never in memory as a whole.
 const TOGETHER: usize = 20_000;
 
-/// Compiles a snapshot with a template, as a responder will, and returns the findings. What was compiled is thrown away.
+/// Compiles a snapshot with a template, as a responder will, and tells what it found. What was compiled is thrown away.
 ///
 /// Pairs of a large snapshot come by endpoint, some at a time, so that findings that depend on what lies further apart are the responder's
 /// to make.
@@ -54,11 +66,12 @@ pub(crate) async fn compiles(
     template: &Arc<Template>,
     config: TestConfig,
     serve: Serve,
-) -> Result<Vec<Diagnostic>, ContentError> {
+) -> Result<Compiled, ContentError> {
     let config = Arc::new(config);
     let treatment = content::treatment(blobs, manifest).await?;
     let mut chunks = Manifest::get(blobs, manifest).await?.chunks.into_iter().peekable();
     let mut found = Diagnostics::default();
+    let mut hosts = BTreeSet::new();
     let mut pairs: Vec<RrPair> = Vec::new();
     loop {
         if let Some(chunk) = chunks.next() {
@@ -71,16 +84,21 @@ pub(crate) async fn compiles(
                 (std::mem::take(&mut pairs), Arc::clone(template), Arc::clone(&config));
             let treatment = treatment.clone();
             let compiled = store::blocking(move || {
-                compile_treated(pairs, &template, &config, serve, treatment).1
+                let (compiled, found) =
+                    compile_treated(pairs, &template, &config, serve, treatment);
+                (compiled.hosts().map(str::to_owned).collect::<Vec<_>>(), found)
             });
-            for finding in compiled.await?.into_vec() {
+            let (recorded, findings) = compiled.await?;
+            let room = MAX_HOSTS.saturating_sub(hosts.len());
+            hosts.extend(recorded.into_iter().take(room));
+            for finding in findings.into_vec() {
                 if !found.as_slice().contains(&finding) {
                     found.push(finding);
                 }
             }
         }
         if last {
-            return Ok(found.into_vec());
+            return Ok(Compiled { findings: found.into_vec(), hosts });
         }
     }
 }

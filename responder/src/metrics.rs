@@ -131,74 +131,79 @@ impl Metrics {
             replays: Gauge::default(),
             journal_dropped: Counter::default(),
         };
-        let mut registry = Registry::with_prefix("countersign");
-        registry.register("connections", "Open data connections", metrics.connections.clone());
-        registry.register(
-            "connections_accepted",
-            "Data connections accepted",
-            metrics.accepted.clone(),
-        );
-        registry.register(
-            "accept_errors",
-            "Failures to accept a connection",
-            metrics.accept_errors.clone(),
-        );
-        registry.register("tls_handshakes", "TLS handshakes done", metrics.handshakes.clone());
-        registry.register(
-            "tls_handshake_failures",
-            "TLS handshakes that failed",
-            metrics.handshake_failures.clone(),
-        );
-        registry.register("tunnels", "Tunnels opened by CONNECT", metrics.tunnels.clone());
-        registry.register("bundle_swaps", "Bundles swapped in", metrics.swaps.clone());
-        registry.register("nacks", "Bundles refused", metrics.nacks.clone());
-        registry.register(
-            "fetched_bytes",
-            "Bytes of blobs fetched from a control plane",
-            metrics.fetched.clone(),
-        );
-        registry.register(
-            "resyncs",
-            "Subscriptions opened anew because the control plane expected another state",
-            metrics.resyncs.clone(),
-        );
-        registry.register(
-            "sequence_discontinuity",
-            "Breaks in the order of turns that nodes share, by reason",
-            metrics.sequence_breaks.clone(),
-        );
-        registry.register(
-            "secret_reload_errors",
-            "Secrets that became unusable",
-            metrics.secret_errors.clone(),
-        );
-        registry.register(
-            "key_ring_generation",
-            "Generation of the key ring",
-            metrics.key_ring.clone(),
-        );
-        registry.register(
-            "subscription_connected",
-            "Whether the control plane is connected",
-            metrics.subscribed.clone(),
-        );
-        registry.register("ready", "Whether the responder is ready", metrics.ready.clone());
-        registry.register("replays", "Replays that are served", metrics.replays.clone());
-        registry.register(
-            "journal_dropped",
-            "Requests that the journal has no entry of, because others were being noted or read",
-            metrics.journal_dropped.clone(),
-        );
-        registry.register_collector(Box::new(metrics.lanes.clone()));
-        registry.register_collector(Box::new(Replays::new(Arc::clone(&metrics.reports))));
-        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
-        registry.register("start_time_seconds", "When it began", began());
-        metrics.registry = registry;
+        metrics.registry = metrics.registered();
         for reason in ["alone", "lost", "skipped"] {
             // So that a rate begins at 0.
             metrics.break_sequence(reason, 0);
         }
         metrics
+    }
+
+    /// All of them, under the names by which they are asked for.
+    fn registered(&self) -> Registry {
+        let mut registry = Registry::with_prefix("countersign");
+        registry.register("connections", "Open data connections", self.connections.clone());
+        registry.register(
+            "connections_accepted",
+            "Data connections accepted",
+            self.accepted.clone(),
+        );
+        registry.register(
+            "accept_errors",
+            "Failures to accept a connection",
+            self.accept_errors.clone(),
+        );
+        registry.register("tls_handshakes", "TLS handshakes done", self.handshakes.clone());
+        registry.register(
+            "tls_handshake_failures",
+            "TLS handshakes that failed",
+            self.handshake_failures.clone(),
+        );
+        registry.register("tunnels", "Tunnels opened by CONNECT", self.tunnels.clone());
+        registry.register("bundle_swaps", "Bundles swapped in", self.swaps.clone());
+        registry.register("nacks", "Bundles refused", self.nacks.clone());
+        registry.register(
+            "fetched_bytes",
+            "Bytes of blobs fetched from a control plane",
+            self.fetched.clone(),
+        );
+        registry.register(
+            "resyncs",
+            "Subscriptions opened anew because the control plane expected another state",
+            self.resyncs.clone(),
+        );
+        registry.register(
+            "sequence_discontinuity",
+            "Breaks in the order of turns that nodes share, by reason",
+            self.sequence_breaks.clone(),
+        );
+        registry.register(
+            "secret_reload_errors",
+            "Secrets that became unusable",
+            self.secret_errors.clone(),
+        );
+        registry.register(
+            "key_ring_generation",
+            "Generation of the key ring",
+            self.key_ring.clone(),
+        );
+        registry.register(
+            "subscription_connected",
+            "Whether the control plane is connected",
+            self.subscribed.clone(),
+        );
+        registry.register("ready", "Whether the responder is ready", self.ready.clone());
+        registry.register("replays", "Replays that are served", self.replays.clone());
+        registry.register(
+            "journal_dropped",
+            "Requests that the journal has no entry of, because others were being noted or read",
+            self.journal_dropped.clone(),
+        );
+        registry.register_collector(Box::new(self.lanes.clone()));
+        registry.register_collector(Box::new(Replays::new(Arc::clone(&self.reports))));
+        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
+        registry.register("start_time_seconds", "When it began", began());
+        registry
     }
 
     /// Counts breaks in the order of turns.

@@ -17,6 +17,7 @@ pub mod client;
 mod fallback;
 pub mod faults;
 pub mod fleet;
+pub mod kubernetes;
 pub mod link;
 pub mod process;
 pub mod python;

@@ -71,6 +71,12 @@ impl Process {
         .await
     }
 
+    /// Its id to the system.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it printed so far.
     #[must_use]
     pub fn text(&self) -> String {
@@ -171,6 +177,11 @@ fn command(binary: &str) -> Command {
 pub struct Finished(Output);
 
 impl Finished {
+    /// Runs a program that is not ours to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self(command.output().expect("the program starts"))
+    }
+
     /// The exit code.
     #[must_use]
     pub fn code(&self) -> i32 {

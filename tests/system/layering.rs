@@ -21,6 +21,7 @@ const WIRE: [&str; 11] = [
     "responder/src/subscription",
     "control-plane/src/service",
     "control-plane/cli/src",
+    "control-plane/operator/src/plane.rs",
     "proto/",
     "tests/",
 ];
@@ -30,7 +31,7 @@ const DOOR: [&str; 3] =
     ["responder/engine/src/jwt", "control-plane/cli/src/command/demo", "tests/"];
 
 /// Crates that are in the tree in several versions, because others need them so. None of ours asks for two.
-const TWICE: [&str; 17] = [
+const TWICE: [&str; 19] = [
     "base64",
     "const-oid",
     "crypto-common",
@@ -42,9 +43,11 @@ const TWICE: [&str; 17] = [
     "nom",
     "prettyplease",
     "quick-xml",
+    "r-efi",
     "rand_core",
     "syn",
     "synstructure",
+    "tower-http",
     "unicode-width",
     "untrusted",
     "wasi",
@@ -62,12 +65,16 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("countersign-proto", &[][..]),
         ("countersign-tls", &[]),
+        ("countersign-probe", &[]),
         ("countersign-engine", &["countersign-proto"]),
         ("countersign-responder", &["countersign-proto", "countersign-tls", "countersign-engine"]),
         (
             "countersign-control-plane",
             &["countersign-proto", "countersign-tls", "countersign-engine"],
         ),
+        ("countersign-load", &["countersign-proto", "countersign-engine"]),
+        // A client of both APIs. The command applies its resources.
+        ("countersign-operator", &["countersign-proto", "countersign-tls"]),
         (
             "countersign-cli",
             &[
@@ -76,6 +83,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
+                "countersign-operator",
             ],
         ),
         (
@@ -86,6 +95,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
+                "countersign-operator",
             ],
         ),
     ])

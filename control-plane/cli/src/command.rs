@@ -2,8 +2,10 @@
 
 pub(crate) mod certs;
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod load;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod responder;
@@ -12,6 +14,7 @@ pub(crate) mod store;
 pub(crate) mod test_config;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 pub(crate) mod transform;
 
 use std::{io::Read as _, path::Path, process::ExitCode};
@@ -33,8 +36,11 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Dev(args) => dev::run(*args, &global, out).await,
         Command::Demo(args) => demo::run(args, &global, out).await,
         Command::Record(args) => record::run(args, out).await,
+        Command::Load(args) => load::run(*args, &global, out).await,
         Command::Store(command) => store::run(command, out).await,
         Command::Certs(args) => certs::run(args, &global, out),
+        Command::Token(command) => token::run(command, &global, out),
+        Command::Convert(args) => convert::run(&args, out),
         Command::Completion(args) => {
             completion::run(&args, out);
             Ok(ExitCode::SUCCESS)
@@ -44,13 +50,23 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::TestConfig(command) => {
             test_config::run(command, &client(&global).await?, out).await
         }
+        Command::Replay(replay::ReplayCommand::Start(args)) if args.is_kubernetes() => {
+            replay::kubernetes::run(*args, out).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Replay(command) => replay::run(command, &client(&global).await?, out).await,
         Command::Responder(command) => responder::run(command, &client(&global).await?, out).await,
     }
 }
 
 async fn client(global: &Global) -> Result<Client, Failure> {
-    Client::connect(&global.server, &global.project, &global.tls.settings()?).await
+    Client::connect(
+        &global.server,
+        &global.project,
+        &global.tls.settings()?,
+        global.token.bearer()?,
+    )
+    .await
 }
 
 /// The text of a file, or of stdin for `-`.

@@ -130,14 +130,19 @@ impl Output {
     /// Writes findings, each on its own line, to stderr. Of many that are alike only the first are written.
     pub(crate) fn findings(&self, found: &[Diagnostic]) {
         for (finding, more) in few(found) {
-            let style = if view::is_error(finding) { Style::Bad } else { Style::Odd };
             let line = view::finding(finding);
             let (severity, rest) = line.split_once(": ").unwrap_or((&line, ""));
-            self.note(&format!("{}: {rest}", paint(self.stderr_colours, style, severity)));
+            self.finding(view::is_error(finding), severity, rest);
             if more > 0 {
                 self.note(&format!("  and {more} more [{}]", finding.code));
             }
         }
+    }
+
+    /// Writes one finding to stderr.
+    pub(crate) fn finding(&self, is_error: bool, severity: &str, what: &str) {
+        let style = if is_error { Style::Bad } else { Style::Odd };
+        self.note(&format!("{}: {what}", paint(self.stderr_colours, style, severity)));
     }
 
     /// Tells why the command failed.
@@ -161,6 +166,11 @@ impl Output {
     /// A bar of things on stderr; invisible when stderr is no terminal.
     pub(crate) fn counter(&self, what: &'static str, total: u64) -> ProgressBar {
         Self::progress(what, total, "{msg:>10} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta}")
+    }
+
+    /// A bar in thousandths on stderr, with a line of text behind it; invisible when stderr is no terminal.
+    pub(crate) fn gauge(&self, what: &'static str) -> ProgressBar {
+        Self::progress(what, 1000, "[{bar:20}] {msg}")
     }
 
     fn progress(what: &'static str, total: u64, template: &str) -> ProgressBar {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use countersign_control_plane as control_plane;
 use countersign_responder::{self as responder, app::Mapped, transport::Transport};
-use countersign_tls::client::Settings as Tls;
+use countersign_tls::{bearer::Bearer, client::Settings as Tls};
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -69,6 +69,9 @@ pub(crate) struct Addresses {
 impl Planes {
     /// Starts both.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        if let Err(error) = countersign_tls::process::forbid_core_dumps() {
+            tracing::debug!(%error, "core files cannot be forbidden");
+        }
         let mut config =
             control_plane::config::Config::new(settings.grpc_listen, settings.data_dir);
         config.shutdown_grace = Duration::from_secs(1);
@@ -106,7 +109,8 @@ impl Planes {
                 });
             }
         };
-        let client = Client::connect(&server, &settings.project, &Tls::default()).await?;
+        let client =
+            Client::connect(&server, &settings.project, &Tls::default(), Bearer::default()).await?;
         let addresses = Addresses {
             data: responder.data_addr(),
             admin: responder.admin_addr(),

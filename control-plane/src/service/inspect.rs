@@ -115,7 +115,7 @@ impl Inspect {
         })?;
         let asked = request.request.unwrap_or_default();
         let headers = headers(&asked)?;
-        let _turn = self.plane.heavy().await?;
+        let _turn = self.plane.heavy(&project).await?;
         let pairs = content::pairs(&*self.plane.blobs, manifest).await?;
         let treatment = content::treatment(&*self.plane.blobs, manifest).await?;
         let at = now();

@@ -28,10 +28,12 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Plane, Problem,
-    access::Peer,
     name::{self, Name},
 };
-use crate::store::{Kind, ListQuery, Txn, all};
+use crate::{
+    auth::rights::Principal,
+    store::{Kind, ListQuery, Txn, all},
+};
 pub(crate) use intake::Intake;
 use stored::{Contribution, RunName};
 use view::Known;
@@ -64,12 +66,12 @@ impl TallyService for Tallies {
         &self,
         request: Request<SendTallyRequest>,
     ) -> Result<Response<SendTallyResponse>, Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
+        let who = request.extensions().get::<Arc<Principal>>().cloned();
         let request = request.into_inner();
         let project = name::project("project", &request.project)?;
-        if let Some(peer) = peer {
+        if let Some(who) = who {
             let (project, responder) = (project.clone(), request.responder.clone());
-            peer.may_be(&Hello { project, responder, ..Hello::default() })?;
+            who.may_be(&Hello { project, responder, ..Hello::default() })?;
         }
         Ok(Response::new(self.intake.take(&self.plane, &project, request).await?))
     }

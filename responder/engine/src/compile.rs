@@ -114,6 +114,11 @@ impl CompiledSnapshot {
         self.index.knows_host(&host_key(host))
     }
 
+    /// The hosts that were recorded, without ports, the first 64 of them.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.index.hosts().filter_map(|host| std::str::from_utf8(host).ok())
+    }
+
     /// How many recorded responses it serves.
     #[must_use]
     pub fn pairs(&self) -> usize {

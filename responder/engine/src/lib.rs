@@ -12,7 +12,7 @@
 //! 4. [`serving`] joins it with a node's key ring;
 //! 5. [`answer`] is the main path: normalise, sign, look up, choose by who asks and whose turn it is ([`turns`]), splice.
 //!
-//! [`recording`] makes pairs of what went through a proxy of ours.
+//! [`recording`] makes pairs of what went through a proxy of ours, and [`sending`] makes requests of recorded ones, for load generators.
 //!
 //! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
 //!
@@ -48,6 +48,7 @@ mod protobuf;
 pub mod recording;
 pub mod request;
 mod scratch;
+pub mod sending;
 pub mod sequences;
 pub mod serving;
 mod signature;

@@ -1,5 +1,6 @@
 //! `countersign replay`: serving a snapshot.
 
+pub(crate) mod kubernetes;
 mod policy;
 mod ready;
 mod report;
@@ -17,6 +18,7 @@ use countersign_proto::{
 };
 use tonic::Code;
 
+use kubernetes::KubernetesArgs;
 use policy::PolicyArgs;
 use ready::wait_and_tell;
 pub(crate) use ready::wait_until_ready;
@@ -34,7 +36,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReplayCommand {
     /// Start a replay, creating it when there is none; started again, it picks up edited transforms and test configs
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Show a replay, its conditions and what each responder made of it
     #[command(visible_alias = "show")]
     Status {
@@ -71,7 +73,8 @@ Examples:
   countersign replay start login                           # the snapshot `login` as recorded
   countersign replay start login --transform jwt --wait    # re-signed; returns when served
   countersign replay start --snapshot login --id blue --serve in --wait=30s
-  countersign replay start login --quorum 90% --on-straggler exclude --rollout-timeout 30s --wait")]
+  countersign replay start login --quorum 90% --on-straggler exclude --rollout-timeout 30s --wait
+  countersign replay start login --kubernetes --workload user --secret jwt-demo --wait=5m")]
 pub(crate) struct StartArgs {
     /// The replay's id; the snapshot's id by default
     #[arg(value_name = "REPLAY", required_unless_present_any = ["snapshot", "id"])]
@@ -100,9 +103,19 @@ pub(crate) struct StartArgs {
     #[command(flatten)]
     policy: PolicyArgs,
 
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
+
     /// Wait until every connected responder serves it, at most so long
     #[arg(long, value_name = "TIMEOUT", num_args = 0..=1, require_equals = true, default_missing_value = "60s", value_parser = seconds)]
     wait: Option<Duration>,
+}
+
+impl StartArgs {
+    /// Whether it is a matter of a cluster, and not of the control plane.
+    pub(crate) fn is_kubernetes(&self) -> bool {
+        self.kubernetes.kubernetes
+    }
 }
 
 /// Announces something else of a running replay.
@@ -133,7 +146,7 @@ pub(crate) async fn run(
     out: &Output,
 ) -> Result<ExitCode, Failure> {
     match command {
-        ReplayCommand::Start(args) => start(args, client, out).await?,
+        ReplayCommand::Start(args) => start(*args, client, out).await?,
         ReplayCommand::Rollback(AgainArgs { id, wait }) => {
             let request = RollbackReplayRequest { name: client.name(Collection::Replays, &id) };
             let back = client.replays().rollback_replay(request).await;

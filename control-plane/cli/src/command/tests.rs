@@ -81,8 +81,16 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
 }
 
 /// Runs a test's steps, then shuts down.
-async fn run(planes: Planes, steps: impl Future<Output = Result<(), Failure>>) {
-    planes.run(Box::pin(steps)).await.unwrap_or_else(|failure| panic!("{}", failure.render()));
+fn run(
+    planes: Planes,
+    steps: impl Future<Output = Result<(), Failure>>,
+) -> impl Future<Output = ()> {
+    // Steps are large.
+    let steps = Box::pin(steps);
+    async move {
+        let ended = planes.run(steps).await;
+        ended.unwrap_or_else(|failure| panic!("{}", failure.render()));
+    }
 }
 
 fn out() -> Output {
@@ -189,7 +197,8 @@ async fn waiting_for_a_fleet_that_does_not_come_ends_in_time() {
     let server = format!("http://{}", planes.addresses.grpc);
     run(planes, async move {
         // A project that the responder of this process does not serve.
-        let elsewhere = Client::connect(&server, "elsewhere", &Default::default()).await?;
+        let elsewhere =
+            Client::connect(&server, "elsewhere", &Default::default(), Default::default()).await?;
         import(&elsewhere, &root, "a", (false, false)).await?;
         let wanted =
             Replay { snapshot: elsewhere.name(Collection::Snapshots, "a"), ..Replay::default() };

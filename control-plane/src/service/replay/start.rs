@@ -1,6 +1,6 @@
 //! `StartReplay`: compile as a responder will, store the bundle, announce it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_engine::{
     diagnostic::{Diagnostic, has_errors},
@@ -54,7 +54,8 @@ pub(super) async fn start(
     let config = test_config::get(plane, &parts.test_config).await?;
     refuse_nothing_to_serve(name, &snapshot, serve)?;
 
-    let (template, findings) = check(plane, manifest, transform.as_ref(), &config, serve).await?;
+    let (template, findings, hosts) =
+        check(plane, &name.project, manifest, transform.as_ref(), &config, serve).await?;
     if has_errors(&findings) {
         let what = format!("replay {} cannot be started", name.full);
         return Err(Problem::Unusable { what, reason: "REPLAY_INVALID", findings });
@@ -87,6 +88,7 @@ pub(super) async fn start(
         generation: replay.generation.saturating_add(1),
         diagnostics,
         rollout_policy: asked.rollout_policy.or(replay.rollout_policy),
+        hosts: hosts.into_iter().collect(),
         ..replay
     };
     let next = Assignment { bundle, generation: started.generation, start_time: now() };
@@ -94,28 +96,29 @@ pub(super) async fn start(
     change::announce(plane, record, &started, chosen).await
 }
 
-/// Compiles as a responder will; the template is empty when the replay has none.
+/// Compiles as a responder will; the template is empty when the replay has none. Returns the hosts that were recorded, too.
 async fn check(
     plane: &Plane,
+    project: &str,
     manifest: Digest,
     transform: Option<&Transform>,
     config: &TestConfig,
     serve: Serve,
-) -> Result<(Arc<Template>, Vec<Diagnostic>), Problem> {
+) -> Result<(Arc<Template>, Vec<Diagnostic>, BTreeSet<String>), Problem> {
     let Checked { template, mut findings } = match transform {
         Some(transform) => validate::template(&transform.template_json),
         None => Checked { template: Template::default(), findings: Vec::new() },
     };
     let config = test_config::accept(&config.config_json)?;
-    let _turn = plane.heavy().await?;
+    let _turn = plane.heavy(project).await?;
     let template = Arc::new(template);
     let compiled = validate::compiles(&*plane.blobs, manifest, &template, config, serve).await?;
-    for found in compiled {
+    for found in compiled.findings {
         if !findings.contains(&found) {
             findings.push(found);
         }
     }
-    Ok((template, findings))
+    Ok((template, findings, compiled.hosts))
 }
 
 /// What is served when nobody said so: OUT, unless the recording was made at the service's own door and holds IN pairs only.

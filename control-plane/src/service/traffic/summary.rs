@@ -32,7 +32,7 @@ impl Traffic {
             return Ok((*known).clone());
         }
         let manifest = self.manifest(digest).await?;
-        let _turn = self.plane.heavy().await?;
+        let _turn = self.plane.heavy(&name.project).await?;
         let counts = each_chunk(&self.plane, &manifest, Counts::default(), Counts::push).await?;
         Ok((*self.summaries.keep(digest, counts.told())).clone())
     }
