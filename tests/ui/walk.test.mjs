@@ -237,6 +237,41 @@ describe("the walk", { concurrency: false }, () => {
     await look(page, "fleet");
   });
 
+  it("goes by the system's colours until somebody chooses", async () => {
+    const dark = () => page.evaluate(() => document.documentElement.dataset.theme);
+    await page.emulateMedia({ colorScheme: "dark" });
+    await until("it is dark", async () => (await dark()) === "dark");
+    await button("Light colours").click();
+    assert.equal(await dark(), "light");
+    await page.reload();
+    await button("Dark colours").waitFor();
+    assert.equal(await dark(), "light");
+    await page.emulateMedia({ colorScheme: "light" });
+  });
+
+  it("tells which entries an import refused, and why", async () => {
+    const file = join(world.dir, "half.jsonl");
+    const sound = { msgType: "rrpair", ts: "2024-01-01T00:00:00Z", l7protocol: "http", direction: "OUT", command: "GET", location: "/a", http: { req: { url: "/a", method: "GET", host: "demo" }, res: { statusCode: 200, bodyBase64: "b2s=" } } };
+    writeFileSync(file, `${JSON.stringify(sound)}\n{"msgType": "rrpair", \n`);
+    await go("#/snapshots");
+    await page.getByTestId("files").setInputFiles(file);
+    await button("Import 1 file").click();
+    await page.getByText("1 entry refused").waitFor();
+    await page.getByText("half.jsonl:2").waitFor();
+    await look(page, "import-refused");
+    await button("Open the snapshot").click();
+    await page.getByRole("link", { name: /^Import report/ }).click();
+    await page.getByText("half.jsonl:2").waitFor();
+    // An id that is taken is told at its field.
+    await go("#/snapshots");
+    await page.getByTestId("files").setInputFiles(file);
+    await page.getByLabel("Name").fill("half");
+    await button("Import 1 file").click();
+    await page.getByText("exists already", { exact: false }).waitFor();
+    await button("Cancel").click();
+    await link("half").waitFor();
+  });
+
   it("leaves what was recorded inert", async () => {
     const evil = `<script>alert(1)</script><img src="http://evil.test/x" onerror="alert(2)">{{7*7}}\u202egnp.exe`;
     const url = `/x/%3Cscript%3Ealert(3)%3C/script%3E`;
