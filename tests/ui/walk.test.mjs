@@ -265,7 +265,7 @@ describe("the walk", { concurrency: false }, () => {
     // An id that is taken is told at its field.
     await go("#/snapshots");
     await page.getByTestId("files").setInputFiles(file);
-    await page.getByLabel("Name").fill("half");
+    await page.getByRole("dialog").getByLabel("Name").fill("half");
     await button("Import 1 file").click();
     await page.getByText("exists already", { exact: false }).waitFor();
     await button("Cancel").click();
