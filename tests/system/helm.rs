@@ -177,33 +177,45 @@ async fn a_release_is_installed_upgraded_and_removed_and_its_operator_may_do_no_
     drop(cluster.helm(&[&["install", "countersign"], &fixed[..], &named].concat()).ok());
     let account = cluster.service_account(&namespace, "countersign-operator");
     let may = |verb: &str, what: &str, namespace: &str| {
-        // `secrets/NAME` is one secret, `pods exec` a part of pods.
-        let (what, part) = what.split_once(' ').unwrap_or((what, ""));
-        let part = format!("--subresource={part}");
-        let ask = ["auth", "can-i", verb, what, "-n", namespace, &part];
-        cluster.kubectl_as(&account, &ask).stdout().trim() == "yes"
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let words: Vec<&str> = what.split(' ').collect();
+        let (resource, group) = words[0].split_once('.').unwrap_or((words[0], ""));
+        let asked = json!({
+            "namespace": namespace, "verb": verb, "group": group, "resource": resource,
+            "subresource": words[1], "name": words[2],
+        });
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        });
+        fs::write(file.path(), review.to_string()).unwrap();
+        let path = file.path().to_string_lossy().into_owned();
+        let create =
+            ["create", "--validate=false", "-f", &path, "-o", "jsonpath={.status.allowed}"];
+        cluster.kubectl_as(&account, &create).ok().stdout() == "true"
     };
+    // A resource and its group, a part of it or none, and a name or none.
     for (verb, what) in [
-        ("create", "deployments.apps"),
-        ("patch", "trafficreplays.countersign.dev status"),
-        ("create", "leases.coordination.k8s.io"),
-        ("get", "secrets/jwt-demo"),
+        ("create", "deployments.apps  "),
+        ("patch", "trafficreplays.countersign.dev status "),
+        ("create", "leases.coordination.k8s.io  "),
+        ("get", "secrets  jwt-demo"),
     ] {
         let granted = || async { may(verb, what, &namespace).then_some(()) };
         wait_until(&format!("it may {verb} {what}"), granted).await;
     }
     for (verb, what, namespace) in [
-        ("get", "secrets", &namespace),
-        ("list", "secrets", &namespace),
-        ("get", "secrets/other", &namespace),
-        ("delete", "secrets", &namespace),
-        ("create", "pods", &namespace),
-        ("create", "pods exec", &namespace),
-        ("update", "trafficreplays.countersign.dev", &namespace),
-        ("create", "roles.rbac.authorization.k8s.io", &namespace),
-        ("create", "deployments.apps", &other),
-        ("get", "trafficreplays.countersign.dev", &other),
-        ("get", "leases.coordination.k8s.io", &other),
+        ("get", "secrets  ", &namespace),
+        ("list", "secrets  ", &namespace),
+        ("get", "secrets  other", &namespace),
+        ("delete", "secrets  ", &namespace),
+        ("create", "pods  ", &namespace),
+        ("create", "pods exec ", &namespace),
+        ("update", "trafficreplays.countersign.dev  ", &namespace),
+        ("create", "roles.rbac.authorization.k8s.io  ", &namespace),
+        ("create", "deployments.apps  ", &other),
+        ("get", "trafficreplays.countersign.dev  ", &other),
+        ("get", "leases.coordination.k8s.io  ", &other),
     ] {
         assert!(!may(verb, what, namespace), "it may {verb} {what}");
     }

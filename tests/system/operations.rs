@@ -7,6 +7,7 @@ use harness::process;
 const TABLE: [(&str, &[&str]); 12] = [
     ("countersign-control-plane", &["--help"]),
     ("countersign-responder", &["--help"]),
+    ("countersign-operator", &["--help"]),
     ("countersign", &["dev", "--help"]),
     ("countersign", &["record", "--help"]),
     ("countersign", &["load", "--help"]),
