@@ -237,6 +237,34 @@ describe("the walk", { concurrency: false }, () => {
     await look(page, "fleet");
   });
 
+  it("shows what is recorded beside what is served, and every other tab", async () => {
+    await go("#/snapshots/example/pairs/1?view=served");
+    await page.getByLabel("Transform").selectOption({ label: "example" });
+    await page.getByText("removed:").first().waitFor({ state: "attached" });
+    const served = await page.locator("main").innerText();
+    assert.match(served, /removed:\s+exp: 1709632800/);
+    assert.match(served, /added:\s+exp: \d{10}/);
+    await look(page, "pair-served");
+    await go("#/snapshots/example/pairs/1?view=signature");
+    await page.getByText("http:url", { exact: true }).waitFor();
+    await look(page, "pair-signature");
+    await go("#/snapshots/example/transform/generator");
+    await page.getByText("A load client runs these chains").waitFor();
+    await look(page, "editor-generator");
+    await page.getByRole("link", { name: /^Variables/ }).click();
+    await button("Add variable").click();
+    await page.getByRole("textbox", { name: "new", exact: true }).fill("42");
+    await page.getByText("valid", { exact: true }).waitFor();
+    await look(page, "editor-variables");
+    page.confirms.push("leave it");
+    await go("#/test-configs");
+    await link("standard").waitFor();
+    await look(page, "test-configs");
+    await go("#/snapshots/example/replays");
+    await page.getByRole("cell", { name: "mine" }).waitFor();
+    await look(page, "snapshot-replays");
+  });
+
   it("goes by the system's colours until somebody chooses", async () => {
     const dark = () => page.evaluate(() => document.documentElement.dataset.theme);
     await page.emulateMedia({ colorScheme: "dark" });
