@@ -237,6 +237,69 @@ describe("the walk", { concurrency: false }, () => {
     await look(page, "fleet");
   });
 
+  it("shows what is recorded beside what is served, and every other tab", async () => {
+    await go("#/snapshots/example/pairs/1?view=served");
+    await page.getByLabel("Transform").selectOption({ label: "example" });
+    await page.getByText("removed:").first().waitFor({ state: "attached" });
+    const served = await page.locator("main").innerText();
+    assert.match(served, /removed:\s+exp: 1709632800/);
+    assert.match(served, /added:\s+exp: \d{10}/);
+    await look(page, "pair-served");
+    await go("#/snapshots/example/pairs/1?view=signature");
+    await page.getByText("http:url", { exact: true }).waitFor();
+    await look(page, "pair-signature");
+    await go("#/snapshots/example/transform/generator");
+    await page.getByText("A load client runs these chains").waitFor();
+    await look(page, "editor-generator");
+    await page.getByRole("link", { name: /^Variables/ }).click();
+    await button("Add variable").click();
+    await page.getByRole("textbox", { name: "new", exact: true }).fill("42");
+    await page.getByText("valid", { exact: true }).waitFor();
+    await look(page, "editor-variables");
+    page.confirms.push("leave it");
+    await go("#/test-configs");
+    await link("standard").waitFor();
+    await look(page, "test-configs");
+    await go("#/snapshots/example/replays");
+    await page.getByRole("cell", { name: "mine" }).waitFor();
+    await look(page, "snapshot-replays");
+  });
+
+  it("goes by the system's colours until somebody chooses", async () => {
+    const dark = () => page.evaluate(() => document.documentElement.dataset.theme);
+    await page.emulateMedia({ colorScheme: "dark" });
+    await until("it is dark", async () => (await dark()) === "dark");
+    await button("Light colours").click();
+    assert.equal(await dark(), "light");
+    await page.reload();
+    await button("Dark colours").waitFor();
+    assert.equal(await dark(), "light");
+    await page.emulateMedia({ colorScheme: "light" });
+  });
+
+  it("tells which entries an import refused, and why", async () => {
+    const file = join(world.dir, "half.jsonl");
+    const sound = { msgType: "rrpair", ts: "2024-01-01T00:00:00Z", l7protocol: "http", direction: "OUT", command: "GET", location: "/a", http: { req: { url: "/a", method: "GET", host: "demo" }, res: { statusCode: 200, bodyBase64: "b2s=" } } };
+    writeFileSync(file, `${JSON.stringify(sound)}\n{"msgType": "rrpair", \n`);
+    await go("#/snapshots");
+    await page.getByTestId("files").setInputFiles(file);
+    await button("Import 1 file").click();
+    await page.getByText("1 entry refused").waitFor();
+    await page.getByText("half.jsonl:2").waitFor();
+    await look(page, "import-refused");
+    await button("Open the snapshot").click();
+    await page.getByRole("link", { name: /^Import report/ }).click();
+    await page.getByText("half.jsonl:2").waitFor();
+    // An id that is taken is told at its field.
+    await go("#/snapshots");
+    await page.getByTestId("files").setInputFiles(file);
+    await page.getByRole("dialog").getByLabel("Name").fill("half");
+    await button("Import 1 file").click();
+    await page.getByText("exists already", { exact: false }).waitFor();
+    await button("Cancel").click();
+    await link("half").waitFor();
+  });
+
   it("leaves what was recorded inert", async () => {
     const evil = `<script>alert(1)</script><img src="http://evil.test/x" onerror="alert(2)">{{7*7}}\u202egnp.exe`;
     const url = `/x/%3Cscript%3Ealert(3)%3C/script%3E`;

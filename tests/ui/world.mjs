@@ -76,7 +76,8 @@ export class World {
     page.on("dialog", (dialog) => {
       if (dialog.type() !== "confirm" || page.confirms.length === 0) page.odd.push(`dialog: ${dialog.message()}`);
       page.confirms.shift();
-      void dialog.accept();
+      // A page that is being closed asks nobody any more.
+      void dialog.accept().catch(() => undefined);
     });
     page.on("request", (request) => {
       if (!request.url().startsWith(this.ui) && !request.url().startsWith("blob:")) page.odd.push(`request to ${request.url()}`);

@@ -17,7 +17,7 @@ pub(super) struct Asset {
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// All of them. The script of the code editor is loaded when it is needed.
-const ASSETS: [Asset; 5] = [
+const ASSETS: [Asset; 6] = [
     Asset {
         path: "/",
         kind: "text/html; charset=utf-8",
@@ -35,6 +35,11 @@ const ASSETS: [Asset; 5] = [
         kind: "image/svg+xml",
         bytes: include_bytes!("../../ui/dist/icon.svg"),
     },
+    Asset {
+        path: "/licences.txt",
+        kind: "text/plain; charset=utf-8",
+        bytes: include_bytes!("../../ui/dist/licences.txt"),
+    },
 ];
 
 static ETAGS: LazyLock<Vec<(&'static str, String)>> = LazyLock::new(|| {
@@ -51,6 +56,6 @@ impl Asset {
 
 /// The file at a path.
 pub(super) fn find(path: &str) -> Option<&'static Asset> {
-    static ALL: [Asset; 5] = ASSETS;
+    static ALL: [Asset; 6] = ASSETS;
     ALL.iter().find(|asset| asset.path == path || (path == "/index.html" && asset.path == "/"))
 }

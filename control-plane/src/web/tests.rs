@@ -59,6 +59,7 @@ async fn the_page_comes_with_its_rules() {
         ("/editor.js", "text/javascript; charset=utf-8"),
         ("/app.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
+        ("/licences.txt", "text/plain; charset=utf-8"),
         ("/nothing", "text/plain; charset=utf-8"),
     ] {
         let answer = server.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost"), b"").await;

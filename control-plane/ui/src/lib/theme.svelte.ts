@@ -3,17 +3,21 @@ const KEY = "countersign-theme";
 
 class Theme {
   choice = $state<"" | "light" | "dark">("");
-  private readonly dark = matchMedia("(prefers-color-scheme: dark)");
+  private readonly media = matchMedia("(prefers-color-scheme: dark)");
+  private system = $state(this.media.matches);
 
   start(): void {
     const stored = localStorage.getItem(KEY);
     if (stored === "light" || stored === "dark") this.choice = stored;
-    this.dark.addEventListener("change", () => this.apply());
+    this.media.addEventListener("change", ({ matches }) => {
+      this.system = matches;
+      this.apply();
+    });
     this.apply();
   }
 
   get isDark(): boolean {
-    return this.choice === "" ? this.dark.matches : this.choice === "dark";
+    return this.choice === "" ? this.system : this.choice === "dark";
   }
 
   toggle(): void {
