@@ -308,14 +308,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
     let guard = Guard::new(Arc::clone(&authority), audit.clone());
-    let metrics = Metrics::new().of_plane(&plane);
     let routes = routes::all(&plane, &health).await;
     let routes = routes.map_err(|source| StartError::Describe { source })?;
+    let metrics = Metrics::new().of_plane(&plane);
+    let layers = (metrics.observe(), guard);
     let ui = ui.map(|(listener, addr)| {
-        let (stopping, guard) = (stopping.clone(), guard.clone());
-        (addr, web::serve(listener, addr, routes.clone(), guard, tls.as_ref(), stopping))
+        let (routes, layers, stopping) = (routes.clone(), layers.clone(), stopping.clone());
+        (addr, web::serve(listener, addr, routes, layers, tls.as_ref(), stopping))
     });
-    let router = routes::server((metrics.observe(), guard)).add_routes(routes);
+    let router = routes::server(layers).add_routes(routes);
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
         let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));

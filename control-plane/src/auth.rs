@@ -10,7 +10,7 @@ pub mod token;
 pub mod users;
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -193,7 +193,7 @@ impl Authority {
 
     async fn bearer(&self, token: &str, from: Option<IpAddr>) -> Result<Arc<Principal>, Stranger> {
         // Where a listener does not say who is at the other end, all share one count.
-        let from = from.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         if token.len() > MAX_TOKEN {
             return Err(self.refused(from, "it is too long", Stranger::Token));
         }

@@ -56,10 +56,10 @@ impl FromStr for Ui {
 pub struct Config {
     /// Where the gRPC services listen; port 0 takes any free port.
     pub listen: SocketAddr,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere by default.
-    pub admin_listen: Option<SocketAddr>,
     /// Where the web UI listens.
     pub ui: Ui,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere by default.
+    pub admin_listen: Option<SocketAddr>,
     /// The directory of uploads and of whatever is stored nowhere else; made when it is absent.
     pub data_dir: PathBuf,
     /// Where records and blobs are kept.
@@ -86,8 +86,8 @@ impl Config {
     pub fn new(listen: SocketAddr, data_dir: PathBuf) -> Self {
         Self {
             listen,
-            admin_listen: None,
             ui: Ui::Off,
+            admin_listen: None,
             places: Places::embedded(&data_dir),
             data_dir,
             tls: None,
@@ -167,12 +167,13 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
 
-    /// Where /healthz, /readyz and /metrics are served, for example 127.0.0.1:4182; nowhere if not given, since it has no authentication
-    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
-    admin_listen: Option<SocketAddr>,
     /// The address of the web UI, or `none`; 127.0.0.1:4181 if that is free
     #[arg(long, env = "COUNTERSIGN_UI_LISTEN", value_name = "ADDRESS:PORT")]
     ui_listen: Option<Ui>,
+
+    /// Where /healthz, /readyz and /metrics are served, for example 127.0.0.1:4182; nowhere if not given, since it has no authentication
+    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
+    admin_listen: Option<SocketAddr>,
 
     #[command(flatten)]
     place: PlaceArgs,

@@ -43,11 +43,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // For scripts that asked for port 0. Nobody may be reading any more.
     let scheme = if running.is_tls() { "https" } else { "http" };
     drop(writeln!(io::stdout(), "grpc listening on {scheme}://{}", running.addr()));
-    if let Some(addr) = running.admin_addr() {
-        drop(writeln!(io::stdout(), "admin listening on http://{addr}"));
-    }
     if let Some(ui) = running.ui_addr() {
         drop(writeln!(io::stdout(), "ui listening on {scheme}://{ui}"));
+    }
+    if let Some(addr) = running.admin_addr() {
+        drop(writeln!(io::stdout(), "admin listening on http://{addr}"));
     }
     let ended = tokio::select! {
         ended = running.ended() => ended,

@@ -14,6 +14,7 @@ mod rollouts;
 mod snapshots;
 mod start;
 mod subscriptions;
+mod traffic;
 
 use std::time::Duration;
 

@@ -28,7 +28,10 @@ use tonic_web::GrpcWebLayer;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::service::access::{Connection, Guard};
+use crate::{
+    metrics::Observe,
+    service::access::{Connection, Guard},
+};
 use origin::{Door, Refusal};
 
 /// What every answer says, whatever it holds. The page needs nothing from elsewhere, and nobody may frame it.
@@ -51,7 +54,7 @@ pub(crate) fn serve(
     listener: TcpListener,
     addr: SocketAddr,
     routes: Routes,
-    guard: Guard,
+    (observe, guard): (Observe, Guard),
     tls: Option<&Arc<ServerTls>>,
     stopping: CancellationToken,
 ) -> AbortOnDropHandle<Result<(), tonic::transport::Error>> {
@@ -60,6 +63,7 @@ pub(crate) fn serve(
         .accept_http1(true)
         .layer(Web { door })
         .layer(GrpcWebLayer::new())
+        .layer(observe)
         .layer(guard)
         .add_routes(routes);
     let ended = stopping.cancelled_owned();

@@ -326,7 +326,9 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("a file");
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+/// Text of this kind (RFC 7468).
+#[must_use]
+pub fn pem(label: &str, der: &[u8]) -> String {
     let lines: Vec<String> = der.chunks(48).map(|line| STANDARD.encode(line)).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

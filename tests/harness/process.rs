@@ -40,16 +40,35 @@ impl Process {
         arguments: I,
         variables: &[(String, String)],
     ) -> Self {
-        let mut command = command(binary);
+        Self::spawn(binary, command(binary), arguments, variables)
+    }
+
+    /// Starts a program of the system, which starts one of ours.
+    pub fn start_program<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        program: &str,
+        arguments: I,
+        variables: &[(String, String)],
+    ) -> Self {
+        Self::spawn(program, clean(Command::new(program)), arguments, variables)
+    }
+
+    fn spawn<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        name: &str,
+        mut command: Command,
+        arguments: I,
+        variables: &[(String, String)],
+    ) -> Self {
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Its usual port is one for the whole machine.
+        command.env("COUNTERSIGN_UI_LISTEN", "none");
         command.envs(variables.iter().map(|(name, value)| (name, value)));
-        let mut child = command.spawn().expect("the binary starts");
+        let mut child = command.spawn().expect("the program starts");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let readers = vec![
             follow(child.stdout.take().expect("piped"), Arc::clone(&seen)),
             follow(child.stderr.take().expect("piped"), Arc::clone(&seen)),
         ];
-        Self { name: binary.to_owned(), child, seen, readers }
+        Self { name: name.to_owned(), child, seen, readers }
     }
 
     /// The address of one of its listeners, once it says `<listener> listening on http://…`.
@@ -102,6 +121,11 @@ impl Process {
     pub async fn terminate(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         wait_until("the process ends", || {
             let status = child.try_wait().unwrap();
@@ -155,7 +179,10 @@ pub fn run_in<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
 
 /// A binary that hears nothing of the settings of whoever runs the tests.
 fn command(binary: &str) -> Command {
-    let mut command = Command::new(binaries::path(binary));
+    clean(Command::new(binaries::path(binary)))
+}
+
+fn clean(mut command: Command) -> Command {
     command.stdin(Stdio::null()).env("NO_COLOR", "1");
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();

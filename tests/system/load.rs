@@ -11,13 +11,14 @@ use std::{
 use harness::{
     has_openssl, notice,
     process::{self, Process},
+    recording,
     scripts::Script,
     shared_data,
     turns::agreed,
 };
 use serde_json::{Value, json};
 
-use crate::sessions;
+use crate::{sessions, tls};
 
 /// Where the examples are.
 fn examples() -> PathBuf {
@@ -216,4 +217,44 @@ async fn services_in_several_languages_verify_by_the_key_set() {
         }
         world.stop(if signed { "signed" } else { "recorded" });
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responders_are_driven_directly_over_tls_and_http2() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let ca = tls::authority(dir.path());
+    let shop = examples().join("recording/shop.jsonl").to_string_lossy().into_owned();
+    let frame = b"\0\0\0\0\x02\x08\x07";
+    let end = json!({"grpc-status": ["0"]});
+    let call = recording::call("/shop.v1.Shop/Get", frame, frame, &json!({}), &end);
+    fs::write(path("calls.jsonl"), call + "\n").unwrap();
+    fs::write(path("other.jsonl"), recording::line("GET", "/nowhere", &json!({})) + "\n").unwrap();
+    let anywhere = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let own = ["dev", &shop, &path("calls.jsonl"), "--serve", "all", "--tls-ca", &ca];
+    let mut dev = Process::start("countersign", own.iter().chain(&anywhere));
+    let server = dev.address("data").await;
+    let (plain, secured) = (format!("http://{server}"), format!("https://{server}"));
+    let certificate = format!("{ca}/tls.crt");
+    let load = |recording: &str, to: &str, more: &[&str]| {
+        let base =
+            ["--output", "json", "load", recording, "--to", to, "--goal", "match-rate>=100%"];
+        let ended = process::run("countersign", base.iter().chain(more));
+        let report: Value = serde_json::from_str(&ended.stdout()).unwrap_or_default();
+        (report, ended)
+    };
+    let fast = ["--speed", "max", "--ca", &certificate];
+    for more in [&fast[..], &[&fast[..], &["--http2"]].concat()] {
+        let (report, ended) = load(&shop, &secured, more);
+        assert_eq!((ended.code(), &report["counts"]["own"]), (0, &json!(19)), "{}", ended.text());
+    }
+    // Nobody vouches for the mock without its authority.
+    let (report, ended) = load(&shop, &secured, &["--speed", "max"]);
+    assert_eq!((ended.code(), &report["noAnswer"]["tls"]), (1, &json!(19)), "{}", ended.text());
+    let (report, ended) = load(&path("calls.jsonl"), &plain, &[]);
+    assert_eq!((ended.code(), &report["counts"]["own"]), (0, &json!(1)), "{}", ended.text());
+    let (report, ended) = load(&path("other.jsonl"), &plain, &[]);
+    assert_eq!((ended.code(), &report["rates"]["match"]), (1, &json!(0.0)), "{}", ended.text());
+    let (_, ended) = load(&path("nothing.jsonl"), &plain, &[]);
+    assert_eq!(ended.code(), 2, "{}", ended.text());
 }

@@ -17,6 +17,7 @@ mod formats;
 mod h2spec;
 mod helm;
 mod images;
+mod kubernetes;
 mod layering;
 mod lineage;
 mod load;

@@ -4,11 +4,13 @@ use std::{fs, path::Path};
 
 use harness::process;
 
-const TABLE: [(&str, &[&str]); 11] = [
+const TABLE: [(&str, &[&str]); 12] = [
     ("countersign-control-plane", &["--help"]),
     ("countersign-responder", &["--help"]),
+    ("countersign-operator", &["--help"]),
     ("countersign", &["dev", "--help"]),
     ("countersign", &["record", "--help"]),
+    ("countersign", &["load", "--help"]),
     ("countersign", &["snapshot", "export", "--help"]),
     ("countersign", &["certs", "init", "--help"]),
     ("countersign", &["certs", "issue", "--help"]),

@@ -14,12 +14,14 @@ const require = createRequire(join(root, "control-plane/ui/package.json"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const binaries = process.env.COUNTERSIGN_BINARIES ?? join(root, "target/debug");
+/** The path of a binary of ours. */
+export const binary = (name) => join(binaries, name);
 /** Screenshots are kept here, if anywhere. */
 export const shots = process.env.COUNTERSIGN_SHOTS;
 
 /** Starts a binary and reads the addresses that it prints. */
 function start(name, args, listeners) {
-  const child = spawn(join(binaries, name), args, { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(binary(name), args, { stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   const found = new Promise((done, failed) => {
     const hear = (bytes) => {

@@ -123,7 +123,7 @@ impl From<String> for Hidden {
 impl Hidden {
     /// What is shown with each call.
     pub(crate) fn bearer(&self) -> Result<Bearer, Failure> {
-        Bearer::new(&self.0).map_err(refused)
+        Bearer::new(&self.0).map_err(|error| refused(&error))
     }
 }
 
@@ -133,8 +133,8 @@ impl fmt::Debug for Hidden {
     }
 }
 
-fn refused(error: BearerError) -> Failure {
-    Failure::refused(chain(&error))
+fn refused(error: &BearerError) -> Failure {
+    Failure::refused(chain(error))
 }
 
 /// A connection, and what is shown with each call.
@@ -186,7 +186,7 @@ impl Client {
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| {
             Failure::refused(format!("`{server}` is no address of a control plane: {source}"))
         })?;
-        let bearer = bearer.towards(endpoint.uri()).map_err(refused)?;
+        let bearer = bearer.towards(endpoint.uri()).map_err(|error| refused(&error))?;
         let endpoint = endpoint
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(20))

@@ -153,10 +153,10 @@ async fn control(context: Arc<Context>, changes: Changes, mut ended: watch::Rece
     );
     let looks = looks.for_each(|looked| {
         match looked {
-            // Both are told elsewhere.
-            Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
-            // It was deleted while it waited.
-            Err(controller::Error::ObjectNotFound(_)) => {}
+            // The first two are told elsewhere; the last was deleted while it waited.
+            Ok(_)
+            | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) =>
+                {}
             Err(error) => tracing::warn!(%error, "the API server cannot be watched"),
         }
         std::future::ready(())
@@ -227,3 +227,6 @@ fn probe(request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, std::conv
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ pub mod cluster;
 pub mod crd;
 pub mod desired;
 pub mod duration;
+#[cfg(test)]
+mod fake;
 pub mod keys;
 pub mod lease;
 pub mod names;

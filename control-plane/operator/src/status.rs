@@ -129,7 +129,7 @@ pub fn mocks_ready(plan: &Plan, seen: &Seen) -> Verdict {
     if serving < wanted {
         return Verdict::no("NotServed", format!("{serving} of {wanted} responders serve it"));
     }
-    Verdict::yes("Served", format!("{serving} responders serve {}", plan.snapshot))
+    Verdict::yes("Served", format!("{} is served; responders: {serving}", plan.snapshot))
 }
 
 /// Whether the keys that tokens are signed with are there. What the operator may look at counts first, then what responders say.
@@ -195,7 +195,10 @@ fn routed(plan: &Plan, seen: &Seen, mocks: &Verdict) -> Verdict {
     let hosts = seen.standing.as_ref().map_or(0, |standing| standing.hosts.len());
     Verdict::yes(
         "Routed",
-        format!("{} workloads reach {hosts} recorded hosts at the responders", plan.targets.len()),
+        format!(
+            "recorded hosts lead to the responders; workloads: {}, hosts: {hosts}",
+            plan.targets.len()
+        ),
     )
 }
 

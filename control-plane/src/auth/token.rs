@@ -97,7 +97,13 @@ mod tests {
         let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(TokenHash::of("abc").to_string(), expected);
         assert_eq!(expected.parse(), Ok(TokenHash::of("abc")));
-        for bad in ["", "sha256:", "sha256:ba78", &expected[7..], &expected.replace('a', "g")] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha256:ba78",
+            expected.trim_start_matches("sha256:"),
+            &expected.replace('a', "g"),
+        ] {
             assert_eq!(bad.parse::<TokenHash>(), Err(NotAHash), "{bad}");
         }
         assert!(expected.replace("ba", "+a").parse::<TokenHash>().is_err());

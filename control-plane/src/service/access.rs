@@ -28,7 +28,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::{
-    first::First,
+    first::{First, Judge},
     outcome::Follow,
     table::{Effect, Least, Mention, Row},
 };
@@ -291,7 +291,7 @@ impl Guard {
         who: &Arc<Principal>,
         row: &'static Row,
         follow: &Arc<Follow>,
-    ) -> Option<Box<dyn FnOnce(&[u8]) -> Result<(), Problem> + Send>> {
+    ) -> Option<Judge> {
         let names = row.names?;
         let (who, follow) = (Arc::clone(who), Arc::clone(follow));
         let is_closed = self.authority.is_closed();

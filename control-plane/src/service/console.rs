@@ -26,8 +26,8 @@ impl ConsoleService for Console {
     ) -> Result<Response<DescribeTransformsResponse>, Status> {
         let criteria = schema::criteria().into_iter();
         Ok(Response::new(DescribeTransformsResponse {
-            extractors: schema::extractors().into_iter().map(kind).collect(),
-            steps: schema::steps().into_iter().map(kind).collect(),
+            extractors: schema::extractors().iter().map(kind).collect(),
+            steps: schema::steps().iter().map(kind).collect(),
             criteria: criteria
                 .map(|(json, query, keyed)| FilterCriterion {
                     json_name: json.to_owned(),
@@ -57,7 +57,7 @@ impl ConsoleService for Console {
     }
 }
 
-fn kind(kind: schema::Kind) -> ElementKind {
+fn kind(kind: &schema::Kind) -> ElementKind {
     ElementKind {
         name: kind.name.to_owned(),
         aliases: kind.aliases.iter().map(|alias| (*alias).to_owned()).collect(),

@@ -33,7 +33,7 @@ impl Users {
             ("vera", "viewer", "default"),
             ("pods", "responder", "default"),
         ] {
-            create_token(dir.path(), &[name, role, project]);
+            create_token(dir.path(), name, role, project);
         }
         let [data, users, audit] = ["data", "users", "audit"].map(path);
         let own = ["--listen", "127.0.0.1:0", "--data-dir", &data, "--users", &users];
@@ -111,11 +111,10 @@ impl Users {
 }
 
 /// Makes a token, and the line for it.
-fn create_token(dir: &Path, words: &[&str]) {
-    let [name, role, project, more @ ..] = words else { panic!("name, role and project") };
+fn create_token(dir: &Path, name: &str, role: &str, project: &str) {
     let users = dir.join("users").to_string_lossy().into_owned();
     let own = ["token", "create", "--name", name, "--role", role, "--users", &users];
-    let out = process::run("countersign", [&own[..], &["--project", project], more].concat()).ok();
+    let out = process::run("countersign", [&own[..], &["--project", project]].concat()).ok();
     fs::write(dir.join(format!("{name}.token")), out.stdout()).unwrap();
 }
 

@@ -245,7 +245,7 @@ async fn drive(
     let watcher = tokio::spawn({
         let stop = stop.clone();
         async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
+            if crate::planes::terminated().await.is_ok() {
                 stop.cancel();
             }
         }

@@ -81,8 +81,16 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
 }
 
 /// Runs a test's steps, then shuts down.
-async fn run(planes: Planes, steps: impl Future<Output = Result<(), Failure>>) {
-    planes.run(Box::pin(steps)).await.unwrap_or_else(|failure| panic!("{}", failure.render()));
+fn run(
+    planes: Planes,
+    steps: impl Future<Output = Result<(), Failure>>,
+) -> impl Future<Output = ()> {
+    // Steps are large.
+    let steps = Box::pin(steps);
+    async move {
+        let ended = planes.run(steps).await;
+        ended.unwrap_or_else(|failure| panic!("{}", failure.render()));
+    }
 }
 
 fn out() -> Output {

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use countersign_engine::sending;
+
 /// Why a text is no path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no path such as user.name, items[*].id or access_token")]
@@ -93,9 +95,19 @@ impl Paths {
     }
 }
 
-/// A path for people.
+/// A longer name of a member is not told.
+const MAX_NAME: usize = 64;
+
+/// A path for people. A name that may be content, because it is long or holds a token, is not told.
 pub(super) fn shown(path: &[String]) -> String {
-    if path.is_empty() { "the document".to_owned() } else { path.join(".") }
+    if path.is_empty() {
+        return "the document".to_owned();
+    }
+    let told = |name: &String| {
+        let content = name.len() > MAX_NAME || !sending::tokens_in(name.as_bytes()).is_empty();
+        if content { "…".to_owned() } else { name.clone() }
+    };
+    path.iter().map(told).collect::<Vec<_>>().join(".")
 }
 
 /// A path as a JSON pointer.
@@ -133,6 +145,13 @@ mod tests {
             assert_eq!(compares(&paths, path), compared, "{path}");
         }
         assert!(paths.ignore(["$"]).is_err());
+    }
+
+    #[test]
+    fn names_that_may_be_content_are_not_told() {
+        let token = crate::recording::tests::token("ann", "1");
+        let path = ["of".to_owned(), token, "x".repeat(65), "name".to_owned()];
+        assert_eq!(shown(&path), "of.….….name");
     }
 
     #[test]

@@ -127,3 +127,25 @@ fn statuses_and_fields_are_compared_but_for_those_of_a_moment() {
         ["content-type has another value", "the document differs"]
     );
 }
+
+#[test]
+fn the_status_of_a_call_is_in_its_trailers() {
+    let fields = [("Content-Type", "application/grpc")];
+    let mut call = pair("POST /shop.v1.Shop/Get", &fields, "", (200, &fields, ""));
+    call.extra_json = r#"{"http":{"res":{"trailers":{"grpc-status":["0"]}}}}"#.into();
+    let made = recording(vec![call]);
+    let session = &made.sessions[0];
+    assert_eq!((made.summary.calls, session.steps[0].expected.grpc_status), (1, Some(0)));
+    let checks = Checks { status: true, ..Checks::default() };
+    for (status, expected) in [("0", None), ("14", Some("grpc-status 14 instead of 0"))] {
+        let trailers = HeaderMap::from_iter([(
+            HeaderName::from_static("grpc-status"),
+            HeaderValue::from_static(status),
+        )]);
+        let headers = HeaderMap::new();
+        let answer =
+            Answer { status: 200, headers: &headers, trailers: Some(&trailers), body: b"" };
+        let found = differences(&checks, &session.steps[0], &State::new(session), &answer);
+        assert_eq!(found.first().map(|one| one.at.as_str()), expected);
+    }
+}

@@ -42,7 +42,7 @@ impl Report {
             out,
             "<p class=\"quiet\">{}</p>",
             escaped(&format!(
-                "{source}: {} requests of {} users in {} sessions. {pattern}{config}{chains}. Began {began}, took {}.{stopped}",
+                "{source}: {} requests of {} users in {} sessions; {pattern}{config}{chains}. Began {began}, took {}.{stopped}",
                 self.summary.requests,
                 self.summary.users,
                 self.summary.sessions,

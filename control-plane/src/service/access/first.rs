@@ -21,7 +21,7 @@ const PREFIX: usize = 5;
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// Judges a message.
-type Judge = Box<dyn FnOnce(&[u8]) -> Result<(), Problem> + Send>;
+pub(super) type Judge = Box<dyn FnOnce(&[u8]) -> Result<(), Problem> + Send>;
 
 /// The body of a request.
 pub(super) struct First {

@@ -55,7 +55,9 @@ export function distance(from: number, to: number): string {
   ];
   let value = seconds;
   for (const [size, name] of steps) {
-    if (value < size) return plural(Math.floor(value), name);
+    // What lacks a moment to the next whole one is that.
+    const whole = Math.floor(value + 0.02);
+    if (whole < size) return plural(whole, name);
     value /= size;
   }
   return "";
@@ -103,9 +105,9 @@ export function shown(value: Uint8Array): string {
 
 /** What a token's `exp` means, with the recording's clock where it is known. */
 export function expiry(exp: unknown, recorded: number | undefined, now = Date.now()): string {
-  if (typeof exp !== "number") return "no expiry";
+  if (typeof exp !== "number") return "No expiry";
   const at = exp * 1000;
-  const today = at < now ? `expired ${distance(at, now)} ago` : `expires in ${distance(now, at)}`;
+  const today = at < now ? `Expired ${distance(at, now)} ago` : `Expires in ${distance(now, at)}`;
   if (recorded === undefined) return today;
   const then = at < recorded ? `it had expired ${distance(at, recorded)} before` : `it was good for ${distance(recorded, at)}`;
   return `${today}; when it was recorded ${then}`;

@@ -1,6 +1,6 @@
 // Tokens within text, opened, so that what differs in them can be seen.
 
-const TOKEN = /ey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g;
+const TOKEN = /"?ey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"?/g;
 
 function part(encoded: string): Record<string, unknown> | undefined {
   try {
@@ -16,10 +16,10 @@ function part(encoded: string): Record<string, unknown> | undefined {
 /** The text with each token as its JOSE header and claims, a line each. */
 export function openTokens(text: string): string {
   return text.replace(TOKEN, (token) => {
-    const [header = "", claims = ""] = token.split(".");
+    const [header = "", claims = ""] = token.replaceAll('"', "").split(".");
     const [opened, payload] = [part(header), part(claims)];
     if (!opened?.["alg"] || !payload) return token;
     const lines = Object.entries(payload).map(([name, value]) => `      ${name}: ${JSON.stringify(value)}`);
-    return [`JWT ${JSON.stringify(opened)}`, ...lines, "    "].join("\n");
+    return [`JWT ${JSON.stringify(opened)}`, ...lines].join("\n");
   });
 }

@@ -426,7 +426,7 @@ fn a_modulus_that_is_a_power_of_65537_is_weak_and_a_huge_one_is_not_tried() {
     let modulus: Vec<u8> = power.into_iter().rev().collect();
     let why = SigningKey::parse(&rsa_with(&modulus)).unwrap_err();
     assert!(why.code() == "key_weak" && why.to_string().contains("ROCA"), "{why}");
-    let mut other = modulus.clone();
+    let mut other = modulus;
     *other.last_mut().unwrap() ^= 2;
     assert_eq!(SigningKey::parse(&rsa_with(&other)).unwrap_err().code(), "key_inconsistent");
     let huge = SigningKey::parse(&rsa_with(&[0xff; 1032])).unwrap_err();
