@@ -233,7 +233,7 @@ async fn a_release_is_installed_upgraded_and_removed_and_its_operator_may_do_no_
     let image =
         get("statefulset/countersign-control-plane", "{.spec.template.spec.containers[0].image}");
     assert_eq!(image, "countersign-control-plane:0.2.0");
-    drop(cluster.helm(&["uninstall", "countersign", "-n", &namespace, "--cascade", "orphan"]).ok());
+    drop(cluster.helm(&["uninstall", "countersign", "-n", &namespace]).ok());
     assert_eq!(cluster.kubectl(&["get", "all", "-n", &namespace, "-o", "name"]).ok().stdout(), "");
 }
 

@@ -50,7 +50,8 @@ impl Stage {
     /// A form with brackets.
     fn words(&self, instruction: &str) -> Option<Vec<String>> {
         let line = self.all(instruction).last()?;
-        serde_json::from_str(&line[line.find('[').expect("the exec form")..]).unwrap()
+        let (_, form) = line.split_once('[')?;
+        Some(serde_json::from_str(&format!("[{form}")).unwrap())
     }
 }
 
