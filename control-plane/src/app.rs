@@ -312,15 +312,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let health = HealthReporter::new();
     let plane = Arc::new(Plane { tracer: tracer.clone(), ..plane });
     let replaced = plane.meta.replaced();
-    let last_words = [
-        tokio::spawn(roster::run(Arc::clone(&plane))),
-        tokio::spawn(rollout::run(Arc::clone(&plane))),
-    ];
-    tokio::spawn(members::run(Arc::clone(&plane)));
-    if config.places.is_shared() {
-        tokio::spawn(sweep::run(Arc::clone(&plane)));
-    }
-    tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
+    let last_words = work(&plane, &health, config.places.is_shared());
     let guard = Guard::new(Arc::clone(&authority), audit.clone());
     let routes = routes::all(&plane, &health).await;
     let routes = routes.map_err(|source| StartError::Describe { source })?;
@@ -365,6 +357,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         grace: config.shutdown_grace,
         _lock: lock,
     })
+}
+
+/// Begins what goes on beside the calls; those that are returned have something to say to the store at last.
+fn work(plane: &Arc<Plane>, health: &HealthReporter, is_shared: bool) -> [JoinHandle<()>; 2] {
+    tokio::spawn(members::run(Arc::clone(plane)));
+    if is_shared {
+        tokio::spawn(sweep::run(Arc::clone(plane)));
+    }
+    tokio::spawn(health::run(Arc::clone(plane), health.clone()));
+    [tokio::spawn(roster::run(Arc::clone(plane))), tokio::spawn(rollout::run(Arc::clone(plane)))]
 }
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
