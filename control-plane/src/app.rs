@@ -13,7 +13,6 @@ use countersign_tls::{CertificateError, accept::accept, server::ServerTls};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::Semaphore,
     task::JoinHandle,
     time::timeout,
 };
@@ -23,9 +22,13 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    config::Config,
+    admin::{Admin, may_listen},
+    audit::Audit,
+    auth::{AuthError, Authority},
+    config::{Config, Ui},
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
+    metrics::Metrics,
     publish::Publisher,
     service::{
         Appending, Plane,
@@ -34,12 +37,14 @@ use crate::{
     },
     store::{StoreError, blob::io_error, blocking, now},
     sweep,
+    turns::Turns,
+    web,
 };
 
-/// Imports and compilations that run at the same time.
-const HEAVY: usize = 2;
-/// Imports that read along with an upload at a time; others wait until theirs is there.
-const FOLLOWING: usize = 2;
+/// Imports and compilations of one project that run at the same time, and of all together.
+const HEAVY: (usize, usize) = (2, 3);
+/// Imports that read along with an upload at a time, of one project and of all together; others wait until theirs is there.
+const FOLLOWING: (usize, usize) = (2, 4);
 /// Connections that wait to be accepted, for the moment when a whole fleet reconnects.
 const BACKLOG: u32 = 4096;
 
@@ -47,13 +52,16 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug)]
 pub struct Running {
     addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
     stopping: CancellationToken,
     health: HealthReporter,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    ui: Option<(SocketAddr, AbortOnDropHandle<Result<(), tonic::transport::Error>>)>,
     tls: Option<Arc<ServerTls>>,
-    /// Reads the certificates again.
-    #[expect(dead_code, reason = "it ends with its owner")]
-    renewal: Option<AbortOnDropHandle<()>>,
+    audit: Audit,
+    /// Read certificates and users again, and bring the audit log to the disk.
+    #[expect(dead_code, reason = "they end with their owner")]
+    upkeep: Vec<AbortOnDropHandle<()>>,
     /// Have something to say to the store at last.
     last_words: [JoinHandle<()>; 2],
     replaced: CancellationToken,
@@ -67,6 +75,18 @@ impl Running {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where the admin listener is, if anywhere.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    /// Where the web UI listens, if anywhere.
+    #[must_use]
+    pub fn ui_addr(&self) -> Option<SocketAddr> {
+        self.ui.as_ref().map(|ui| ui.0)
     }
 
     /// Whether they are spoken to over TLS.
@@ -100,11 +120,16 @@ impl Running {
             // An aborted task only says that it was.
             drop((&mut self.server).await);
         }
+        if let Some((_, mut ui)) = self.ui.take() {
+            // What is still open then is dropped.
+            drop(timeout(self.grace, &mut ui).await);
+        }
         for task in &mut self.last_words {
             if timeout(self.grace, &mut *task).await.is_err() {
                 task.abort();
             }
         }
+        self.audit.finish();
     }
 }
 
@@ -114,10 +139,40 @@ pub enum StartError {
     /// The address is not loopback, and callers are not authenticated.
     #[error(
         "refusing to listen on {listen}: callers are not authenticated, so that whoever reaches the port can read and change everything; \
-         listen on 127.0.0.1, have clients show certificates (--tls-cert, --tls-key and --client-ca), or pass --allow-insecure when the \
+         listen on 127.0.0.1, have clients show certificates or tokens (--tls-cert and --tls-key with --client-ca, --users or --oidc-issuer), or pass --allow-insecure when the \
          network is trusted"
     )]
     Insecure {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Tokens would be sent in the clear.
+    #[error(
+        "refusing to listen on {listen}: tokens would be sent in the clear, for whoever is between to take; speak TLS (--tls-cert and --tls-key), or pass \
+         --allow-insecure when something else does before this address"
+    )]
+    Cleartext {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Callers cannot be told apart.
+    #[error("callers cannot be told apart")]
+    Auth(#[from] AuthError),
+    /// The audit log cannot be written.
+    #[error("cannot open the audit log {}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The admin listener has no authentication.
+    #[error(
+        "the admin listener has no authentication and {listen} can be reached from other hosts; use a loopback address, or allow it with \
+         --allow-insecure"
+    )]
+    InsecureAdmin {
         /// The address.
         listen: SocketAddr,
     },
@@ -129,6 +184,14 @@ pub enum StartError {
         "address already in use: {listen}; stop the process that listens there, or choose another port with --listen"
     )]
     InUse {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Somebody else listens where the web UI was to.
+    #[error(
+        "address already in use: {listen}; stop the process that listens there, or choose another port, or `none`, with --ui-listen"
+    )]
+    UiInUse {
         /// The address.
         listen: SocketAddr,
     },
@@ -192,7 +255,12 @@ impl StartError {
     #[must_use]
     pub fn is_config(&self) -> bool {
         match self {
-            Self::Insecure { .. } | Self::Certificates(_) => true,
+            Self::Insecure { .. }
+            | Self::InsecureAdmin { .. }
+            | Self::Cleartext { .. }
+            | Self::Certificates(_)
+            | Self::Auth(_)
+            | Self::Audit { .. } => true,
             Self::Store { source } => matches!(**source, StoreError::Settings(_)),
             _ => false,
         }
@@ -206,11 +274,17 @@ impl StartError {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     check_exposure(&config)?;
     let tls = config.tls.clone().map(ServerTls::read).transpose()?;
+    let is_mutual = tls.as_ref().is_some_and(|tls| tls.is_mutual());
+    let authority = Authority::new(config.auth.clone(), is_mutual)?;
+    let audit = Audit::open(config.audit_log.as_deref()).map_err(|source| StartError::Audit {
+        path: config.audit_log.clone().unwrap_or_default(),
+        source,
+    })?;
     // First, so that a second process on the same port does not touch the data.
     let listener = listen(config.listen)?;
-    let addr = listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { listen: config.listen, source })?;
+    let addr = local(&listener, config.listen)?;
+    let ui = listen_ui(config.ui)?;
+    let admin = config.admin_listen.map(listen).transpose()?;
     let stopping = CancellationToken::new();
     let unusable = |error| match error {
         StoreError::Unavailable { .. }
@@ -233,9 +307,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         tokio::spawn(sweep::run(Arc::clone(&plane)));
     }
     tokio::spawn(health::run(Arc::clone(&plane), health.clone()));
-    let guard = Guard { closed: tls.as_ref().is_some_and(|tls| tls.is_mutual()) };
-    let router = routes::all(&plane, &health, guard).await;
-    let router = router.map_err(|source| StartError::Describe { source })?;
+    let guard = Guard::new(Arc::clone(&authority), audit.clone());
+    let routes = routes::all(&plane, &health).await;
+    let routes = routes.map_err(|source| StartError::Describe { source })?;
+    let metrics = Metrics::new().of_plane(&plane);
+    let layers = (metrics.observe(), guard);
+    let ui = ui.map(|(listener, addr)| {
+        let (routes, layers, stopping) = (routes.clone(), layers.clone(), stopping.clone());
+        (addr, web::serve(listener, addr, routes, layers, tls.as_ref(), stopping))
+    });
+    let router = routes::server(layers).add_routes(routes);
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
         let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));
@@ -244,15 +325,26 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     };
-    let renewal = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.poll())));
-    tracing::info!(%addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
+    let mut upkeep = vec![tokio::spawn(authority.poll()), tokio::spawn(audit.clone().run())];
+    upkeep.extend(tls.clone().map(|tls| tokio::spawn(tls.poll())));
+    let upkeep = upkeep.into_iter().map(AbortOnDropHandle::new).collect();
+    let admin_addr = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+    if let Some(listener) = admin {
+        let admin = Admin { plane: Arc::clone(&plane), metrics, any_host: config.allow_insecure };
+        tokio::spawn(Arc::new(admin).run(listener));
+    }
+    let ui_addr = ui.as_ref().map(|ui| tracing::field::display(ui.0));
+    tracing::info!(%addr, ui = ui_addr, tls = tls.is_some(), data_dir = %config.data_dir.display(), "control plane listens");
     Ok(Running {
         addr,
+        admin_addr,
         stopping,
         health,
         server,
+        ui,
         tls,
-        renewal,
+        audit,
+        upkeep,
         last_words,
         replaced,
         grace: config.shutdown_grace,
@@ -261,15 +353,47 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 fn check_exposure(config: &Config) -> Result<(), StartError> {
+    let admin = config.admin_listen;
+    if let Some(listen) = admin.filter(|addr| !may_listen(*addr, config.allow_insecure)) {
+        return Err(StartError::InsecureAdmin { listen });
+    }
+    let tokens = config.auth.is_any();
     let is_mutual = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    if config.listen.ip().is_loopback() || is_mutual {
-        return Ok(());
+    for listen in [Some(config.listen), config.ui.addr()].into_iter().flatten() {
+        if listen.ip().is_loopback() || is_mutual || (tokens && config.tls.is_some()) {
+            continue;
+        }
+        match (config.allow_insecure, tokens) {
+            (false, false) => return Err(StartError::Insecure { listen }),
+            (false, true) => return Err(StartError::Cleartext { listen }),
+            (true, false) => {
+                tracing::warn!(%listen, "listening off loopback without authentication");
+            }
+            (true, true) => tracing::warn!(%listen, "tokens are sent in the clear off loopback"),
+        }
     }
-    if !config.allow_insecure {
-        return Err(StartError::Insecure { listen: config.listen });
-    }
-    tracing::warn!(listen = %config.listen, "listening off loopback without authentication");
     Ok(())
+}
+
+fn local(listener: &TcpListener, listen: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { listen, source })
+}
+
+/// Listens for the web UI, where it is wanted.
+fn listen_ui(ui: Ui) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(addr) = ui.addr() else { return Ok(None) };
+    match listen(addr) {
+        Ok(listener) => {
+            let addr = local(&listener, addr)?;
+            Ok(Some((listener, addr)))
+        }
+        Err(StartError::InUse { listen }) if ui == Ui::IfFree(listen) => {
+            tracing::warn!(%listen, "the web UI is not served, because its port is in use");
+            Ok(None)
+        }
+        Err(StartError::InUse { listen }) => Err(StartError::UiInUse { listen }),
+        Err(error) => Err(error),
+    }
 }
 
 fn listen(listen: SocketAddr) -> Result<TcpListener, StartError> {
@@ -312,6 +436,7 @@ async fn open(
         publisher: Publisher::start(Arc::clone(&meta), stopping.clone()).await?,
         meta,
         blobs,
+        kept: config.places.kinds(),
         staging,
         scratch,
         uploads: Uploads::default(),
@@ -319,8 +444,8 @@ async fn open(
         fleet: Fleet::default(),
         members: members::Announced::default(),
         timing: config.timing,
-        heavy: Semaphore::new(HEAVY),
-        following: Semaphore::new(FOLLOWING),
+        heavy: Turns::new(HEAVY.0, HEAVY.1),
+        following: Turns::new(FOLLOWING.0, FOLLOWING.1),
         stopping,
     };
     Ok((plane, lock))

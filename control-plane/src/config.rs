@@ -1,12 +1,13 @@
 //! What the control plane is told at its start: one table of flags and variables, read once and passed on as a value.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
 use countersign_engine::snapshot::digest::Function;
 use countersign_tls::{identity::TrustDomain, server::Settings};
 
+use crate::auth::{self, oidc};
 use crate::store::{
     StoreError,
     place::{self, Places},
@@ -15,17 +16,60 @@ use crate::store::{
 /// The address that the control plane listens on by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4180";
 
+/// The address that the web UI listens on by default.
+pub const DEFAULT_UI: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4181);
+
+/// Where the web UI listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ui {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// Here, where nobody else does; otherwise nowhere.
+    IfFree(SocketAddr),
+    /// Here.
+    At(SocketAddr),
+}
+
+impl Ui {
+    /// The address, if there is one.
+    #[must_use]
+    pub fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::IfFree(addr) | Self::At(addr) => Some(addr),
+        }
+    }
+}
+
+impl FromStr for Ui {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
+}
+
 /// The settings of a control plane.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where the gRPC services listen; port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Where the web UI listens.
+    pub ui: Ui,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; nowhere by default.
+    pub admin_listen: Option<SocketAddr>,
     /// The directory of uploads and of whatever is stored nowhere else; made when it is absent.
     pub data_dir: PathBuf,
     /// Where records and blobs are kept.
     pub places: Places,
     /// The certificate, and whose clients are let in; without it plain HTTP/2 is spoken.
     pub tls: Option<Settings>,
+    /// Whose tokens are good.
+    pub auth: auth::Settings,
+    /// The file of the audit log; without one its lines go to the process's log.
+    pub audit_log: Option<PathBuf>,
     /// Listens off loopback although callers are not authenticated.
     pub allow_insecure: bool,
     /// The largest upload, in bytes.
@@ -42,9 +86,13 @@ impl Config {
     pub fn new(listen: SocketAddr, data_dir: PathBuf) -> Self {
         Self {
             listen,
+            ui: Ui::Off,
+            admin_listen: None,
             places: Places::embedded(&data_dir),
             data_dir,
             tls: None,
+            auth: auth::Settings::default(),
+            audit_log: None,
             allow_insecure: false,
             max_upload: 16 * 1024 * 1024 * 1024,
             shutdown_grace: Duration::from_secs(5),
@@ -119,11 +167,23 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_LISTEN", value_name = "ADDRESS:PORT", default_value = DEFAULT_LISTEN)]
     listen: SocketAddr,
 
+    /// The address of the web UI, or `none`; 127.0.0.1:4181 if that is free
+    #[arg(long, env = "COUNTERSIGN_UI_LISTEN", value_name = "ADDRESS:PORT")]
+    ui_listen: Option<Ui>,
+
+    /// Where /healthz, /readyz and /metrics are served, for example 127.0.0.1:4182; nowhere if not given, since it has no authentication
+    #[arg(long, env = "COUNTERSIGN_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
+    admin_listen: Option<SocketAddr>,
+
     #[command(flatten)]
     place: PlaceArgs,
 
     #[command(flatten)]
     tls: TlsArgs,
+
+    #[command(flatten)]
+    auth: AuthArgs,
+
     /// What addresses are made with, of what is stored from now on: `blake3`, or `sha256`, by which each blob is a file or object that `sha256sum`
     /// can check, and imports take longer. What is there already stays as it is, and both are read
     #[arg(long, env = "COUNTERSIGN_DIGEST", value_name = "FUNCTION", default_value = Function::Blake3.name())]
@@ -211,11 +271,72 @@ struct TlsArgs {
     trust_domain: Option<TrustDomain>,
 }
 
+/// The flags of tokens.
+#[derive(Debug, clap::Args)]
+struct AuthArgs {
+    /// Who may call, by token or certificate, and what they may do: one grant a line, which `countersign token create` prints. Read again when it changes
+    #[arg(long, env = "COUNTERSIGN_USERS", value_name = "FILE")]
+    users: Option<PathBuf>,
+
+    /// The URL of an `OpenID` Connect provider, whose tokens are good here
+    #[arg(long, env = "COUNTERSIGN_OIDC_ISSUER", value_name = "URL", requires = "oidc_audience")]
+    oidc_issuer: Option<String>,
+
+    /// What has to be among the `aud` of the provider's tokens
+    #[arg(
+        long,
+        env = "COUNTERSIGN_OIDC_AUDIENCE",
+        value_name = "AUDIENCE",
+        requires = "oidc_issuer"
+    )]
+    oidc_audience: Option<String>,
+
+    /// The claim with the role: `viewer`, `editor`, `operator`, `admin` or `responder`, or an array of which the highest counts; dots lead into objects
+    #[arg(
+        long,
+        env = "COUNTERSIGN_OIDC_ROLE_CLAIM",
+        value_name = "CLAIM",
+        default_value = "countersign_role"
+    )]
+    oidc_role_claim: String,
+
+    /// The claim with the projects: an id, an array of ids, or `*`
+    #[arg(
+        long,
+        env = "COUNTERSIGN_OIDC_PROJECT_CLAIM",
+        value_name = "CLAIM",
+        default_value = "countersign_projects"
+    )]
+    oidc_project_claim: String,
+
+    /// The certificates, PEM, that the provider is checked with; the system's if not given
+    #[arg(long, env = "COUNTERSIGN_OIDC_CA", value_name = "FILE", requires = "oidc_issuer")]
+    oidc_ca: Option<PathBuf>,
+
+    /// Where it is written, one JSON object a line, who changed what and who was refused; on stderr with the rest of the log if not given
+    #[arg(long, env = "COUNTERSIGN_AUDIT_LOG", value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+}
+
+impl AuthArgs {
+    fn settings(self) -> (auth::Settings, Option<PathBuf>) {
+        let provider = self.oidc_issuer.zip(self.oidc_audience);
+        let oidc = provider.map(|(issuer, audience)| oidc::Settings {
+            issuer,
+            audience,
+            role_claim: self.oidc_role_claim,
+            project_claim: self.oidc_project_claim,
+            authorities: self.oidc_ca,
+        });
+        (auth::Settings { users: self.users, oidc }, self.audit_log)
+    }
+}
+
 impl From<TlsArgs> for Option<Settings> {
     fn from(args: TlsArgs) -> Self {
         let (certificate, key) = args.tls_cert.zip(args.tls_key)?;
         let TlsArgs { client_ca, trust_domain, .. } = args;
-        Some(Settings { certificate, key, client_ca, trust_domain })
+        Some(Settings { certificate, key, client_ca, trust_domain, is_optional: false })
     }
 }
 
@@ -223,9 +344,17 @@ impl TryFrom<Args> for Config {
     type Error = StoreError;
 
     fn try_from(args: Args) -> Result<Self, StoreError> {
+        let (auth, audit_log) = args.auth.settings();
+        let tokens = auth.is_any();
+        let tls: Option<Settings> = args.tls.into();
         Ok(Self {
             places: args.place.places()?.by(args.digest),
-            tls: args.tls.into(),
+            // Who shows a token needs no certificate.
+            tls: tls.map(|tls| Settings { is_optional: tokens, ..tls }),
+            auth,
+            audit_log,
+            admin_listen: args.admin_listen,
+            ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),

@@ -44,6 +44,11 @@ pub enum Phase {
     Rejected,
 }
 
+impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Fetching, Self::Prepared, Self::Active, Self::Rejected];
+}
+
 /// What a responder made of one assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -307,6 +312,11 @@ impl Fleet {
             }
         }
         nodes.into_values().filter_map(|(_, node)| node).collect()
+    }
+
+    /// The responders that are or were connected to this control plane.
+    pub(crate) fn here(&self) -> Vec<Responder> {
+        self.entries.iter().map(|entry| entry.responder.clone()).collect()
     }
 
     /// How many responders are known, those of other control planes left aside.

@@ -10,6 +10,7 @@ use countersign_control_plane::{
     app::{self, StartError},
     config::{Args, LogFormat},
 };
+use countersign_tls::process::forbid_core_dumps;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -20,6 +21,10 @@ async fn main() -> ExitCode {
     install_log(args.log_format);
     spare_memory();
     raise_file_limit();
+    // Keys of TLS, and those that stand in templates, are in its memory.
+    if let Err(error) = forbid_core_dumps() {
+        tracing::warn!(%error, "core files cannot be forbidden");
+    }
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -38,6 +43,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // For scripts that asked for port 0. Nobody may be reading any more.
     let scheme = if running.is_tls() { "https" } else { "http" };
     drop(writeln!(io::stdout(), "grpc listening on {scheme}://{}", running.addr()));
+    if let Some(ui) = running.ui_addr() {
+        drop(writeln!(io::stdout(), "ui listening on {scheme}://{ui}"));
+    }
+    if let Some(addr) = running.admin_addr() {
+        drop(writeln!(io::stdout(), "admin listening on http://{addr}"));
+    }
     let ended = tokio::select! {
         ended = running.ended() => ended,
         _ = interrupt.recv() => Ok(()),

@@ -6,6 +6,7 @@
 pub(crate) mod access;
 mod announced;
 pub(crate) mod chunk;
+pub(crate) mod console;
 pub(crate) mod discovery;
 pub(crate) mod health;
 pub(crate) mod inspect;
@@ -13,11 +14,13 @@ pub(crate) mod lineage;
 pub(crate) mod name;
 pub(crate) mod page;
 pub(crate) mod replay;
+pub(crate) mod report;
 pub(crate) mod rollout;
 pub(crate) mod roster;
 pub(crate) mod routes;
 pub(crate) mod snapshot;
 pub(crate) mod test_config;
+pub(crate) mod traffic;
 pub(crate) mod transform;
 pub(crate) mod wire;
 pub(crate) use discovery::members;
@@ -32,7 +35,6 @@ use countersign_engine::{
     diagnostic::{Diagnostic, Severity},
     snapshot::digest::Digest,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -49,6 +51,7 @@ use crate::{
     },
     publish::Publisher,
     store::{BlobStore, CommitError, Committed, Kind, MetaStore, Record, StoreError, Txn},
+    turns::{Turn, Turns},
 };
 
 /// What the services share.
@@ -60,6 +63,8 @@ pub(crate) struct Plane {
     pub(crate) began: i64,
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) blobs: Arc<dyn BlobStore>,
+    /// Where both are, in words.
+    pub(crate) kept: (&'static str, &'static str),
     pub(crate) staging: Staging,
     pub(crate) scratch: Scratch,
     pub(crate) uploads: Uploads,
@@ -71,9 +76,9 @@ pub(crate) struct Plane {
     pub(crate) members: members::Announced,
     pub(crate) timing: Timing,
     /// Bounds imports and compilations, which hold whole snapshots in memory.
-    pub(crate) heavy: Semaphore,
+    pub(crate) heavy: Turns,
     /// Bounds imports that read along with an upload, as slowly as it comes.
-    pub(crate) following: Semaphore,
+    pub(crate) following: Turns,
     /// Ends the streams that would otherwise never end.
     pub(crate) stopping: CancellationToken,
 }
@@ -95,13 +100,13 @@ impl Plane {
     }
 
     /// Waits for a turn at work that holds a whole snapshot in memory.
-    pub(crate) async fn heavy(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.heavy.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
+    pub(crate) async fn heavy(&self, project: &str) -> Result<Turn, Problem> {
+        self.heavy.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
     }
 
     /// Waits for a turn at reading along with an upload.
-    pub(crate) async fn follow(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.following.acquire().await.map_err(|_| Problem::Store(StoreError::Stopped))
+    pub(crate) async fn follow(&self, project: &str) -> Result<Turn, Problem> {
+        self.following.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
     }
 }
 
@@ -295,7 +300,7 @@ fn not_found(kind: Kind, name: String, message: String) -> Status {
         Kind::Snapshot | Kind::Holding => "SNAPSHOT_NOT_FOUND",
         Kind::Transform => "TRANSFORM_NOT_FOUND",
         Kind::TestConfig => "TEST_CONFIG_NOT_FOUND",
-        Kind::Replay | Kind::Assignment | Kind::Members => "REPLAY_NOT_FOUND",
+        Kind::Replay | Kind::Assignment | Kind::Members | Kind::Report => "REPLAY_NOT_FOUND",
     };
     resource(Code::NotFound, reason, kind, name, message)
 }

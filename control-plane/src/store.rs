@@ -268,11 +268,13 @@ pub enum Kind {
     Members,
     /// Blobs that were written for a snapshot which is not committed yet; its name begins with that of the snapshot.
     Holding,
+    /// What a responder has counted of a run of a replay; its name begins with that of the replay.
+    Report,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Snapshot,
         Self::Transform,
         Self::TestConfig,
@@ -280,6 +282,7 @@ impl Kind {
         Self::Assignment,
         Self::Members,
         Self::Holding,
+        Self::Report,
     ];
 
     /// The kind with this name in the store.
@@ -299,6 +302,7 @@ impl Kind {
             Self::Assignment => "assignment",
             Self::Members => "members",
             Self::Holding => "holding",
+            Self::Report => "report",
         }
     }
 }

@@ -184,7 +184,9 @@ pub(crate) fn roots(kind: Kind, record: Record) -> Result<Vec<Root>, ContentErro
         Kind::Holding => {
             wire::decode_holding(record.body).map(|digests| vec![Root::Listed(digests.into())])
         }
-        Kind::Transform | Kind::TestConfig | Kind::Replay | Kind::Members => Ok(Vec::new()),
+        Kind::Transform | Kind::TestConfig | Kind::Replay | Kind::Members | Kind::Report => {
+            Ok(Vec::new())
+        }
     };
     roots.map_err(|source| ContentError::Record { name: record.name, source })
 }

@@ -1,5 +1,6 @@
 //! The services through a real server on a free port.
 
+mod access;
 mod content;
 mod documents;
 mod faults;
@@ -13,6 +14,7 @@ mod rollouts;
 mod snapshots;
 mod start;
 mod subscriptions;
+mod traffic;
 
 use std::time::Duration;
 

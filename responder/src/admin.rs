@@ -191,6 +191,12 @@ impl Admin {
 
     fn render_metrics(&self) -> Response {
         self.metrics.ready.set(i64::from(self.readiness.reasons().is_empty()));
+        let served = self.snapshots.load().replays.len();
+        self.metrics.replays.set(i64::try_from(served).unwrap_or(i64::MAX));
+        if let Some(journal) = &self.journal {
+            let told = self.metrics.journal_dropped.get();
+            self.metrics.journal_dropped.inc_by(journal.dropped().saturating_sub(told));
+        }
         match self.metrics.render() {
             Ok(text) => {
                 let mut response = http::Response::new(Bytes::from(text).into());

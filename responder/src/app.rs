@@ -27,8 +27,9 @@ use crate::{
     metrics::Metrics,
     passthrough::{self, Passing},
     readiness::{Readiness, Source},
+    report::Reporter,
     secrets::{Pace, Secrets},
-    sequence::{self, Sequences},
+    sequence::{self, PeerTls, PeerTlsError, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
@@ -69,10 +70,13 @@ pub enum StartError {
     InsecureApi(SocketAddr),
     /// The listener for other responders has no authentication.
     #[error(
-        "the listener for other responders has no authentication and {0} can be reached from other hosts; use a loopback address, or allow it \
-         with --allow-insecure"
+        "the listener for other responders has no authentication and {0} can be reached from other hosts; have responders show certificates \
+         (--control-plane-ca, --client-cert and --client-key), use a loopback address, or allow it with --allow-insecure"
     )]
     InsecurePeers(SocketAddr),
+    /// Other responders cannot be shown who this is.
+    #[error("other responders cannot be spoken to over TLS")]
+    PeerTls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Other responders would not know where to go.
     #[error(
         "{0} is no address that other responders can reach; say which one is with --peer-advertise"
@@ -134,6 +138,7 @@ impl StartError {
             | Self::InsecureApi(_)
             | Self::InsecurePeers(_)
             | Self::PeerAddress(_)
+            | Self::PeerTls(_)
             | Self::Redis(_)
             | Self::SecretDir { .. }
             | Self::CacheDir { .. }
@@ -161,6 +166,7 @@ pub struct Running {
     peers: Option<sequence::Running>,
     config: Box<Config>,
     passing: Option<Passing>,
+    reporter: Option<Arc<Reporter>>,
 }
 
 #[derive(Debug)]
@@ -182,8 +188,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
-    let peer_listener =
-        config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
+    let (peer_listener, peer_tls) = listen_peers(&config)?;
 
     if config.name.is_empty() {
         config.name = default_name(data.addr());
@@ -197,7 +202,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
     own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
-    let (sequences, peers) = sequence::start(&config, peer_listener, &metrics)?;
+    let (sequences, peers) = sequence::start(&config, peer_listener, peer_tls, &metrics)?;
     let passing = Passing::start(&config.passthrough, own)?;
     let plane = Plane::new(
         Arc::clone(&snapshots),
@@ -208,6 +213,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         (Arc::clone(&sequences), Handle::current()),
     );
     let plane = Arc::new(plane.reached_by(&entrances));
+    let session_id = uuid::Uuid::new_v4().to_string();
+    let reporter =
+        Reporter::new(&config, way.as_ref(), &session_id, (&snapshots, &secrets), journal.as_ref());
     let admin = Arc::new(Admin {
         name: config.name.clone(),
         project: config.project_name(),
@@ -221,9 +229,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         sequences: Arc::clone(&sequences),
         journal,
     });
-    let blobs = Blobs::new(disk, metrics.fetched.clone());
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let applier = Arc::new(applier(&config, served, blobs));
+    let applier = Arc::new(applier(&config, served, Blobs::new(disk, metrics.fetched.clone())));
 
     let end = CancellationToken::new();
     let api = api_listener.map(|(listener, addr)| {
@@ -238,8 +245,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     // What the disk has is there for the first connection, which waits for it.
     let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
-    let (name, known) = (config.name.clone(), Arc::clone(&readiness));
+    let (name, known) = ((config.name.clone(), session_id), Arc::clone(&readiness));
     tasks.push(spawn(follow(way, name, data_addr, applier, known, metrics, restored)));
+    tasks.extend(reporter.clone().map(|reporter| spawn(reporter.run())));
     let certificates = entrances.certificates.clone();
     tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
     Ok(Running {
@@ -255,6 +263,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         peers,
         config: Box::new(config),
         passing,
+        reporter,
     })
 }
 
@@ -301,6 +310,12 @@ impl Running {
         self.peers.as_ref().map(sequence::Running::addr)
     }
 
+    /// Whether they do so over TLS.
+    #[must_use]
+    pub fn is_peer_tls(&self) -> bool {
+        self.peers.as_ref().is_some_and(sequence::Running::is_tls)
+    }
+
     /// Waits until somebody asks over the API that the responder ends; whoever runs it then calls [`Self::shutdown`].
     pub async fn asked_to_end(&self) {
         self.end.cancelled().await;
@@ -332,6 +347,9 @@ impl Running {
         }
         if !clean {
             tracing::warn!(timeout = ?self.config.drain_timeout, "requests in flight were dropped");
+        }
+        if let Some(reporter) = &self.reporter {
+            reporter.finish(LEAVE).await;
         }
         for task in self.tasks {
             task.abort();
@@ -385,7 +403,7 @@ async fn restore(applier: &Applier, readiness: &Readiness) -> Option<Position> {
 /// Serves what the control plane says.
 async fn follow(
     way: Option<Way>,
-    name: String,
+    (name, session_id): (String, String),
     data_addr: SocketAddr,
     applier: Arc<Applier>,
     readiness: Arc<Readiness>,
@@ -411,7 +429,7 @@ async fn follow(
         metrics,
         position: restored.unwrap_or_default(),
         sequences,
-        session_id: uuid::Uuid::new_v4().to_string(),
+        session_id,
         failures: 0,
     };
     subscription.run().await;
@@ -456,18 +474,39 @@ fn check(config: &Config) -> Result<Option<Way>, StartError> {
     check_secrets(config)?;
     check_peers(config)?;
     let url = config.control_plane.clone();
-    Ok(url.map(|url| Way::new(url, &config.control_plane_tls)).transpose()?)
+    Ok(url
+        .map(|url| Way::new(url, &config.control_plane_tls, config.control_plane_token.clone()))
+        .transpose()?)
 }
 
 fn check_peers(config: &Config) -> Result<(), StartError> {
     let Some(addr) = config.peer_listen else { return Ok(()) };
-    if !addr.ip().is_loopback() && !config.allow_insecure {
+    let is_mutual = config.control_plane_tls.is_mutual();
+    if !addr.ip().is_loopback() && !is_mutual && !config.allow_insecure {
         return Err(StartError::InsecurePeers(addr));
     }
     if addr.ip().is_unspecified() && config.peer_advertise.is_none() {
         return Err(StartError::PeerAddress(addr));
     }
     Ok(())
+}
+
+/// Where other responders come, and what they are shown.
+#[expect(clippy::type_complexity, reason = "a listener, if any, and its address")]
+fn listen_peers(
+    config: &Config,
+) -> Result<(Option<(TcpListener, SocketAddr)>, Option<PeerTls>), StartError> {
+    let tls = peer_tls(config)?;
+    let listening = config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
+    Ok((listening, tls))
+}
+
+/// How other responders are spoken to. That what is shown to the control plane is no responder's matters to one that others reach.
+fn peer_tls(config: &Config) -> Result<Option<PeerTls>, StartError> {
+    match PeerTls::read(&config.control_plane_tls) {
+        Err(PeerTlsError::Identity(_)) if config.peer_listen.is_none() => Ok(None),
+        read => read.map_err(|error| StartError::PeerTls(Box::new(error))),
+    }
 }
 
 fn check_secrets(config: &Config) -> Result<(), StartError> {

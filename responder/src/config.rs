@@ -36,6 +36,8 @@ pub struct Config {
     pub control_plane: Option<Uri>,
     /// Whom to trust and what to show where that is `https`.
     pub control_plane_tls: countersign_tls::client::Settings,
+    /// The file of the token that is shown there.
+    pub control_plane_token: Option<PathBuf>,
     /// The directory of secrets: one directory for each secret, one file for each of its keys. A missing one is an error unless it is the
     /// default.
     pub secret_dir: PathBuf,
@@ -77,6 +79,8 @@ pub struct Config {
     pub journal: crate::journal::Settings,
     /// What becomes of requests that nothing recorded answers.
     pub passthrough: crate::passthrough::Settings,
+    /// How much the control plane is told of what replays do.
+    pub report: crate::report::Detail,
 }
 
 /// Where a Redis is. It may hold a password, so that it is shown to nobody.
@@ -166,6 +170,7 @@ impl Default for Config {
             sequence_redis: None,
             control_plane: None,
             control_plane_tls: countersign_tls::client::Settings::default(),
+            control_plane_token: None,
             secret_dir: PathBuf::from(DEFAULT_SECRET_DIR),
             files_dir: None,
             template_env: Vec::new(),
@@ -186,6 +191,7 @@ impl Default for Config {
             limits: Limits::default(),
             journal: crate::journal::Settings::default(),
             passthrough: crate::passthrough::Settings::default(),
+            report: crate::report::Detail::default(),
         }
     }
 }

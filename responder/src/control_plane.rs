@@ -1,10 +1,11 @@
 //! How the control plane is reached: its URL, and over TLS whom to trust and what to show. Files are read again for each connection.
 
-use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use countersign_tls::{
     CertificateError,
+    bearer::{Bearer, BearerError, is_here},
     client::{ClientTls, Settings},
     identity::Identity,
 };
@@ -52,6 +53,23 @@ pub struct ControlPlaneFlags {
         help_heading = "Control plane"
     )]
     pub control_plane_id: Option<Identity>,
+    /// The file with the token that is shown to the control plane instead of a certificate, or beside it; read again for each connection.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_TOKEN_FILE",
+        value_name = "FILE",
+        requires = "control_plane",
+        help_heading = "Control plane"
+    )]
+    pub token_file: Option<PathBuf>,
+}
+
+impl ControlPlaneFlags {
+    /// The file of the token, and the settings of TLS.
+    #[must_use]
+    pub fn split(self) -> (Option<PathBuf>, Settings) {
+        (self.token_file.clone(), self.into())
+    }
 }
 
 impl From<ControlPlaneFlags> for Settings {
@@ -78,6 +96,9 @@ pub enum SettingsError {
     /// A certificate or key cannot be used.
     #[error("TLS to the control plane cannot be spoken")]
     Certificates(#[from] CertificateError),
+    /// The token cannot be shown.
+    #[error("no token can be shown to the control plane")]
+    Token(#[from] BearerError),
 }
 
 /// The way to a control plane.
@@ -85,11 +106,16 @@ pub enum SettingsError {
 pub(crate) struct Way {
     url: Uri,
     tls: Option<Arc<ClientTls>>,
+    token: Option<PathBuf>,
 }
 
 impl Way {
     /// Reads the files, where there are any.
-    pub(crate) fn new(url: Uri, settings: &Settings) -> Result<Self, SettingsError> {
+    pub(crate) fn new(
+        url: Uri,
+        settings: &Settings,
+        token: Option<PathBuf>,
+    ) -> Result<Self, SettingsError> {
         let is_whole = url.host().is_some_and(|host| !host.is_empty());
         if !is_whole || !matches!(url.path(), "" | "/") {
             return Err(SettingsError::Url(url));
@@ -107,7 +133,15 @@ impl Way {
             }
             _ => return Err(SettingsError::Url(url)),
         };
-        Ok(Self { url, tls })
+        let way = Self { url, tls, token };
+        way.bearer()?;
+        Ok(way)
+    }
+
+    /// What is shown with each call. Reads the file.
+    pub(crate) fn bearer(&self) -> Result<Bearer, BearerError> {
+        let bearer = self.token.as_deref().map(Bearer::read).transpose()?;
+        bearer.unwrap_or_default().towards(&self.url)
     }
 
     /// What connections are made of.
@@ -130,12 +164,6 @@ impl Way {
             None => endpoint.connect_lazy(),
         }
     }
-}
-
-/// Whether this machine is meant.
-fn is_here(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl fmt::Display for Way {
@@ -183,21 +211,24 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_told_from_others() {
-        for (url, here) in [
-            ("http://127.0.0.1:1", true),
-            ("http://[::1]:1", true),
-            ("http://localhost", true),
-            ("http://10.0.0.1:1", false),
-            ("http://countersign:1", false),
-        ] {
-            assert_eq!(is_here(&url.parse().unwrap()), here, "{url}");
-        }
+    fn a_token_is_read_when_it_is_shown_and_not_sent_in_the_clear() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let way =
+            |url: &str| Way::new(url.parse().unwrap(), &Settings::default(), Some(file.clone()));
+        let refused = |url: &str| way(url).unwrap_err().to_string();
+        assert!(refused("http://127.0.0.1:1").contains("token"));
+        std::fs::write(&file, "cst_x\n").unwrap();
+        let here = way("http://127.0.0.1:1").unwrap();
+        assert!(here.bearer().unwrap().is_some());
+        assert!(matches!(way("http://a:1"), Err(SettingsError::Token(_))));
+        std::fs::remove_file(&file).unwrap();
+        assert!(here.bearer().is_err());
     }
 
     #[test]
     fn urls_and_certificates_have_to_go_together() {
-        let way = |url: &str, settings: &Settings| Way::new(url.parse().unwrap(), settings);
+        let way = |url: &str, settings: &Settings| Way::new(url.parse().unwrap(), settings, None);
         let none = Settings::default();
         let some = Settings { authorities: Some("nowhere.pem".into()), ..Settings::default() };
         assert_eq!(way("http://a:1", &none).unwrap().to_string(), "http://a:1/");

@@ -143,7 +143,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::snapshots::Assignment;
+    use crate::{report::Reports, snapshots::Assignment};
 
     const SECOND: i64 = 1_000_000_000;
     const MILLI: i64 = 1_000_000;
@@ -173,15 +173,18 @@ mod tests {
         let template = Template::parse(br#"{"id":"t"}"#).0;
         let config = TestConfig::parse(TestConfig::STANDARD.as_bytes()).unwrap();
         let compiled = compile(vec![pair], &template, &config, Serve::All).0;
+        let assignment = Assignment {
+            name: "projects/p/replays/r".into(),
+            bundle: Digest::of(b""),
+            generation: 1,
+            start_time: 0,
+            revision: 1,
+        };
+        let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
         Arc::new(Replay {
-            assignment: Assignment {
-                name: "projects/p/replays/r".into(),
-                bundle: Digest::of(b""),
-                generation: 1,
-                start_time: 0,
-                revision: 1,
-            },
-            serving: Arc::new(Serving::new(Arc::new(compiled), &KeyRing::default())),
+            tally: Reports::new(1).open(&assignment, &serving),
+            assignment,
+            serving: Arc::new(serving),
             secrets: Vec::new(),
             pairs: 1,
             blobs: Arc::new([]),

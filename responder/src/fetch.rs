@@ -17,11 +17,12 @@ use countersign_proto::{
     snapshot::v1::{Bundle, Manifest, ManifestPage},
     r#type::v1 as common,
 };
+use countersign_tls::bearer::Bearer;
 use futures_util::future::try_join_all;
 use prometheus_client::metrics::counter::Counter;
 use prost::Message as _;
 use tokio::time::timeout;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::server;
 use disk::Disk;
@@ -122,7 +123,7 @@ pub(crate) struct Blobs {
 }
 
 /// Where missing blobs come from.
-pub(crate) type Remote = ChunkServiceClient<Channel>;
+pub(crate) type Remote = ChunkServiceClient<InterceptedService<Channel, Bearer>>;
 
 impl Blobs {
     pub(crate) fn new(disk: Option<Disk>, fetched: Counter) -> Self {

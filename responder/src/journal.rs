@@ -23,10 +23,7 @@ use countersign_engine::{
     request::Request,
 };
 
-use crate::{
-    serve_request::now,
-    server::{self, read::Received},
-};
+use crate::server::{self, read::Received};
 pub(crate) use ending::{Ended, Ending};
 pub(crate) use entry::Entry;
 pub(crate) use pack::Line;
@@ -74,6 +71,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Note<'n> {
     /// When it came, in nanoseconds since the epoch.
     pub(crate) at: i64,
+    /// When it was answered.
+    pub(crate) done: i64,
     pub(crate) outcome: Outcome,
     pub(crate) status: u16,
     /// The serial number of the replay that answered, or that it is a miss of.
@@ -165,8 +164,7 @@ impl Journal {
     }
 
     fn put(&self, lane: usize, mut note: Note<'_>, fill: impl FnOnce(&mut Packed, &Note<'_>)) {
-        // By the wall clock, which was read anyway.
-        let micros = now().saturating_sub(note.at) / 1000;
+        let micros = micros(note.at, note.done);
         for nth in 0..self.rings.len() {
             let ring = lane.wrapping_add(nth).checked_rem(self.rings.len());
             let Some(ring) = ring.and_then(|nth| self.rings.get(nth)) else { continue };
@@ -177,7 +175,7 @@ impl Journal {
             };
             ring.push(|packed| {
                 packed.at = note.at;
-                packed.micros = u64::try_from(micros).unwrap_or_default();
+                packed.micros = micros;
                 packed.outcome = note.outcome;
                 packed.status = note.status;
                 packed.replay = note.replay;
@@ -202,6 +200,16 @@ impl Journal {
         self.each(|ring| ring.clear()).into_iter().sum()
     }
 
+    /// The last entries since then of each worker, so many at the most.
+    fn newest(&self, since: i64, most: usize) -> Vec<Packed> {
+        let mut all: Vec<Packed> =
+            self.each(|ring| ring.newest(most)).into_iter().flatten().collect();
+        all.retain(|packed| packed.at > since);
+        all.sort_by_key(|packed| std::cmp::Reverse(packed.at));
+        all.truncate(most);
+        all
+    }
+
     /// All entries, the last first.
     fn entries(&self) -> Vec<Packed> {
         let mut all: Vec<Packed> = self.each(|ring| ring.copy()).into_iter().flatten().collect();
@@ -216,6 +224,11 @@ impl Journal {
         };
         self.rings.iter().map(lock).collect()
     }
+}
+
+/// The microseconds between two moments of the wall clock, in nanoseconds; 0 when it was put back.
+pub(crate) fn micros(from: i64, to: i64) -> u64 {
+    u64::try_from(to.saturating_sub(from) / 1000).unwrap_or_default()
 }
 
 fn clipped(body: &[u8]) -> &[u8] {

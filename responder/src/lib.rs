@@ -25,6 +25,7 @@ mod pin;
 mod readiness;
 pub mod record;
 pub mod recorder;
+pub mod report;
 mod secrets;
 mod seldom;
 mod sequence;

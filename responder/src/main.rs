@@ -14,9 +14,11 @@ use countersign_responder::{
     config::{Config, DEFAULT_SECRET_DIR, Limits, RedisUrl, RuntimeKind},
     control_plane::ControlPlaneFlags,
     journal, passthrough,
+    report::Detail,
     transport::TransportFlags,
     upstream::policy::Rule,
 };
+use countersign_tls::process::{LockError, forbid_core_dumps, lock_memory};
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -77,8 +79,8 @@ struct Args {
     #[arg(long, env = "COUNTERSIGN_API_LISTEN", value_name = "ADDR")]
     api_listen: Option<SocketAddr>,
     /// Where other responders ask for the turns that this one keeps, for example 127.0.0.1:4143, where the test config of a replay has
-    /// `sequence.scope: global` or `sequence.across: fleet` and several responders serve it; nowhere if not given, since it has no
-    /// authentication.
+    /// `sequence.scope: global` or `sequence.across: fleet` and several responders serve it; nowhere if not given. With --client-cert and
+    /// --control-plane-ca it is TLS, for responders of the same project; without them it has no authentication.
     #[arg(long, env = "COUNTERSIGN_PEER_LISTEN", value_name = "ADDR")]
     peer_listen: Option<SocketAddr>,
     /// The host and port that other responders are told instead, for example that of a pod; needed when --peer-listen is for all interfaces.
@@ -102,6 +104,10 @@ struct Args {
     /// The directory of secrets: <secret-dir>/<secret>/<key>.
     #[arg(long, env = "COUNTERSIGN_SECRET_DIR", value_name = "DIR", default_value = DEFAULT_SECRET_DIR)]
     secret_dir: PathBuf,
+    /// Keep all memory of this process out of swap, keys with the rest. It needs the capability IPC_LOCK, or LimitMEMLOCK=infinity; core files are
+    /// never written.
+    #[arg(long, env = "COUNTERSIGN_LOCK_MEMORY", value_parser = clap::builder::FalseyValueParser::new())]
+    lock_memory: bool,
     /// The directory of files that templates name, and of tables: <files-dir>/dataframes/<id>/payload.csv.
     #[arg(long, env = "COUNTERSIGN_FILES_DIR", value_name = "DIR")]
     files_dir: Option<PathBuf>,
@@ -185,6 +191,10 @@ struct Args {
     /// Keeps bodies in the journal, too, up to 64 KiB each; credentials in them are hidden when they are told.
     #[arg(long)]
     journal_bodies: bool,
+    /// How much the control plane is told of what replays do: everything, or totals alone, for which a test config may ask as well
+    /// (`responder.low_data_mode`), or nothing.
+    #[arg(long, env = "COUNTERSIGN_REPORT", value_name = "DETAIL", value_enum, default_value_t = Detail::default())]
+    report: Detail,
     /// Lets the admin listener, the API and the listener for other responders, which have no authentication, listen beyond the loopback
     /// interface.
     #[arg(long)]
@@ -218,7 +228,8 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let usage = error.downcast_ref::<StartError>().is_some_and(StartError::is_usage);
+            let usage = error.downcast_ref::<StartError>().is_some_and(StartError::is_usage)
+                || error.is::<LockError>();
             // Nobody is left to tell when standard error is closed.
             drop(writeln!(io::stderr(), "countersign-responder: {error:#}"));
             ExitCode::from(if usage { 2 } else { 1 })
@@ -228,6 +239,12 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(args: Args) -> anyhow::Result<()> {
+    if let Err(error) = forbid_core_dumps() {
+        tracing::warn!(%error, "core files cannot be forbidden; one would hold the signing keys");
+    }
+    if args.lock_memory {
+        lock_memory()?;
+    }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let running = app::start(args.into_config()).await?;
@@ -252,7 +269,8 @@ fn announce(running: &app::Running) {
         lines.push_str(&format!("api listening on http://{addr}\n"));
     }
     if let Some(addr) = running.peer_addr() {
-        lines.push_str(&format!("peers listening on http://{addr}\n"));
+        let scheme = if running.is_peer_tls() { "https" } else { "http" };
+        lines.push_str(&format!("peers listening on {scheme}://{addr}\n"));
     }
     if let Some(addr) = running.tls_addr() {
         lines.push_str(&format!("tls listening on https://{addr}\n"));
@@ -274,6 +292,7 @@ fn start_logging(format: LogFormat) {
 
 impl Args {
     fn into_config(self) -> Config {
+        let (control_plane_token, control_plane_tls) = self.control_plane_tls.split();
         Config {
             name: self.name.unwrap_or_default(),
             listen: self.listen,
@@ -283,7 +302,8 @@ impl Args {
             peer_advertise: self.peer_advertise,
             sequence_redis: self.sequence_redis,
             control_plane: self.control_plane,
-            control_plane_tls: self.control_plane_tls.into(),
+            control_plane_tls,
+            control_plane_token,
             secret_dir: self.secret_dir,
             files_dir: self.files_dir,
             template_env: self.template_env.into_iter().filter(|name| !name.is_empty()).collect(),
@@ -310,6 +330,7 @@ impl Args {
                 record: self.record,
                 ..passthrough::Settings::default()
             },
+            report: self.report,
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             transport: self.transport.into(),
             limits: Limits {

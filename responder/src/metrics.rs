@@ -1,11 +1,14 @@
 //! What is counted. The request path adds to plain atomics of its own worker, with relaxed order; everything is summed up when a scraper asks.
 
+mod replays;
+
 use std::{
     fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use countersign_engine::answer::Touched;
@@ -17,15 +20,24 @@ use prometheus_client::{
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::Gauge,
+        info::Info,
     },
     registry::Registry,
 };
+use replays::Replays;
+
+use crate::report::Reports;
+
+/// The version of the process.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// All counters of a responder.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     lanes: Lanes,
+    /// What is counted of each replay.
+    pub(crate) reports: Arc<Reports>,
     /// Open data connections.
     pub(crate) connections: Gauge,
     /// Data connections accepted so far.
@@ -56,6 +68,10 @@ pub(crate) struct Metrics {
     pub(crate) subscribed: Gauge,
     /// Whether the responder is ready.
     pub(crate) ready: Gauge,
+    /// How many replays are served.
+    pub(crate) replays: Gauge,
+    /// Requests that the journal has no entry of.
+    pub(crate) journal_dropped: Counter,
 }
 
 /// The counters of one worker, on cache lines of their own.
@@ -92,7 +108,9 @@ struct Lanes(Arc<[Arc<Lane>]>);
 
 impl Metrics {
     pub(crate) fn new(lanes: usize) -> Self {
+        let reports = Arc::new(Reports::new(lanes.max(1)));
         let mut metrics = Self {
+            reports,
             registry: Registry::default(),
             lanes: Lanes((0..lanes.max(1)).map(Lane::new).collect()),
             connections: Gauge::default(),
@@ -110,62 +128,82 @@ impl Metrics {
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
             ready: Gauge::default(),
+            replays: Gauge::default(),
+            journal_dropped: Counter::default(),
         };
+        metrics.registry = metrics.registered();
+        for reason in ["alone", "lost", "skipped"] {
+            // So that a rate begins at 0.
+            metrics.break_sequence(reason, 0);
+        }
+        metrics
+    }
+
+    /// All of them, under the names by which they are asked for.
+    fn registered(&self) -> Registry {
         let mut registry = Registry::with_prefix("countersign");
-        registry.register("connections", "Open data connections", metrics.connections.clone());
+        registry.register("connections", "Open data connections", self.connections.clone());
         registry.register(
             "connections_accepted",
             "Data connections accepted",
-            metrics.accepted.clone(),
+            self.accepted.clone(),
         );
         registry.register(
             "accept_errors",
             "Failures to accept a connection",
-            metrics.accept_errors.clone(),
+            self.accept_errors.clone(),
         );
-        registry.register("tls_handshakes", "TLS handshakes done", metrics.handshakes.clone());
+        registry.register("tls_handshakes", "TLS handshakes done", self.handshakes.clone());
         registry.register(
             "tls_handshake_failures",
             "TLS handshakes that failed",
-            metrics.handshake_failures.clone(),
+            self.handshake_failures.clone(),
         );
-        registry.register("tunnels", "Tunnels opened by CONNECT", metrics.tunnels.clone());
-        registry.register("bundle_swaps", "Bundles swapped in", metrics.swaps.clone());
-        registry.register("nacks", "Bundles refused", metrics.nacks.clone());
+        registry.register("tunnels", "Tunnels opened by CONNECT", self.tunnels.clone());
+        registry.register("bundle_swaps", "Bundles swapped in", self.swaps.clone());
+        registry.register("nacks", "Bundles refused", self.nacks.clone());
         registry.register(
             "fetched_bytes",
             "Bytes of blobs fetched from a control plane",
-            metrics.fetched.clone(),
+            self.fetched.clone(),
         );
         registry.register(
             "resyncs",
             "Subscriptions opened anew because the control plane expected another state",
-            metrics.resyncs.clone(),
+            self.resyncs.clone(),
         );
         registry.register(
             "sequence_discontinuity",
             "Breaks in the order of turns that nodes share, by reason",
-            metrics.sequence_breaks.clone(),
+            self.sequence_breaks.clone(),
         );
         registry.register(
             "secret_reload_errors",
             "Secrets that became unusable",
-            metrics.secret_errors.clone(),
+            self.secret_errors.clone(),
         );
         registry.register(
             "key_ring_generation",
             "Generation of the key ring",
-            metrics.key_ring.clone(),
+            self.key_ring.clone(),
         );
         registry.register(
             "subscription_connected",
             "Whether the control plane is connected",
-            metrics.subscribed.clone(),
+            self.subscribed.clone(),
         );
-        registry.register("ready", "Whether the responder is ready", metrics.ready.clone());
-        registry.register_collector(Box::new(metrics.lanes.clone()));
-        metrics.registry = registry;
-        metrics
+        registry.register("ready", "Whether the responder is ready", self.ready.clone());
+        registry.register("replays", "Replays that are served", self.replays.clone());
+        registry.register(
+            "journal_dropped",
+            "Requests that the journal has no entry of, because others were being noted or read",
+            self.journal_dropped.clone(),
+        );
+        registry.register_collector(Box::new(self.lanes.clone()));
+        registry.register_collector(Box::new(Replays::new(Arc::clone(&self.reports))));
+        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
+        registry.register("start_time_seconds", "When it began", began());
+        registry
     }
 
     /// Counts breaks in the order of turns.
@@ -256,6 +294,14 @@ impl Lane {
     }
 }
 
+/// The time now, in seconds since the epoch.
+fn began() -> Gauge {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let gauge = Gauge::default();
+    gauge.set(i64::try_from(now).unwrap_or(i64::MAX));
+    gauge
+}
+
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
@@ -267,17 +313,13 @@ impl Lanes {
 }
 
 impl Lanes {
-    /// Nothing is told of what has befallen nobody.
+    /// Also what has befallen nobody, so that a rate begins at 0.
     fn encode_touches(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let sum = |kind: usize| -> u64 {
             let counters = self.0.iter().filter_map(|lane| lane.touched.0.get(kind));
             counters.map(|counter| counter.load(Ordering::Relaxed)).sum()
         };
         let counts = Touched::KINDS.iter().enumerate().map(|(nth, kind)| (*kind, sum(nth)));
-        let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
-        if counts.is_empty() {
-            return Ok(());
-        }
         let mut chaos = encoder.encode_descriptor(
             "chaos",
             "What has befallen answers, by effect.",

@@ -9,6 +9,7 @@ mod peers;
 mod redis;
 mod register;
 mod service;
+mod tls;
 mod view;
 
 use std::{
@@ -25,6 +26,7 @@ use countersign_engine::{
     turns::{ListId, Moved},
 };
 use countersign_proto::{control::v1::SequencePeer, discovery::v1::Members};
+use countersign_tls::client::ClientTls;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -40,8 +42,10 @@ use crate::{
 };
 use ledger::Ledger;
 use owners::Owners;
+use peers::Peers;
 use register::Step;
 pub(crate) use service::Running;
+pub(crate) use tls::{PeerTls, PeerTlsError};
 use view::View;
 
 /// So many replays are followed.
@@ -54,11 +58,13 @@ pub(crate) const PURPOSE: &str = "other responders";
 pub(crate) fn start(
     config: &Config,
     listener: Option<(TcpListener, SocketAddr)>,
+    tls: Option<PeerTls>,
     metrics: &Arc<Metrics>,
 ) -> Result<(Arc<Sequences>, Option<Running>), StartError> {
     let (handle, metrics) = (Handle::current(), Arc::clone(metrics));
     let address = config.peer_address(listener.as_ref().map(|listener| listener.1));
-    let mut sequences = Sequences::new(&config.name, address, metrics, handle.clone());
+    let client = tls.as_ref().map(|tls| Arc::clone(&tls.client));
+    let mut sequences = Sequences::new(&config.name, address, metrics, (handle.clone(), client));
     if let Some(url) = &config.sequence_redis {
         let redis = Redis::new(url, &handle);
         let redis = redis.map_err(|error| StartError::Redis(Box::new(error)))?;
@@ -67,7 +73,7 @@ pub(crate) fn start(
     let sequences = Arc::new(sequences);
     let running = listener.map(|(listener, addr)| {
         let failed = |source| StartError::Listen { addr, purpose: PURPOSE, source };
-        service::serve(listener, Arc::clone(&sequences)).map_err(failed)
+        service::serve(listener, tls, Arc::clone(&sequences)).map_err(failed)
     });
     Ok((sequences, running.transpose()?))
 }
@@ -148,9 +154,14 @@ pub(crate) struct LedgerState {
 }
 
 impl Sequences {
-    pub(crate) fn new(name: &str, address: String, metrics: Arc<Metrics>, handle: Handle) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        address: String,
+        metrics: Arc<Metrics>,
+        (handle, tls): (Handle, Option<Arc<ClientTls>>),
+    ) -> Self {
         let session: Arc<str> = uuid::Uuid::new_v4().to_string().into();
-        let owners = Arc::new(Owners::new(name, &session, handle.clone()));
+        let owners = Arc::new(Owners::new(name, &session, Peers::new(handle.clone(), tls)));
         Self {
             session,
             address,

@@ -24,7 +24,7 @@ use crate::{
     entrances::Entrances,
     explanations::Explanations,
     fate::{self, Broken},
-    journal::{self, Entry, Journal},
+    journal::{self, Entry, Journal, micros},
     metrics::{Lane, Metrics},
     passthrough::{self, Passed, Passthrough},
     pin::{self, NotServed, Version},
@@ -180,11 +180,16 @@ fn answer_read(received: Received, at: i64, plane: &Arc<Plane>, lane: &Arc<Lane>
     if received.selection.version.is_some() {
         return answer_pinned(received, at, plane, lane);
     }
-    match guarded(|| answer(&received, &plane.snapshots, entered(at, &received))) {
-        Outcome::Hit(hit, replay) if is_sent_at_once(&hit) => {
+    let table = plane.snapshots.load();
+    match guarded(|| answer_in(&received, &table, entered(at, &received))) {
+        Outcome::Hit(hit, serial) if is_sent_at_once(&hit) => {
+            let done = now();
             count(&hit, lane);
+            if let Some(replay) = table.of_serial(serial) {
+                replay.tally.hit(lane.number(), &hit, micros(at, done), received.body().len());
+            }
             if let Some(entry) = Entry::begin(plane.journal.as_deref(), lane, at) {
-                entry.hit(&received, &hit, replay);
+                entry.hit(&received, &hit, serial, done);
             }
             let trailing = trailing(&hit, &received);
             Either::Left(ready(Ok(write::hit(hit, trailing))))
@@ -266,8 +271,13 @@ async fn settle(
             if !hit.delay.is_zero() && !hit.is_paced() {
                 tokio::time::sleep(hit.delay).await;
             }
+            let done = now();
+            if let Some(replay) = plane.snapshots.load().of_serial(replay) {
+                let heard = received.body().len();
+                replay.tally.hit(lane.number(), &hit, micros(at, done), heard);
+            }
             if let Some(entry) = entry {
-                entry.hit(&received, &hit, replay);
+                entry.hit(&received, &hit, replay, done);
             }
             let handshake = (hit.status == 101)
                 .then(|| Handshake { hit: Arc::new(hit.clone()), serial: replay });
@@ -305,6 +315,8 @@ async fn miss(
         match passthrough.pass(&received, now()).await {
             Passed::Answered(response) => {
                 lane.passed();
+                let request = received.request();
+                replay.tally.passed(request.method, request.path);
                 if let Some(entry) = entry {
                     entry.passed(&received, response.status().as_u16(), replay.serial);
                 }
@@ -314,7 +326,10 @@ async fn miss(
         }
     }
     lane.miss();
+    let at = now();
     let nearest = plane.explanations.explain(&replay, &received, &plane.control).await;
+    let request = received.request();
+    replay.tally.miss(request.method, request.path, nearest.as_ref().map(|near| (near, at)));
     let response = write::miss(&replay.assignment.name, nearest.as_ref(), refused.as_ref());
     if let Some(entry) = entry {
         entry.miss(&received, response.status().as_u16(), replay.serial, nearest);
@@ -359,10 +374,6 @@ pub(crate) fn guard<T>(ask: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Asks the selected replay, or all of them, the one that was started last first.
-fn answer(received: &Received, snapshots: &Snapshots, now: i64) -> Outcome {
-    answer_in(received, &snapshots.load(), now)
-}
-
 fn answer_in(received: &Received, table: &Table, now: i64) -> Outcome {
     let Some(newest) = table.replays.first() else {
         return Outcome::Unavailable(table.awaited.iter().cloned().collect());

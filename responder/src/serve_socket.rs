@@ -28,7 +28,7 @@ use tokio_tungstenite::{
 use crate::{
     config::Limits,
     fate::Broken,
-    journal::{Ended, Ending, Messages, Outcome},
+    journal::{Ended, Ending, Messages, Outcome, micros},
     metrics::Lane,
     pin::{self, Selection},
     serve_request::{Plane, guard, now, serve_plain},
@@ -57,6 +57,8 @@ struct Socket {
     talk: Talk,
     limits: Limits,
     lane: Arc<Lane>,
+    /// Where the answer to the handshake comes from.
+    origin: Option<Origin>,
     messages: Messages,
     /// How many bytes the client has said.
     bytes: usize,
@@ -114,10 +116,10 @@ pub(crate) async fn serve_socket(
                     .max_frame_size(Some(limits.body));
                 let io = TokioIo::new(upgraded);
                 let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-                let messages = Messages::default();
+                let (messages, origin) = (Messages::default(), hit.origin);
                 let socket =
-                    Socket { stream, replay, head, talk, limits, lane, messages, bytes: 0 };
-                socket.run(permit, entry, hit.origin).await;
+                    Socket { stream, replay, origin, head, talk, limits, lane, messages, bytes: 0 };
+                socket.run(permit, entry).await;
             }
             Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
         }
@@ -166,12 +168,7 @@ fn request<'r>(head: &'r Parts, message: &'r [u8]) -> Request<'r> {
 
 impl Socket {
     /// Speaks until one side ends.
-    async fn run(
-        mut self,
-        permit: OwnedSemaphorePermit,
-        entry: Option<Ending>,
-        origin: Option<Origin>,
-    ) {
+    async fn run(mut self, permit: OwnedSemaphorePermit, entry: Option<Ending>) {
         let greeting = self.replay.serving.greet(&mut self.talk, now());
         if self.send(greeting).await.is_ok() {
             while let Ok(Some(message)) = self.hear().await {
@@ -191,7 +188,7 @@ impl Socket {
                 outcome: if missed { Outcome::Miss } else { Outcome::Hit },
                 status: StatusCode::SWITCHING_PROTOCOLS.as_u16(),
                 replay: self.replay.serial,
-                origin,
+                origin: self.origin,
                 messages: self.messages,
                 bytes: self.bytes,
             };
@@ -206,15 +203,20 @@ impl Socket {
         self.lane.request_body(message.len());
         let request = request(&self.head, message);
         let (serving, talk) = (&self.replay.serving, &mut self.talk);
-        let said = guard(|| serving.say(talk, &request, now())).flatten();
+        let at = now();
+        let said = guard(|| serving.say(talk, &request, at)).flatten();
         match &said {
-            Some(said) => self.lane.hit(
-                said.iter().map(|said| said.resigned).sum(),
-                said.iter().map(|said| said.unsigned).sum(),
-            ),
+            Some(said) => {
+                let signed = said.iter().map(|said| said.resigned).sum();
+                let unsigned = said.iter().map(|said| said.unsigned).sum();
+                self.lane.hit(signed, unsigned);
+                let (lane, took) = (self.lane.number(), micros(at, now()));
+                self.replay.tally.said(lane, self.origin.as_ref(), took, (signed, unsigned));
+            }
             None => {
                 self.messages.missed += 1;
                 self.lane.miss();
+                self.replay.tally.miss(request.method, request.path, None);
             }
         }
         said

@@ -21,7 +21,11 @@ use countersign_engine::{
 };
 use tokio::sync::watch;
 
-use crate::{metrics::Metrics, server};
+use crate::{
+    metrics::Metrics,
+    report::{Reports, Tally},
+    server,
+};
 pub(crate) use target::{Phase, Target};
 
 /// What the control plane told this responder to serve under a name.
@@ -54,6 +58,8 @@ pub(crate) struct Replay {
     pub(crate) blobs: Arc<[Digest]>,
     /// Tells this version of it from others.
     pub(crate) serial: u64,
+    /// What its requests come to.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// A bundle that was refused.
@@ -104,6 +110,7 @@ pub(crate) struct Snapshots {
     ring: Mutex<Ring>,
     changes: watch::Sender<u64>,
     metrics: Arc<Metrics>,
+    reports: Arc<Reports>,
     /// Whether the version before stays in memory.
     keeps_previous: bool,
 }
@@ -203,6 +210,7 @@ impl Snapshots {
                 keys: Arc::new(KeyRing::new(0, BTreeMap::new())),
             }),
             changes: watch::Sender::new(0),
+            reports: Arc::clone(&metrics.reports),
             metrics,
             keeps_previous,
         }
@@ -211,6 +219,11 @@ impl Snapshots {
     /// Whether the version before stays in memory.
     pub(crate) fn keeps_previous(&self) -> bool {
         self.keeps_previous
+    }
+
+    /// What is counted of its requests.
+    pub(crate) fn reports(&self) -> &Arc<Reports> {
+        &self.reports
     }
 
     /// The table as it is now; not to be held across an await.
@@ -237,11 +250,17 @@ impl Snapshots {
         blobs: &Arc<[Digest]>,
     ) -> Option<Phase> {
         let mut arrived = None;
+        self.reports.prepare(compiled);
         self.change(|ring, table| {
             if !table.wants(assignment) {
                 return;
             }
-            let replay = Arc::new(Replay::new(assignment.clone(), compiled, blobs, &ring.keys));
+            let replay = Arc::new(Replay::new(
+                assignment.clone(),
+                compiled,
+                blobs,
+                (&ring.keys, &self.reports),
+            ));
             table.forget_refusal(assignment);
             arrived = Some(if table.serves(assignment) {
                 self.swap_in(table, replay);
@@ -317,7 +336,12 @@ impl Snapshots {
     ) {
         self.change(|ring, table| {
             let replay = compiled.map(|compiled| {
-                Arc::new(Replay::new(assignment.clone(), compiled, &blobs, &ring.keys))
+                Arc::new(Replay::new(
+                    assignment.clone(),
+                    compiled,
+                    &blobs,
+                    (&ring.keys, &self.reports),
+                ))
             });
             let name = assignment.name.clone();
             table.previous.insert(name, Previous { assignment, blobs, replay });
@@ -330,7 +354,11 @@ impl Snapshots {
             for replay in
                 table.replays.iter_mut().filter(|replay| replay.assignment.name == assignment.name)
             {
-                *replay = Arc::new(replay.with(assignment.clone(), Arc::clone(&replay.serving)));
+                *replay = Arc::new(replay.with(
+                    assignment.clone(),
+                    Arc::clone(&replay.serving),
+                    &self.reports,
+                ));
             }
             sort(&mut table.replays);
             table.forget_refusal(assignment);
@@ -384,11 +412,11 @@ impl Snapshots {
             let previous = table.previous.values_mut().filter_map(|p| p.replay.as_mut());
             let held = table.replays.iter_mut().chain(previous).chain(table.prepared.values_mut());
             for replay in held.filter(|replay| !replay.secrets.is_empty()) {
-                *replay =
-                    Arc::new(replay.with(
-                        replay.assignment.clone(),
-                        Arc::new(replay.serving.rebind(&ring.keys)),
-                    ));
+                *replay = Arc::new(replay.with(
+                    replay.assignment.clone(),
+                    Arc::new(replay.serving.rebind(&ring.keys)),
+                    &self.reports,
+                ));
             }
             self.metrics.key_ring.set(i64::try_from(generation).unwrap_or(i64::MAX));
         });
@@ -412,12 +440,13 @@ impl Replay {
         assignment: Assignment,
         compiled: &Arc<CompiledSnapshot>,
         blobs: &Arc<[Digest]>,
-        keys: &KeyRing,
+        (keys, reports): (&KeyRing, &Reports),
     ) -> Self {
         let start = assignment.start_time;
         let serving = Serving::new(Arc::clone(compiled), keys);
         Self {
             serial: assignment.serial(),
+            tally: reports.open(&assignment, &serving),
             assignment,
             secrets: compiled.required_secrets().to_vec(),
             pairs: compiled.pairs(),
@@ -426,9 +455,10 @@ impl Replay {
         }
     }
 
-    fn with(&self, assignment: Assignment, serving: Arc<Serving>) -> Self {
+    fn with(&self, assignment: Assignment, serving: Arc<Serving>, reports: &Reports) -> Self {
         Self {
             serial: assignment.serial(),
+            tally: reports.open(&assignment, &serving),
             assignment,
             serving,
             secrets: self.secrets.clone(),

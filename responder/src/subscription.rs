@@ -15,6 +15,7 @@ use countersign_proto::discovery::v1::{
     chunk_service_client::ChunkServiceClient, discovery_service_client::DiscoveryServiceClient,
     subscribe_request::Message as Say, subscribe_response::Message as Said,
 };
+use countersign_tls::bearer::BearerError;
 use tokio::{
     sync::mpsc,
     task::JoinError,
@@ -60,6 +61,8 @@ const MIB: u32 = 1024 * 1024;
 enum Ended {
     #[error("the control plane cannot be reached")]
     Connect(#[source] tonic::transport::Error),
+    #[error("the token cannot be shown to the control plane")]
+    Token(#[source] BearerError),
     #[error("the control plane ended the subscription")]
     Status(#[source] Box<Status>),
     #[error("the control plane closed the subscription")]
@@ -148,6 +151,11 @@ impl Subscription {
     /// Connects and says hello.
     async fn open(&self) -> Result<Session, Ended> {
         let way = &self.control_plane;
+        let reading = tokio::task::spawn_blocking({
+            let way = way.clone();
+            move || way.bearer()
+        });
+        let bearer = reading.await.map_err(Ended::Task)?.map_err(Ended::Token)?;
         let endpoint = way
             .endpoint()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -162,8 +170,8 @@ impl Subscription {
         let bulk = way.connect_lazy(&fetching);
         let (outbound, requests) = mpsc::channel(4);
         say(&outbound, Say::Hello(self.hello())).await?;
-        let mut client =
-            DiscoveryServiceClient::new(discovery).max_decoding_message_size(MAX_MESSAGE);
+        let mut client = DiscoveryServiceClient::with_interceptor(discovery, bearer.clone())
+            .max_decoding_message_size(MAX_MESSAGE);
         let answer = async {
             let mut inbound = client.subscribe(ReceiverStream::new(requests)).await?.into_inner();
             let first = inbound.message().await?;
@@ -180,7 +188,8 @@ impl Subscription {
             }
             _ => return Err(Ended::Protocol("the first message was no `Welcome`")),
         };
-        let remote = ChunkServiceClient::new(bulk).max_decoding_message_size(MAX_MESSAGE);
+        let remote = ChunkServiceClient::with_interceptor(bulk, bearer)
+            .max_decoding_message_size(MAX_MESSAGE);
         Ok(Session {
             inbound,
             outbound,

@@ -30,7 +30,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Vec<Verdict>> {
         Plan::Restarts(plan) => runtime.block_on(restarts::run(plan)).map(Some),
         Plan::Random(plan) => runtime.block_on(random::run(plan)),
     }?;
-    let outcome = outcome.context("PostgreSQL and moto are needed")?;
+    let outcome = outcome.context("PostgreSQL and versitygw are needed, see `.ci/run`")?;
     for why in outcome.tally.failed.iter().take(10) {
         println!("failed: {why}");
     }

@@ -6,6 +6,7 @@
 
 mod compile;
 mod faults;
+mod generator;
 mod goals;
 mod http;
 mod import;
@@ -70,6 +71,8 @@ enum Command {
     Rotation(rotation::Plan),
     /// Turns that responders share: their cost beside turns of each alone, and their order while responders are killed.
     Sequence(sequence::Plan),
+    /// The load generator beside wrk, which has to be installed.
+    Generator(generator::Plan),
     /// Serves a response with nothing but hyper (used by the bench itself).
     #[command(hide = true)]
     Bare {
@@ -172,6 +175,10 @@ fn main() -> anyhow::Result<()> {
         Command::Sequence(plan) => {
             refuse_debug()?;
             sequence::run(plan)
+        }
+        Command::Generator(plan) => {
+            refuse_debug()?;
+            tell(&generator::run(&plan)?)
         }
         Command::Bare { config } => {
             http::bare::serve(&serde_json::from_slice(&std::fs::read(config)?)?)

@@ -90,6 +90,12 @@ impl Cluster {
         self.dir.join("admin.kubeconfig")
     }
 
+    /// The directory of its programs, and of definitions of others in `crds`.
+    #[must_use]
+    pub fn binaries(&self) -> &Path {
+        &self.bin
+    }
+
     /// The URL of the API.
     #[must_use]
     pub fn server(&self) -> &str {

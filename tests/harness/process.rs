@@ -59,6 +59,8 @@ impl Process {
         variables: &[(String, String)],
     ) -> Self {
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Its usual port is one for the whole machine.
+        command.env("COUNTERSIGN_UI_LISTEN", "none");
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn().expect("the program starts");
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -84,6 +86,12 @@ impl Process {
             async move { found }
         })
         .await
+    }
+
+    /// Its id to the system.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it printed so far.

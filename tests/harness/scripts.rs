@@ -6,10 +6,11 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
+    net::SocketAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -56,8 +57,14 @@ impl Script {
     /// A Go program that `.ci/run` has built.
     #[must_use]
     pub fn go(name: &'static str) -> Option<Self> {
-        let Some(binary) = std::env::var_os("COUNTERSIGN_GO_CLIENT") else {
-            return missing(name, "COUNTERSIGN_GO_CLIENT names no program", false);
+        Self::built(name, "COUNTERSIGN_GO_CLIENT")
+    }
+
+    /// A program that `.ci/run` has built and named in a variable.
+    #[must_use]
+    pub fn built(name: &'static str, variable: &str) -> Option<Self> {
+        let Some(binary) = std::env::var_os(variable) else {
+            return missing(name, &format!("{variable} names no program"), false);
         };
         Some(Self { name, command: vec![binary.into()], _dir: None })
     }
@@ -93,6 +100,23 @@ impl Script {
         self.try_run(plan).unwrap_or_else(|why| panic!("{} failed: {why}", self.name))
     }
 
+    /// Starts it as a server with these variables, and reads where it listens from its first line.
+    #[must_use]
+    pub fn serve(&self, variables: &[(&str, String)]) -> Server {
+        let (program, arguments) = self.command.split_first().expect("a command");
+        let mut command = Command::new::<&OsStr>(program.as_ref());
+        command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|why| panic!("{}: {why}", self.name));
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        stdout.read_line(&mut line).expect("its output");
+        let address =
+            line.split_once("listening on http://").and_then(|it| it.1.trim().parse().ok());
+        let address = address.unwrap_or_else(|| panic!("{} said: {line}", self.name));
+        Server { child, _stdout: stdout, address }
+    }
+
     /// The same; what it complained of when it failed.
     ///
     /// # Errors
@@ -113,6 +137,23 @@ impl Script {
         }
         serde_json::from_slice(&out.stdout)
             .map_err(|why| format!("{why}: {} {told}", String::from_utf8_lossy(&out.stdout)))
+    }
+}
+
+/// A program that serves until it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    // It may go on to write.
+    _stdout: BufReader<ChildStdout>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
     }
 }
 

@@ -11,11 +11,12 @@ use serde_json::Value;
 use crate::tidy::tracked;
 
 /// Where wire types may appear, besides tests: a prefix of a path.
-const WIRE: [&str; 11] = [
+const WIRE: [&str; 12] = [
     "responder/engine/src/snapshot/chunk.rs",
     "responder/engine/src/snapshot/wire",
     "responder/src/api",
     "responder/src/fetch.rs",
+    "responder/src/report/send.rs",
     "responder/src/sequence",
     "responder/src/subscription",
     "control-plane/src/service",
@@ -64,12 +65,14 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("countersign-proto", &[][..]),
         ("countersign-tls", &[]),
+        ("countersign-probe", &[]),
         ("countersign-engine", &["countersign-proto"]),
         ("countersign-responder", &["countersign-proto", "countersign-tls", "countersign-engine"]),
         (
             "countersign-control-plane",
             &["countersign-proto", "countersign-tls", "countersign-engine"],
         ),
+        ("countersign-load", &["countersign-proto", "countersign-engine"]),
         // A client of both APIs. The command applies its resources.
         ("countersign-operator", &["countersign-proto", "countersign-tls"]),
         (
@@ -80,6 +83,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
                 "countersign-operator",
             ],
         ),
@@ -91,6 +95,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "countersign-engine",
                 "countersign-responder",
                 "countersign-control-plane",
+                "countersign-load",
                 "countersign-operator",
             ],
         ),

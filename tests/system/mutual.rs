@@ -2,20 +2,30 @@
 //! that are replaced.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::Path,
     time::{Duration, SystemTime},
 };
 
-use countersign_tls::issue::{Leaf, issue};
+use countersign_proto::responder::v1::{
+    AdvanceCursorsRequest, sequence_service_client::SequenceServiceClient,
+};
+use countersign_tls::{
+    client::{ClientTls, Settings},
+    issue::{Leaf, issue},
+};
 use harness::{
     client::Client,
     process::{self, Finished, Process},
-    recording, wait_until,
+    recording,
+    turns::{agreed, breaks, turn},
+    wait_until,
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Value, json};
+use tonic::transport::Endpoint;
 
 const KEY: &str = "a secret that is long enough to sign with";
 
@@ -60,6 +70,16 @@ impl World {
 
     /// A responder that shows what is in this directory.
     fn responder(&self, name: &str, server: SocketAddr, shown: &str, ca: &str) -> Process {
+        self.responder_with(name, server, [shown, ca], &[])
+    }
+
+    fn responder_with(
+        &self,
+        name: &str,
+        server: SocketAddr,
+        [shown, ca]: [&str; 2],
+        more: &[&str],
+    ) -> Process {
         let url = format!("https://{server}");
         let [secrets, ca, certificate, key] =
             ["secrets", ca, &format!("{shown}/tls.crt"), &format!("{shown}/tls.key")]
@@ -71,7 +91,7 @@ impl World {
         fs::create_dir_all(&secrets).unwrap();
         Process::start(
             "countersign-responder",
-            [&own[..], &["--control-plane", &url], &tls].concat(),
+            [&own[..], &["--control-plane", &url], &tls, more].concat(),
         )
     }
 
@@ -223,4 +243,77 @@ async fn certificates_are_replaced_without_a_restart() {
     assert_eq!(plane.address("grpc").await, at);
     world.connected(at, "one").await;
     says(&one, "certificates taken over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responders_show_each_other_who_they_are() {
+    let world = World::new();
+    let mut plane = world.control_plane("127.0.0.1:0");
+    let at = plane.address("grpc").await;
+    let lines: String = (0..5)
+        .map(|turn| recording::line("GET", "/list/0", &json!({ "turn": turn })) + "\n")
+        .collect();
+    let config = json!({"id": "shared", "responder": {"sequence": {"scope": "global"}}});
+    fs::write(world.path("list.jsonl"), lines).unwrap();
+    fs::write(world.path("shared.json"), config.to_string()).unwrap();
+    let ca = "certs/responder/ca.crt";
+    let peer = ["--peer-listen", "127.0.0.1:0"];
+    let mut all =
+        ["one", "two"].map(|name| world.responder_with(name, at, ["certs/responder", ca], &peer));
+    for name in ["one", "two"] {
+        world.connected(at, name).await;
+    }
+    let [list, shared] = ["list.jsonl", "shared.json"].map(|name| world.path(name));
+    for arguments in [
+        &["snapshot", "import", &list, "--id", "list"][..],
+        &["test-config", "put", &shared],
+        &["replay", "start", "list", "--snapshot", "list", "--test-config", "shared", "--wait"],
+    ] {
+        drop(world.user(at, arguments).ok());
+    }
+    agreed(&mut all, &["one", "two"]).await;
+    let mut data = Vec::new();
+    for responder in &mut all {
+        data.push(Client::new(responder.address("data").await));
+    }
+    for nth in 0..12 {
+        assert_eq!(turn(&data[nth % 2], 0).await, Ok(u64::try_from(nth % 5).unwrap()));
+    }
+
+    // The owner of the list is one of them; whoever is no responder of the project gets a turn from neither.
+    world.issue("responder/elsewhere/one", "elsewhere");
+    for responder in &mut all {
+        let peers = responder.address("peers").await;
+        for (shown, who) in [("certs/user", "/user/"), ("elsewhere", "/responder/elsewhere/one")] {
+            assert!(ask_for_a_turn(&world, peers, Some(shown)).await.is_err());
+            says(responder, &format!("spiffe://countersign{who}")).await;
+        }
+        assert!(ask_for_a_turn(&world, peers, None).await.is_err());
+        assert!(ask_for_a_turn(&world, peers, Some("certs/responder")).await.is_ok());
+    }
+    assert_eq!(breaks(&all.map(Process::finish)), BTreeMap::new());
+}
+
+/// A call as one that shows what is in this directory, or without TLS.
+async fn ask_for_a_turn(
+    world: &World,
+    peers: SocketAddr,
+    shown: Option<&str>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let channel = match shown {
+        Some(shown) => {
+            let dir = world.dir.path().join(shown);
+            let tls = ClientTls::read(Settings {
+                authorities: Some(dir.join("ca.crt")),
+                certificate: Some((dir.join("tls.crt"), dir.join("tls.key"))),
+                server: Some("spiffe://countersign/responder/default".parse()?),
+            })?;
+            let endpoint = Endpoint::from_shared(format!("https://{peers}"))?;
+            endpoint.connect_with_connector(tls.connector()).await?
+        }
+        None => Endpoint::from_shared(format!("http://{peers}"))?.connect().await?,
+    };
+    let nobody = AdvanceCursorsRequest { session_id: "nobody".to_owned(), ..Default::default() };
+    SequenceServiceClient::new(channel).advance_cursors(nobody).await?;
+    Ok(())
 }

@@ -10,6 +10,7 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("countersign-operator", &["--help"]),
     ("countersign", &["dev", "--help"]),
     ("countersign", &["record", "--help"]),
+    ("countersign", &["load", "--help"]),
     ("countersign", &["snapshot", "export", "--help"]),
     ("countersign", &["certs", "init", "--help"]),
     ("countersign", &["certs", "issue", "--help"]),

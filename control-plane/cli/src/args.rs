@@ -6,11 +6,11 @@ use countersign_proto::snapshot::v1::ServeDirection;
 use crate::{
     command::{
         certs::CertsArgs, completion::CompletionArgs, convert::ConvertArgs, demo::DemoArgs,
-        dev::DevArgs, record::RecordArgs, replay::ReplayCommand, responder::ResponderCommand,
-        snapshot::SnapshotCommand, store::StoreCommand, test_config::TestConfigCommand,
-        transform::TransformCommand,
+        dev::DevArgs, load::LoadArgs, record::RecordArgs, replay::ReplayCommand,
+        responder::ResponderCommand, snapshot::SnapshotCommand, store::StoreCommand,
+        test_config::TestConfigCommand, token::TokenCommand, transform::TransformCommand,
     },
-    connect::TlsFlags,
+    connect::{TlsFlags, TokenFlags},
     output::Format,
 };
 
@@ -25,6 +25,9 @@ Examples:
   Record what a service asks of a host, then serve it:
     countersign record --upstream https://api.example.com
     countersign dev ./recorded
+
+  Drive the recording against your service, with fresh tokens carried over:
+    countersign load ./recording --to http://127.0.0.1:8080 --goal token-acceptance>=100% --report ./report
 
   Which tokens a recording holds, and the template that re-signs them:
     countersign snapshot tokens login
@@ -64,6 +67,7 @@ pub(crate) struct Global {
     /// The control plane
     #[arg(
         long,
+        alias = "control-plane",
         global = true,
         env = "COUNTERSIGN_SERVER",
         value_name = "URL",
@@ -74,6 +78,9 @@ pub(crate) struct Global {
 
     #[command(flatten)]
     pub(crate) tls: TlsFlags,
+
+    #[command(flatten)]
+    pub(crate) token: TokenFlags,
 
     /// The project that ids are looked up in
     #[arg(
@@ -107,6 +114,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Record what goes through a proxy, for who has no recording yet
     Record(RecordArgs),
+    /// Drive a recording against a service, and report how it did
+    Load(Box<LoadArgs>),
     /// Import, list, show and delete snapshots
     #[command(subcommand, visible_alias = "snapshots")]
     Snapshot(SnapshotCommand),
@@ -127,6 +136,9 @@ pub(crate) enum Command {
     Store(StoreCommand),
     /// Make the certificate authority for TLS, and tell how to trust it
     Certs(CertsArgs),
+    /// Make tokens with which users and responders show who they are
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Turn manifests of the incumbent into manifests for Countersign's operator
     Convert(ConvertArgs),
     /// Print a completion script for a shell

@@ -5,6 +5,7 @@ pub(crate) mod completion;
 pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod load;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod responder;
@@ -13,6 +14,7 @@ pub(crate) mod store;
 pub(crate) mod test_config;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 pub(crate) mod transform;
 
 use std::{io::Read as _, path::Path, process::ExitCode};
@@ -34,8 +36,10 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
         Command::Dev(args) => dev::run(*args, &global, out).await,
         Command::Demo(args) => demo::run(args, &global, out).await,
         Command::Record(args) => record::run(args, out).await,
+        Command::Load(args) => load::run(*args, &global, out).await,
         Command::Store(command) => store::run(command, out).await,
         Command::Certs(args) => certs::run(args, &global, out),
+        Command::Token(command) => token::run(command, &global, out),
         Command::Convert(args) => convert::run(&args, out),
         Command::Completion(args) => {
             completion::run(&args, out);
@@ -56,7 +60,13 @@ pub(crate) async fn run(cli: Cli, out: &Output) -> Result<ExitCode, Failure> {
 }
 
 async fn client(global: &Global) -> Result<Client, Failure> {
-    Client::connect(&global.server, &global.project, &global.tls.settings()?).await
+    Client::connect(
+        &global.server,
+        &global.project,
+        &global.tls.settings()?,
+        global.token.bearer()?,
+    )
+    .await
 }
 
 /// The text of a file, or of stdin for `-`.

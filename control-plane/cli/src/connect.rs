@@ -1,23 +1,25 @@
 //! The connection to a control plane, and the names of what it holds.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::Args;
 use countersign_proto::{
     control::v1::{
         inspect_service_client::InspectServiceClient, replay_service_client::ReplayServiceClient,
-        snapshot_service_client::SnapshotServiceClient,
+        report_service_client::ReportServiceClient, snapshot_service_client::SnapshotServiceClient,
         test_config_service_client::TestConfigServiceClient,
         transform_service_client::TransformServiceClient,
     },
     discovery::v1::chunk_service_client::ChunkServiceClient,
 };
 use countersign_tls::{
+    bearer::{Bearer, BearerError},
     client::{ClientTls, Settings},
     identity::Identity,
 };
 use tonic::{
     Code, Status,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
@@ -85,12 +87,66 @@ impl TlsFlags {
     }
 }
 
+/// The flags of the token that is shown to the control plane.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TokenFlags {
+    /// The token that says who you are, which `countersign token create` or an identity provider has given out; better in the variable, since others see
+    /// what stands on a command line
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
+    token: Option<Hidden>,
+}
+
+impl TokenFlags {
+    /// What is shown with each call.
+    pub(crate) fn bearer(&self) -> Result<Bearer, Failure> {
+        self.token.as_ref().map(Hidden::bearer).transpose().map(Option::unwrap_or_default)
+    }
+}
+
+/// A token as it was given, which nothing shows.
+#[derive(Clone)]
+pub(crate) struct Hidden(String);
+
+impl From<String> for Hidden {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl Hidden {
+    /// What is shown with each call.
+    pub(crate) fn bearer(&self) -> Result<Bearer, Failure> {
+        Bearer::new(&self.0).map_err(|error| refused(&error))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+fn refused(error: &BearerError) -> Failure {
+    Failure::refused(chain(error))
+}
+
+/// A connection, and what is shown with each call.
+pub(crate) type Wire = InterceptedService<Channel, Bearer>;
+
 /// A control plane that can be reached, and the project that a command is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     channel: Channel,
     project: String,
     tls: Box<Settings>,
+    bearer: Bearer,
 }
 
 /// What a project holds, as it stands in resource names.
@@ -112,6 +168,7 @@ impl Client {
         server: &str,
         project: &str,
         tls: &Settings,
+        bearer: Bearer,
     ) -> Result<Self, Failure> {
         let scheme = if tls.is_any() { "https" } else { "http" };
         let url =
@@ -129,6 +186,7 @@ impl Client {
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|source| {
             Failure::refused(format!("`{server}` is no address of a control plane: {source}"))
         })?;
+        let bearer = bearer.towards(endpoint.uri()).map_err(|error| refused(&error))?;
         let endpoint = endpoint
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(20))
@@ -141,12 +199,17 @@ impl Client {
         let channel = connected
             .map_err(|source| Failure::Unreachable { server: url, why: chain(&source) })?;
         let project = project.strip_prefix("projects/").unwrap_or(project).to_owned();
-        Ok(Self { channel, project, tls: Box::new(tls.clone()) })
+        Ok(Self { channel, project, tls: Box::new(tls.clone()), bearer })
     }
 
     /// Whom it trusts and what it shows, to connect to another control plane alike.
     pub(crate) fn tls(&self) -> &Settings {
         &self.tls
+    }
+
+    /// What calls are made with.
+    fn wire(&self) -> Wire {
+        InterceptedService::new(self.channel.clone(), self.bearer.clone())
     }
 
     /// `projects/{project}`.
@@ -160,33 +223,38 @@ impl Client {
     }
 
     /// The snapshots.
-    pub(crate) fn snapshots(&self) -> SnapshotServiceClient<Channel> {
-        SnapshotServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    pub(crate) fn snapshots(&self) -> SnapshotServiceClient<Wire> {
+        SnapshotServiceClient::new(self.wire()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// The blobs.
-    pub(crate) fn chunks(&self) -> ChunkServiceClient<Channel> {
-        ChunkServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    pub(crate) fn chunks(&self) -> ChunkServiceClient<Wire> {
+        ChunkServiceClient::new(self.wire()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// The transforms.
-    pub(crate) fn transforms(&self) -> TransformServiceClient<Channel> {
-        TransformServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    pub(crate) fn transforms(&self) -> TransformServiceClient<Wire> {
+        TransformServiceClient::new(self.wire()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// What looks inside.
-    pub(crate) fn inspect(&self) -> InspectServiceClient<Channel> {
-        InspectServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    pub(crate) fn inspect(&self) -> InspectServiceClient<Wire> {
+        InspectServiceClient::new(self.wire()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// The test configs.
-    pub(crate) fn test_configs(&self) -> TestConfigServiceClient<Channel> {
-        TestConfigServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    pub(crate) fn test_configs(&self) -> TestConfigServiceClient<Wire> {
+        TestConfigServiceClient::new(self.wire()).max_decoding_message_size(MESSAGE_LIMIT)
+    }
+
+    /// The reports of replays.
+    pub(crate) fn reports(&self) -> ReportServiceClient<Channel> {
+        ReportServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// The replays and responders.
-    pub(crate) fn replays(&self) -> ReplayServiceClient<Channel> {
-        ReplayServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    pub(crate) fn replays(&self) -> ReplayServiceClient<Wire> {
+        ReplayServiceClient::new(self.wire()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 }
 
@@ -234,12 +302,15 @@ mod tests {
         // Bound and dropped at once, so that the port is free.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let none = Settings::default();
-        let failure = Client::connect(&free.to_string(), "default", &none).await.unwrap_err();
+        let failure = Client::connect(&free.to_string(), "default", &none, Bearer::default())
+            .await
+            .unwrap_err();
         assert_eq!(failure.exit_code(), 4);
         assert!(failure.render().contains("hint: start one"), "{}", failure.render());
         let some = Settings { authorities: Some("nowhere.pem".into()), ..none };
         for server in [format!("https://{free}"), format!("http://{free}"), free.to_string()] {
-            let failure = Client::connect(&server, "default", &some).await.unwrap_err();
+            let failure =
+                Client::connect(&server, "default", &some, Bearer::default()).await.unwrap_err();
             assert_eq!(failure.exit_code(), 2, "{}", failure.render());
         }
     }

@@ -168,6 +168,11 @@ impl Output {
         Self::progress(what, total, "{msg:>10} [{bar:30}] {human_pos}/{human_len} {per_sec} {eta}")
     }
 
+    /// A bar in thousandths on stderr, with a line of text behind it; invisible when stderr is no terminal.
+    pub(crate) fn gauge(&self, what: &'static str) -> ProgressBar {
+        Self::progress(what, 1000, "[{bar:20}] {msg}")
+    }
+
     fn progress(what: &'static str, total: u64, template: &str) -> ProgressBar {
         let target = if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use countersign_control_plane as control_plane;
 use countersign_responder::{self as responder, app::Mapped, transport::Transport};
-use countersign_tls::client::Settings as Tls;
+use countersign_tls::{bearer::Bearer, client::Settings as Tls};
 use http::Uri;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) api_listen: Option<SocketAddr>,
     /// Where the gRPC services listen.
     pub(crate) grpc_listen: SocketAddr,
+    /// Where the web UI listens.
+    pub(crate) ui: control_plane::config::Ui,
     /// The control plane's data.
     pub(crate) data_dir: PathBuf,
     /// The keys.
@@ -60,14 +62,20 @@ pub(crate) struct Addresses {
     pub(crate) api: Option<SocketAddr>,
     /// The gRPC services.
     pub(crate) grpc: SocketAddr,
+    /// The web UI, if it is served.
+    pub(crate) ui: Option<SocketAddr>,
 }
 
 impl Planes {
     /// Starts both.
     pub(crate) async fn start(settings: Settings) -> Result<Self, Failure> {
+        if let Err(error) = countersign_tls::process::forbid_core_dumps() {
+            tracing::debug!(%error, "core files cannot be forbidden");
+        }
         let mut config =
             control_plane::config::Config::new(settings.grpc_listen, settings.data_dir);
         config.shutdown_grace = Duration::from_secs(1);
+        config.ui = settings.ui;
         let control = control_plane::app::start(config).await.map_err(|error| {
             let what = chain(&error);
             if error.is_config() { Failure::refused(what) } else { Failure::failed(what) }
@@ -101,12 +109,14 @@ impl Planes {
                 });
             }
         };
-        let client = Client::connect(&server, &settings.project, &Tls::default()).await?;
+        let client =
+            Client::connect(&server, &settings.project, &Tls::default(), Bearer::default()).await?;
         let addresses = Addresses {
             data: responder.data_addr(),
             admin: responder.admin_addr(),
             api: responder.api_addr(),
             grpc: control.addr(),
+            ui: control.ui_addr(),
         };
         Ok(Self { control, responder, client, addresses })
     }

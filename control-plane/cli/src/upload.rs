@@ -16,9 +16,9 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming};
 
-use crate::{failure::Failure, recording::File};
+use crate::{connect::Wire, failure::Failure, recording::File};
 
 /// The size of a piece; the server takes at most 1 MiB.
 const PIECE: u64 = 512 * 1024;
@@ -110,7 +110,7 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Upload {
     /// The client.
-    pub(crate) client: SnapshotServiceClient<Channel>,
+    pub(crate) client: SnapshotServiceClient<Wire>,
     /// The snapshot's name.
     pub(crate) snapshot: String,
     /// Stays the same for the whole upload.

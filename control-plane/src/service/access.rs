@@ -1,121 +1,119 @@
-//! Who may call what. One table for all services; a service that is not in it may be called by nobody.
+//! Who may call what. Each call is judged here before its service hears of it: who calls, by what they show; whether the method is for them, by one table;
+//! and whether what its first message names is theirs, in the same words as if it did not exist.
 //!
-//! Where clients show certificates, each call is judged here before its service hears of it, and the services ask here what a caller may see.
-//! Where they show none, as on loopback, everybody may do everything.
+//! Where callers are asked for nothing, as on loopback, everybody may do everything. [`Guard`] stands before every listener that serves these methods,
+//! whatever protocol carries them; what it knows of the caller is the [`Peer`] that the listener puts into the request.
+
+mod first;
+mod outcome;
+mod table;
 
 use std::{
     convert::Infallible,
-    fmt,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use countersign_proto::{
-    control::v1::{
-        inspect_service_server::InspectServiceServer, replay_service_server::ReplayServiceServer,
-        snapshot_service_server::SnapshotServiceServer,
-        test_config_service_server::TestConfigServiceServer,
-        transform_service_server::TransformServiceServer,
-    },
-    discovery::v1::{
-        Hello, chunk_service_server::ChunkServiceServer,
-        discovery_service_server::DiscoveryServiceServer,
-    },
+use countersign_proto::discovery::v1::Hello;
+use countersign_tls::accept::{Caller, Secured};
+use http::Request;
+use tonic::{
+    Code, Status,
+    body::Body,
+    transport::server::{Connected, TcpConnectInfo},
 };
-use countersign_tls::{
-    accept::{Caller, Secured},
-    identity::{Identity, Role},
-};
-use futures_util::future::{Either, Ready, ready};
-use tonic::{Code, Status, body::Body, server::NamedService, transport::server::Connected};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::{
+    first::{First, Judge},
+    outcome::Follow,
+    table::{Effect, Least, Mention, Row},
+};
 use super::{Problem, name::Name};
+use crate::{
+    audit::{Audit, Entry},
+    auth::{
+        Authority, Said, Stranger,
+        rights::{Level, Principal, Rights},
+    },
+};
 
-/// Who may call a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    /// Whoever has an identity.
-    Anybody,
-    /// Responders.
-    Responders,
-    /// Users.
-    Users,
-    /// Responders, for what their replays are made of, and users; the service asks [`Peer`] which of them it is.
-    Readers,
+/// Judges whether this caller may call a method at all.
+fn may_call(who: &Principal, row: &Row) -> Result<(), Problem> {
+    let highest = who.rights.highest();
+    let is_responder = matches!(who.rights, Rights::Responder { .. });
+    let may = match row.least {
+        Least::Anybody => true,
+        Least::Responder => is_responder,
+        Least::ResponderOr(level) => is_responder || highest >= Some(level),
+        Least::User(level) => highest >= Some(level),
+    };
+    if may { Ok(()) } else { Err(denied(who, row.path, row.least)) }
 }
 
-/// The table.
-const TABLE: [(&str, Who); 10] = [
-    (SnapshotServiceServer::<()>::NAME, Who::Users),
-    (TransformServiceServer::<()>::NAME, Who::Users),
-    (TestConfigServiceServer::<()>::NAME, Who::Users),
-    (ReplayServiceServer::<()>::NAME, Who::Users),
-    (InspectServiceServer::<()>::NAME, Who::Users),
-    (DiscoveryServiceServer::<()>::NAME, Who::Responders),
-    (ChunkServiceServer::<()>::NAME, Who::Readers),
-    ("grpc.health.v1.Health", Who::Anybody),
-    ("grpc.reflection.v1.ServerReflection", Who::Users),
-    ("grpc.reflection.v1alpha.ServerReflection", Who::Users),
-];
-
-impl Who {
-    fn includes(self, role: &Role) -> bool {
-        match self {
-            Self::Anybody => true,
-            Self::Responders => matches!(role, Role::Responder { .. }),
-            Self::Users => matches!(role, Role::User { .. }),
-            Self::Readers => matches!(role, Role::Responder { .. } | Role::User { .. }),
+/// Judges whether what a message names is this caller's.
+fn may_touch(who: &Principal, row: &Row, mentions: &[Mention]) -> Result<(), Problem> {
+    let (Least::User(least) | Least::ResponderOr(least)) = row.least else { return Ok(()) };
+    if matches!(who.rights, Rights::Responder { .. }) {
+        // The service knows what belongs to its project.
+        return Ok(());
+    }
+    for mention in mentions {
+        let project = mention.project()?;
+        let Some(level) = who.rights.level(&project) else { return Err(mention.absent()) };
+        let needed = if mention.is_subject { least } else { Level::Viewer };
+        if level < needed {
+            return Err(Problem::Denied {
+                reason: "ROLE_NOT_ALLOWED",
+                message: format!(
+                    "{who} is {level} in the project {project}, and {} needs {needed}",
+                    row.path
+                ),
+            });
         }
     }
+    Ok(())
 }
 
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Anybody => "whoever has an identity",
-            Self::Responders => "responders",
-            Self::Users => "users",
-            Self::Readers => "responders and users",
-        })
+fn denied(who: &Principal, path: &str, least: Least) -> Problem {
+    let whom = match least {
+        Least::Anybody => "everybody".to_owned(),
+        Least::Responder => "responders".to_owned(),
+        Least::ResponderOr(level) => format!("responders, and users who are at least {level}"),
+        Least::User(level) => format!("users who are at least {level}"),
+    };
+    Problem::Denied {
+        reason: "ROLE_NOT_ALLOWED",
+        message: format!("{who} may not call {path}, which is for {whom}"),
     }
 }
 
-/// Judges a call by its path, `/{service}/{method}`.
-fn judge(identity: &Identity, path: &str) -> Result<(), Problem> {
-    let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-    let service = service.map_or("", |(service, _)| service);
-    let row = TABLE.iter().find(|(name, _)| *name == service);
-    match row {
-        Some((_, who)) if who.includes(&identity.role) => Ok(()),
-        Some((_, who)) => Err(Problem::Denied {
-            reason: "ROLE_NOT_ALLOWED",
-            message: format!("{identity} may not call {service}, which is for {who}"),
-        }),
-        None => Err(Problem::Denied {
-            reason: "ROLE_NOT_ALLOWED",
-            message: format!("nobody may call {path}"),
-        }),
+impl From<Stranger> for Problem {
+    fn from(stranger: Stranger) -> Self {
+        let (code, reason) = match stranger {
+            Stranger::Nothing(_) => (Code::Unauthenticated, "NO_CREDENTIALS"),
+            Stranger::Certificate(_) | Stranger::Unlisted(_) => {
+                (Code::PermissionDenied, "NO_IDENTITY")
+            }
+            Stranger::Token | Stranger::Malformed => (Code::Unauthenticated, "TOKEN_REFUSED"),
+            Stranger::Expired => (Code::Unauthenticated, "TOKEN_EXPIRED"),
+            Stranger::TooMany => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
+            Stranger::Unavailable => {
+                let message = stranger.to_string();
+                return Self::Unavailable { reason: "IDENTITY_PROVIDER_UNAVAILABLE", message };
+            }
+        };
+        Self::Protocol { code, reason, message: stranger.to_string() }
     }
 }
 
-/// Who calls, as services find it with each request; absent where callers are not asked.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer(Caller);
-
-impl Peer {
-    /// Whom the certificate names.
-    fn identity(&self) -> Option<&Identity> {
-        match &self.0 {
-            Caller::Known(identity) => Some(identity),
-            Caller::Anonymous | Caller::Unknown(_) => None,
-        }
-    }
-
+impl Principal {
     /// Whether it may subscribe as this responder.
     pub(crate) fn may_be(&self, hello: &Hello) -> Result<(), Problem> {
-        let Some(identity) = self.identity() else { return Ok(()) };
-        let Role::Responder { project, name } = &identity.role else { return Ok(()) };
+        let Rights::Responder { project, name } = &self.rights else { return Ok(()) };
         let is_project = hello.project.strip_prefix("projects/") == Some(project);
         let is_name = name.as_deref().is_none_or(|name| name == hello.responder);
         if is_project && is_name {
@@ -123,7 +121,7 @@ impl Peer {
         }
         let said: String = hello.responder.chars().filter(|c| !c.is_control()).collect();
         let message = format!(
-            "the certificate is of {identity}, which may not subscribe as the responder `{said}` of {}",
+            "the credential is of {self}, which may not subscribe as the responder `{said}` of {}",
             hello.project
         );
         tracing::info!(problem = message, "subscription refused");
@@ -132,29 +130,58 @@ impl Peer {
 
     /// Whether it may do what only users may in a service that is for responders as well.
     pub(crate) fn is_user(&self) -> Result<(), Problem> {
-        match self.identity() {
-            Some(identity) if !Who::Users.includes(&identity.role) => Err(Problem::Denied {
+        match self.rights {
+            Rights::User { .. } => Ok(()),
+            Rights::Responder { .. } | Rights::None => Err(Problem::Denied {
                 reason: "ROLE_NOT_ALLOWED",
-                message: format!("{identity} may only read what its replays are made of"),
+                message: format!("{self} may only read what its replays are made of"),
             }),
-            _ => Ok(()),
         }
     }
 
-    /// Whether it may read what belongs to this replay.
+    /// Whether it may read what this replay is made of: keys may stand in the template that is part of it.
     pub(crate) fn may_read(&self, replay: &Name) -> Result<(), Problem> {
-        let Some(identity) = self.identity() else { return Ok(()) };
-        match &identity.role {
-            Role::Responder { project, .. }
+        match &self.rights {
+            Rights::Responder { project, .. }
                 if replay.project.strip_prefix("projects/") != Some(project) =>
             {
                 Err(Problem::Denied {
                     reason: "WRONG_IDENTITY",
-                    message: format!("{identity} may not read what belongs to {}", replay.full),
+                    message: format!("{self} may not read what belongs to {}", replay.full),
+                })
+            }
+            Rights::User { .. } if self.level_of(replay) < Some(Level::Admin) => {
+                Err(Problem::Denied {
+                    reason: "ROLE_NOT_ALLOWED",
+                    message: format!("{self} may read snapshots, not what replays are made of"),
                 })
             }
             _ => Ok(()),
         }
+    }
+
+    fn level_of(&self, name: &Name) -> Option<Level> {
+        self.rights.level(name.project.strip_prefix("projects/").unwrap_or(&name.project))
+    }
+}
+
+/// Who is at the other end of a connection, as a listener tells.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// What they have shown.
+    pub(crate) caller: Caller,
+    /// From where they come.
+    pub(crate) from: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// Who has sent a request.
+    fn of<B>(request: &Request<B>) -> Self {
+        let extensions = request.extensions();
+        extensions.get::<Self>().cloned().unwrap_or_else(|| Self {
+            caller: Caller::Anonymous,
+            from: extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr),
+        })
     }
 }
 
@@ -172,7 +199,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.0.caller().clone())
+        Peer { caller: self.0.caller().clone(), from: self.0.peer() }
     }
 }
 
@@ -203,17 +230,124 @@ mod io {
 }
 
 /// Stands before all services.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    /// Whether callers have to have an identity.
-    pub(crate) closed: bool,
+    authority: Arc<Authority>,
+    audit: Audit,
+}
+
+impl Guard {
+    pub(crate) fn new(authority: Arc<Authority>, audit: Audit) -> Self {
+        Self { authority, audit }
+    }
+
+    /// Lets a request through to its service, or tells why not.
+    async fn judge(&self, mut request: Request<Body>) -> Result<Admitted, Status> {
+        let path = request.uri().path().to_owned();
+        let peer = Peer::of(&request);
+        let from = peer.from.map(|from| from.ip());
+        let row = table::row(&path);
+        if row.is_some_and(|row| row.least == Least::Anybody) {
+            return Ok(Admitted { request, follow: None });
+        }
+        let said = Said::of(request.headers());
+        let who = match self.authority.who(&peer.caller, from, said).await {
+            Ok(who) => who,
+            Err(stranger) => {
+                let is_counted = matches!(stranger, Stranger::TooMany);
+                return Err(self.refuse(None, from, &path, stranger.into(), is_counted));
+            }
+        };
+        // Nobody behind the guard has a use for it, and what is not there cannot be logged.
+        request.headers_mut().remove(http::header::AUTHORIZATION);
+        let Some(row) = row else {
+            if !self.authority.is_closed() {
+                // The router says that there is no such method.
+                return Ok(Admitted { request, follow: None });
+            }
+            let message = format!("nobody may call {}", path.chars().take(200).collect::<String>());
+            let problem = Problem::Denied { reason: "ROLE_NOT_ALLOWED", message };
+            return Err(self.refuse(Some(&who), from, &path, problem, false));
+        };
+        if self.authority.is_closed()
+            && let Err(problem) = may_call(&who, row)
+        {
+            return Err(self.refuse(Some(&who), from, &path, problem, false));
+        }
+        request.extensions_mut().insert(Arc::clone(&who));
+        let entry = Entry::new(Some(&who), from, &path);
+        let follow = Follow::new(self.audit.clone(), entry, row.effect == Effect::Changes);
+        let judged = self.names(&who, row, &follow);
+        let request = match judged {
+            Some(judge) => request.map(|body| First::judged(body, judge)),
+            None => request,
+        };
+        Ok(Admitted { request, follow: Some(follow) })
+    }
+
+    /// What judges the first message of a call, where it has to be looked at.
+    fn names(
+        &self,
+        who: &Arc<Principal>,
+        row: &'static Row,
+        follow: &Arc<Follow>,
+    ) -> Option<Judge> {
+        let names = row.names?;
+        let (who, follow) = (Arc::clone(who), Arc::clone(follow));
+        let is_closed = self.authority.is_closed();
+        Some(Box::new(move |message| {
+            // The service reads the same bytes and tells what is wrong with them.
+            let Ok(mentions) = names(message) else {
+                return Err(Problem::field("", "MALFORMED", "the message cannot be read"));
+            };
+            if let Some(subject) = mentions.first() {
+                let project = subject.project().unwrap_or_default();
+                follow.note(|entry| entry.about(&project, subject.text()));
+            }
+            if !is_closed {
+                return Ok(());
+            }
+            may_touch(&who, row, &mentions).inspect_err(|problem| {
+                if !matches!(problem, Problem::Field { .. }) {
+                    tracing::info!(path = row.path, %problem, "call refused");
+                    follow.note(Entry::refuse);
+                }
+            })
+        }))
+    }
+
+    fn refuse(
+        &self,
+        who: Option<&Principal>,
+        from: Option<IpAddr>,
+        path: &str,
+        problem: Problem,
+        is_counted: bool,
+    ) -> Status {
+        // One that is refused unseen was logged when it began.
+        if is_counted {
+            return problem.into();
+        }
+        tracing::info!(path, %problem, "call refused");
+        let mut entry = Entry::new(who, from, path);
+        entry.refuse();
+        let status = Status::from(problem);
+        self.audit.list(entry, status.code());
+        status
+    }
+}
+
+/// A request that may go on.
+struct Admitted {
+    request: Request<Body>,
+    follow: Option<Arc<Follow>>,
 }
 
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, closed: self.closed }
+        Guarded { inner, guard: self.clone() }
     }
 }
 
@@ -221,155 +355,44 @@ impl<S> Layer<S> for Guard {
 #[derive(Debug, Clone)]
 pub(crate) struct Guarded<S> {
     inner: S,
-    closed: bool,
+    guard: Guard,
 }
 
-impl<S> Guarded<S> {
-    fn check(&self, request: &http::Request<Body>) -> Result<(), Problem> {
-        if !self.closed {
-            return Ok(());
-        }
-        let message = match request.extensions().get::<Peer>() {
-            Some(Peer(Caller::Known(identity))) => return judge(identity, request.uri().path()),
-            Some(Peer(Caller::Unknown(why))) => why.to_string(),
-            Some(Peer(Caller::Anonymous)) | None => "there is no certificate".to_owned(),
-        };
-        let (code, reason) = (Code::PermissionDenied, "NO_IDENTITY");
-        Err(Problem::Protocol { code, reason, message })
-    }
-}
-
-impl<S> Service<http::Request<Body>> for Guarded<S>
+impl<S> Service<Request<Body>> for Guarded<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<http::Response<Body>, Infallible>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        match self.check(&request) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(problem) => {
-                tracing::info!(path = request.uri().path(), %problem, "call refused");
-                Either::Right(ready(Ok(Status::from(problem).into_http())))
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The one that is ready is the one to be called; its copy may not be yet.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let guard = self.guard.clone();
+        Box::pin(async move {
+            match guard.judge(request).await {
+                Ok(Admitted { request, follow }) => {
+                    let answer = inner.call(request).await?;
+                    Ok(match follow {
+                        Some(follow) => follow.answer(answer),
+                        None => answer,
+                    })
+                }
+                Err(status) => Ok(status.into_http()),
             }
-        }
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use countersign_proto::FILE_DESCRIPTOR_SET;
-    use prost::Message as _;
-    use prost_types::FileDescriptorSet;
-
-    use super::*;
-
-    fn identity(role: &str) -> Identity {
-        format!("spiffe://a.example/{role}").parse().unwrap()
-    }
-
-    fn may(role: &str, path: &str) -> bool {
-        judge(&identity(role), path).is_ok()
-    }
-
-    /// Package, service and path of every call of all planes.
-    fn calls() -> Vec<(String, String, String)> {
-        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
-        let mut calls = Vec::new();
-        for file in &set.file {
-            for service in &file.service {
-                let full = format!("{}.{}", file.package(), service.name());
-                calls.extend(service.method.iter().map(|method| {
-                    let path = format!("/{full}/{}", method.name());
-                    (file.package().to_owned(), full.clone(), path)
-                }));
-            }
-        }
-        calls
-    }
-
-    #[test]
-    fn every_call_of_every_service_is_for_those_whom_it_serves() {
-        let calls = calls();
-        assert!(calls.len() > 40, "{}", calls.len());
-        for (package, service, path) in &calls {
-            // The service itself keeps responders to what their replays are made of.
-            let shared = service == ChunkServiceServer::<()>::NAME;
-            let roles = [
-                ("user/anna", shared || package == "countersign.control.v1"),
-                ("responder/p/one", package == "countersign.discovery.v1"),
-                ("responder/p", package == "countersign.discovery.v1"),
-                ("control-plane/main", false),
-            ];
-            for (role, expected) in roles {
-                assert_eq!(may(role, path), expected, "{role} {path}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_service_of_this_plane_is_in_the_table_and_nothing_else() {
-        let mut served: Vec<String> = calls().into_iter().map(|(_, service, _)| service).collect();
-        served.retain(|service| !service.starts_with("countersign.responder."));
-        served.sort();
-        served.dedup();
-        let mut listed: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
-        listed.retain(|name| name.starts_with("countersign."));
-        listed.sort_unstable();
-        assert_eq!(listed, served);
-    }
-
-    #[test]
-    fn health_is_for_all_and_what_is_unknown_for_nobody() {
-        for role in ["user/anna", "responder/p/one", "control-plane/main"] {
-            assert!(may(role, "/grpc.health.v1.Health/Check"), "{role}");
-            for path in ["", "/", "/x", "/x/y", "grpc.health.v1.Health/Check", "//Check"] {
-                assert!(!may(role, path), "{role} {path}");
-            }
-        }
-        assert!(may("user/anna", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
-        assert!(!may("responder/p", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
-    }
-
-    #[test]
-    fn a_responder_subscribes_as_itself_only() {
-        let may = |role: &str, project: &str, name: &str| {
-            let peer = Peer(Caller::Known(Arc::new(identity(role))));
-            let hello =
-                Hello { project: project.into(), responder: name.into(), ..Hello::default() };
-            peer.may_be(&hello).is_ok()
-        };
-        assert!(may("responder/p/one", "projects/p", "one"));
-        assert!(may("responder/p", "projects/p", "any"));
-        for (role, project, name) in [
-            ("responder/p/one", "projects/p", "two"),
-            ("responder/p/one", "projects/p", ""),
-            ("responder/p/one", "projects/q", "one"),
-            ("responder/p", "projects/q", "one"),
-            ("responder/p", "projects/p/x", "one"),
-            ("responder/p", "p", "one"),
-        ] {
-            assert!(!may(role, project, name), "{role} {project} {name}");
-        }
-    }
-
-    #[test]
-    fn a_responder_reads_what_is_its_projects_only() {
-        let may = |role: &str, replay: &str| {
-            let peer = Peer(Caller::Known(Arc::new(identity(role))));
-            let name = Name::parse(crate::store::Kind::Replay, "replay", replay).unwrap();
-            peer.may_read(&name).is_ok()
-        };
-        assert!(may("responder/p/one", "projects/p/replays/r"));
-        assert!(!may("responder/p/one", "projects/q/replays/r"));
-        assert!(!may("responder/p", "projects/pp/replays/r"));
-    }
-}
+mod tests;

@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Plane, Problem, access::Peer, name::Name, snapshot};
+use super::{Plane, Problem, name::Name, snapshot};
+use crate::auth::rights::Principal;
 use crate::{
     content::{self, Closures, Root},
     store::Kind,
@@ -46,19 +47,19 @@ impl Chunks {
 
     async fn check(
         &self,
-        peer: Option<Peer>,
+        who: Option<Arc<Principal>>,
         request: ReadChunksRequest,
     ) -> Result<Vec<Digest>, Problem> {
         let digests = find::parse(&request.digests, ASKED)?;
         let (closure, whose) = match (&*request.replay, &*request.snapshot) {
             (replay, "") => {
                 let name = Name::parse(Kind::Replay, "replay", replay)?;
-                peer.map_or(Ok(()), |peer| peer.may_read(&name))?;
+                who.map_or(Ok(()), |who| who.may_read(&name))?;
                 let closure = self.of_replay(&name, &digests).await?;
                 (closure, format!("the bundle of {}", name.full))
             }
             ("", snapshot) => {
-                peer.map_or(Ok(()), |peer| peer.is_user())?;
+                who.map_or(Ok(()), |who| who.is_user())?;
                 let name = Name::parse(Kind::Snapshot, "snapshot", snapshot)?;
                 let (_, manifest) = snapshot::ready(&self.plane, &name).await?;
                 let closure =
@@ -131,8 +132,8 @@ impl ChunkService for Chunks {
         &self,
         request: Request<ReadChunksRequest>,
     ) -> Result<Response<Self::ReadChunksStream>, Status> {
-        let peer = request.extensions().get::<Peer>().cloned();
-        let digests = self.check(peer, request.into_inner()).await?;
+        let who = request.extensions().get::<Arc<Principal>>().cloned();
+        let digests = self.check(who, request.into_inner()).await?;
         let (sender, receiver) = mpsc::channel(4);
         let plane = Arc::clone(&self.plane);
         tokio::spawn(async move {
@@ -166,7 +167,7 @@ impl ChunkService for Chunks {
 
 /// Whether a user calls, or nobody is asked who calls.
 fn is_user<T>(request: &Request<T>) -> Result<(), Problem> {
-    request.extensions().get::<Peer>().map_or(Ok(()), Peer::is_user)
+    request.extensions().get::<Arc<Principal>>().map_or(Ok(()), |who| who.is_user())
 }
 
 async fn send(

@@ -25,7 +25,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{Plane, Problem, access::Peer, name, wire};
+use super::{Plane, Problem, name, wire};
+use crate::auth::rights::Principal;
 use crate::{content::SCHEMA, fleet, publish::Table, store::now};
 use session::Session;
 
@@ -52,9 +53,9 @@ impl DiscoveryService for Discovery {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (sender, receiver) = mpsc::channel(4);
         let plane = Arc::clone(&self.plane);
-        let peer = request.extensions().get::<Peer>().cloned();
+        let who = request.extensions().get::<Arc<Principal>>().cloned();
         tokio::spawn(async move {
-            if let Err(status) = subscribe(plane, peer, request.into_inner(), &sender).await {
+            if let Err(status) = subscribe(plane, who, request.into_inner(), &sender).await {
                 // The responder may be gone; then nobody is left to tell.
                 drop(timeout(SEND_TIMEOUT, sender.send(Err(status))).await);
             }
@@ -65,7 +66,7 @@ impl DiscoveryService for Discovery {
 
 async fn subscribe(
     plane: Arc<Plane>,
-    peer: Option<Peer>,
+    who: Option<Arc<Principal>>,
     mut inbound: Streaming<SubscribeRequest>,
     answers: &Answers,
 ) -> Result<(), Status> {
@@ -80,7 +81,7 @@ async fn subscribe(
         return Err(protocol("HELLO_MISSING", "the first message has to be a `Hello`").into());
     };
     check(&hello)?;
-    peer.map_or(Ok(()), |peer| peer.may_be(&hello))?;
+    who.map_or(Ok(()), |who| who.may_be(&hello))?;
     let mut table = plane.publisher.subscribe();
     if hello.store_uid == plane.meta.identity() {
         let fresh = async {

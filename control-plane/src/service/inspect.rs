@@ -115,7 +115,7 @@ impl Inspect {
         })?;
         let asked = request.request.unwrap_or_default();
         let headers = headers(&asked)?;
-        let _turn = self.plane.heavy().await?;
+        let _turn = self.plane.heavy(&project).await?;
         let pairs = content::pairs(&*self.plane.blobs, manifest).await?;
         let treatment = content::treatment(&*self.plane.blobs, manifest).await?;
         let at = now();
@@ -147,7 +147,12 @@ impl Inspect {
         Ok(validate::template(&transform.template_json))
     }
 
-    async fn record(&self, project: &str, record: &RecordRef) -> Result<RrPair, Problem> {
+    /// A pair that must be there.
+    pub(super) async fn record(
+        &self,
+        project: &str,
+        record: &RecordRef,
+    ) -> Result<RrPair, Problem> {
         let name = within("record.snapshot", Kind::Snapshot, project, &record.snapshot)?;
         let (_, manifest) = snapshot::ready(&self.plane, &name).await?;
         let manifest = Manifest::get(&*self.plane.blobs, manifest).await?;

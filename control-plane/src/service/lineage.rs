@@ -54,7 +54,7 @@ pub(crate) async fn suggestion(
 }
 
 /// Hands each pair to `look`, chunk by chunk and away from the runtime's threads.
-async fn each_chunk<T: Send + 'static>(
+pub(super) async fn each_chunk<T: Send + 'static>(
     plane: &Plane,
     manifest: &Manifest,
     mut looker: T,

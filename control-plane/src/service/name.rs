@@ -87,11 +87,12 @@ fn collection(kind: Kind) -> &'static str {
         Kind::Snapshot | Kind::Holding => "snapshots",
         Kind::Transform => "transforms",
         Kind::TestConfig => "testConfigs",
-        Kind::Replay | Kind::Assignment | Kind::Members => "replays",
+        Kind::Replay | Kind::Assignment | Kind::Members | Kind::Report => "replays",
     }
 }
 
-fn is_id(id: &str) -> bool {
+/// Whether a text may be the id of a project or resource.
+pub(crate) fn is_id(id: &str) -> bool {
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     id.len() <= 63
         && ends(id.chars().next())

@@ -74,6 +74,7 @@ impl ReplayService for Replays {
             Expect::Any,
         );
         self.plane.announce(txn).await.map_err(Problem::from)?;
+        super::report::forget(&self.plane, &request.name).await?;
         self.transitions.forget(&request.name);
         Ok(Response::new(()))
     }

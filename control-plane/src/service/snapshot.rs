@@ -1,6 +1,6 @@
 //! Snapshots: import, list, inspect, delete. A committed snapshot's content does not change any more.
 
-mod append;
+pub(crate) mod append;
 mod commit;
 mod manifest;
 mod mirror;
@@ -221,7 +221,7 @@ impl Snapshots {
     async fn tokens(&self, name: &str) -> Result<AnalyzeTokensResponse, Problem> {
         let name = Name::parse(Kind::Snapshot, "name", name)?;
         let (_, manifest) = ready(&self.plane, &name).await?;
-        let _turn = self.plane.heavy().await?;
+        let _turn = self.plane.heavy(&name.project).await?;
         let analysis = lineage::analyze(&self.plane, manifest).await?;
         Ok(AnalyzeTokensResponse { report: Some(lineage::encode_report(analysis.report())) })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use countersign_engine::{
     diagnostic::has_errors,
+    jwt::inline,
     lineage::Options,
     snapshot::{
         Serve,
@@ -98,7 +99,7 @@ impl TransformService for Transforms {
 impl Transforms {
     async fn get(&self, name: &str) -> Result<Transform, Problem> {
         let name = Name::parse(Kind::Transform, "name", name)?;
-        read(self.plane.get(Kind::Transform, &name.full).await?)
+        shown(self.plane.get(Kind::Transform, &name.full).await?)
     }
 
     async fn list(
@@ -119,14 +120,14 @@ impl Transforms {
             _ => String::new(),
         };
         Ok(ListTransformsResponse {
-            transforms: found.records.into_iter().map(read).collect::<Result<_, _>>()?,
+            transforms: found.records.into_iter().map(shown).collect::<Result<_, _>>()?,
             next_page_token,
         })
     }
 
     async fn create(&self, request: CreateTransformRequest) -> Result<Transform, Problem> {
         let project = name::project("parent", &request.parent)?;
-        let json = request.transform.unwrap_or_default().template_json;
+        let json = with_keys(&request.transform.unwrap_or_default().template_json, "")?;
         let checked = accept(&json)?;
         let name = if request.transform_id.is_empty() {
             Name::within(
@@ -142,6 +143,7 @@ impl Transforms {
             if self.plane.meta.get(Kind::Transform, &name.full).await?.is_some() {
                 return Err(Problem::Exists { kind: Kind::Transform, name: name.full });
             }
+            let json = inline::redacted(&json);
             return Ok(Transform { name: name.full, ..transform(json, &checked) });
         }
         self.put(name, Expect::Absent, json, &checked).await
@@ -150,7 +152,10 @@ impl Transforms {
     async fn update(&self, request: UpdateTransformRequest) -> Result<Transform, Problem> {
         let given = request.transform.unwrap_or_default();
         let name = Name::parse(Kind::Transform, "transform.name", &given.name)?;
-        let checked = accept(&given.template_json)?;
+        let before = self.plane.meta.get(Kind::Transform, &name.full).await?;
+        let before: Transform = before.as_ref().map(super::stored).transpose()?.unwrap_or_default();
+        let json = with_keys(&given.template_json, &before.template_json)?;
+        let checked = accept(&json)?;
         let expect = match (given.etag.is_empty(), request.allow_missing) {
             (false, _) => Expect::Etag(given.etag),
             (true, true) => Expect::Any,
@@ -160,9 +165,10 @@ impl Transforms {
             if !request.allow_missing {
                 self.plane.get(Kind::Transform, &name.full).await?;
             }
-            return Ok(Transform { name: name.full, ..transform(given.template_json, &checked) });
+            let json = inline::redacted(&json);
+            return Ok(Transform { name: name.full, ..transform(json, &checked) });
         }
-        self.put(name, expect, given.template_json, &checked).await
+        self.put(name, expect, json, &checked).await
     }
 
     async fn put(
@@ -179,7 +185,7 @@ impl Transforms {
             .commit(Txn::put(Kind::Transform, name.full.clone(), expect, body))
             .await?;
         let record = committed.records.into_iter().next();
-        read(record.ok_or(Problem::NotFound { kind: Kind::Transform, name: name.full })?)
+        shown(record.ok_or(Problem::NotFound { kind: Kind::Transform, name: name.full })?)
     }
 
     async fn validate(
@@ -204,7 +210,7 @@ impl Transforms {
                 reason: "INVALID_TEST_CONFIG",
                 findings,
             })?;
-            let _turn = self.plane.heavy().await?;
+            let _turn = self.plane.heavy(&name.project).await?;
             let (blobs, template) = (&*self.plane.blobs, Arc::new(template));
             let compiled =
                 validate::compiles(blobs, manifest, &template, config, Serve::All).await?;
@@ -240,7 +246,7 @@ impl Transforms {
         let options = Options::new(&name.id, &request.secret)
             .map_err(|why| Problem::field("secret", "INVALID_SECRET", why.to_string()))?;
         let (_, manifest) = snapshot::ready(&self.plane, &snapshot).await?;
-        let _turn = self.plane.heavy().await?;
+        let _turn = self.plane.heavy(&project).await?;
         let (suggestion, resigned_count) =
             lineage::suggestion(&self.plane, manifest, &options).await?;
         Ok(SuggestTransformResponse {
@@ -261,6 +267,23 @@ pub(crate) fn read(record: Record) -> Result<Transform, Problem> {
         create_time: Some(timestamp(record.created)),
         update_time: Some(timestamp(record.updated)),
         ..stored
+    })
+}
+
+/// The same as it is told: without the keys that stand in it.
+fn shown(record: Record) -> Result<Transform, Problem> {
+    let transform = read(record)?;
+    Ok(Transform { template_json: inline::redacted(&transform.template_json), ..transform })
+}
+
+/// A template as it was written, with the keys that stood where it has marks.
+fn with_keys(json: &str, before: &str) -> Result<String, Problem> {
+    inline::restored(json, before).map_err(|path| {
+        let message = format!(
+            "`{}` stands for a key that is not shown, and here is none that it could stand for; write the key, or use `secretPath`",
+            inline::REDACTED
+        );
+        Problem::field(format!("transform.template_json.{path}"), "KEY_NOT_SHOWN", message)
     })
 }
 

@@ -128,6 +128,23 @@ impl Places {
         matches!(self.meta, MetaPlace::Postgres(_))
     }
 
+    /// What keeps records and blobs, in words.
+    pub(crate) fn kinds(&self) -> (&'static str, &'static str) {
+        let meta = match self.meta {
+            MetaPlace::Sqlite(_) => "sqlite",
+            MetaPlace::Postgres(_) => "postgres",
+            #[cfg(test)]
+            MetaPlace::Given(_) => "given",
+        };
+        let blobs = match self.blobs {
+            BlobPlace::Files(_) => "files",
+            BlobPlace::S3(..) => "s3",
+            #[cfg(test)]
+            BlobPlace::Given(_) => "given",
+        };
+        (meta, blobs)
+    }
+
     /// Opens both. Whoever opens what is not shared has locked the data directory.
     ///
     /// # Errors

@@ -5,10 +5,10 @@
 
 use std::{
     env, fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
 };
 
@@ -19,6 +19,9 @@ const POSTGRES_BIN: [&str; 4] = [
     "/usr/lib/postgresql/16/bin",
     "/usr/lib/postgresql/15/bin",
 ];
+
+/// Where `.ci/run` puts the S3 server, from a package's directory, unless `COUNTERSIGN_S3_SERVER` says otherwise.
+const S3_SERVER: &str = "../target/ci-tools/versitygw";
 
 /// The password of the test's own cluster, which must not show up anywhere.
 pub const PASSWORD: &str = "pg-passw0rd-canary";
@@ -151,53 +154,45 @@ impl Drop for Postgres {
     }
 }
 
-/// An S3 server of its own, which keeps objects in memory.
+/// An S3 server of its own, the [Versity gateway], which keeps objects as files.
+///
+/// [Versity gateway]: https://github.com/versity/versitygw
 #[derive(Debug)]
 pub struct S3Server {
-    running: Child,
-    addr: SocketAddr,
+    binary: PathBuf,
+    dir: tempfile::TempDir,
+    port: u16,
+    running: Option<Child>,
 }
 
 impl S3Server {
-    /// Starts it; `None` where Python has no moto.
+    /// Starts it; `None` where it is not installed.
     #[must_use]
     pub fn start() -> Option<Self> {
-        let python = env::var("COUNTERSIGN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        let mut has_it = Command::new(&python);
-        has_it.args(["-c", "import moto.server"]).stderr(Stdio::null());
-        if !has_it.status().is_ok_and(|status| status.success()) {
-            absent("moto, the S3 server for Python,");
+        let named = env::var_os("COUNTERSIGN_S3_SERVER").map(PathBuf::from);
+        let binary = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(S3_SERVER));
+        if !binary.exists() {
+            absent("versitygw, the S3 server,");
             return None;
         }
-        let mut command = Command::new(&python);
-        command
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
-            .env("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", "67108864");
-        let (running, addr) = start(&mut command, |line| {
-            line.split_once("Running on http://").and_then(|(_, addr)| addr.trim().parse().ok())
-        });
-        Some(Self { running, addr })
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut server = Self { binary, dir, port: free_port(), running: None };
+        server.resume();
+        Some(server)
     }
 
     /// Makes a bucket, and returns its URL.
     #[must_use]
     pub fn bucket(&self, name: &str) -> String {
-        let mut connection = TcpStream::connect(self.addr).expect("the S3 server listens");
-        let request = format!(
-            "PUT /{name} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            self.addr
-        );
-        connection.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).expect("it answers");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        // It takes each directory for a bucket.
+        fs::create_dir(self.dir.path().join(name)).expect("a directory");
         format!("s3://{name}")
     }
 
     /// The variables that lead to it.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        let endpoint = format!("http://{}", self.addr);
+        let endpoint = format!("http://127.0.0.1:{}", self.port);
         let variables = [
             ("AWS_ENDPOINT_URL", endpoint.as_str()),
             ("AWS_REGION", "us-east-1"),
@@ -206,12 +201,31 @@ impl S3Server {
         ];
         variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
+
+    /// Kills it as a crash does.
+    pub fn crash(&mut self) {
+        let Some(mut child) = self.running.take() else { return };
+        drop(child.kill());
+        drop(child.wait());
+    }
+
+    /// Starts it again, on the same port and with what it held.
+    pub fn resume(&mut self) {
+        let mut command = Command::new(&self.binary);
+        command
+            .env("ROOT_ACCESS_KEY_ID", "tester")
+            .env("ROOT_SECRET_ACCESS_KEY", SECRET_KEY)
+            .args(["--port", &format!("127.0.0.1:{}", self.port), "posix"])
+            .arg(self.dir.path());
+        let (child, ()) =
+            start(&mut command, |line| line.contains("service listening on").then_some(()));
+        self.running = Some(child);
+    }
 }
 
 impl Drop for S3Server {
     fn drop(&mut self) {
-        drop(self.running.kill());
-        drop(self.running.wait());
+        self.crash();
     }
 }
 
@@ -247,9 +261,12 @@ fn run(command: &mut Command) {
 
 /// Starts a server and waits for the line of its log that says that it listens.
 fn start<T>(command: &mut Command, ready: impl Fn(&str) -> Option<T>) -> (Child, T) {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let (log, both) = std::io::pipe().expect("a pipe");
+    command.stdin(Stdio::null()).stdout(both.try_clone().expect("its other end")).stderr(both);
     let mut child = command.spawn().expect("it starts");
-    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    // Otherwise this process keeps the pipe open, and never reads its end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut log = BufReader::new(log);
     let mut said = String::new();
     let mut line = String::new();
     while log.read_line(&mut line).is_ok_and(|length| length > 0) {
@@ -266,7 +283,7 @@ fn start<T>(command: &mut Command, ready: impl Fn(&str) -> Option<T>) -> (Child,
 }
 
 /// Reads on, so that the server is never held up by what it logs.
-fn drain(mut log: BufReader<ChildStderr>) {
+fn drain(mut log: impl std::io::Read) {
     drop(std::io::copy(&mut log, &mut std::io::sink()));
 }
 

@@ -59,6 +59,7 @@ fn mutual(dir: &TempDir) -> Config {
         key: at("control-plane-main/tls.key"),
         client_ca: Some(at("ca/tls.crt")),
         trust_domain: None,
+        is_optional: false,
     };
     Config { tls: Some(tls), ..config(dir) }
 }

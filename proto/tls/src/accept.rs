@@ -44,7 +44,7 @@ const FURTHEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// Somebody who was not asked.
+    /// Somebody who was not asked, or has shown nothing.
     Anonymous,
     /// Somebody with a good certificate.
     Known(Arc<Identity>),
@@ -76,6 +76,12 @@ enum HandshakeError {
 }
 
 impl Secured {
+    /// From where the connection comes.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.stream.get_ref().0.peer_addr().ok()
+    }
+
     /// Who is at the other end.
     #[must_use]
     pub fn caller(&self) -> &Caller {
@@ -142,9 +148,8 @@ async fn handshake(stream: TcpStream, tls: &ServerTls) -> Result<Secured, Handsh
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let (caller, end) = match (&state.domain, shown) {
         (Some(domain), Some(shown)) => (caller(shown, domain), Some(Box::pin(sleep(rest(shown))))),
-        // The verifier lets nobody in without one.
-        (Some(_), None) => (Caller::Unknown(Arc::new(IdentityError::None)), None),
-        (None, _) => (Caller::Anonymous, None),
+        // The verifier lets somebody in without one only where it may be absent.
+        (_, None) | (None, _) => (Caller::Anonymous, None),
     };
     Ok(Secured { stream, caller, end })
 }

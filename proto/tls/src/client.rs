@@ -50,7 +50,7 @@ pub struct Settings {
     pub authorities: Option<PathBuf>,
     /// The certificate that is shown, and its private key, PEM.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// The identity that the server has to have. Its name is not looked at then.
+    /// The identity that the server has to have, see [`Identity::covers`]. Its host name is not looked at then.
     pub server: Option<Identity>,
 }
 
@@ -59,6 +59,12 @@ impl Settings {
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.authorities.is_some() || self.certificate.is_some() || self.server.is_some()
+    }
+
+    /// Whether both sides can show who they are: there is a certificate, and authorities that those of others are checked with.
+    #[must_use]
+    pub fn is_mutual(&self) -> bool {
+        self.authorities.is_some() && self.certificate.is_some()
     }
 }
 
@@ -268,7 +274,7 @@ impl Verifier {
     fn check_identity(&self, end_entity: &CertificateDer<'_>) -> Result<(), IdentityError> {
         let found = Identity::of(end_entity);
         let expected = match (&self.server, &found) {
-            (Some(expected), Ok(found)) if found == expected => return Ok(()),
+            (Some(expected), Ok(found)) if expected.covers(found) => return Ok(()),
             (Some(expected), _) => expected.to_string(),
             (None, Err(IdentityError::None)) => return Ok(()),
             (None, Ok(found)) if matches!(found.role, Role::ControlPlane { .. }) => return Ok(()),

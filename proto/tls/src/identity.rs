@@ -181,6 +181,20 @@ impl Identity {
         }
         Err(IdentityError::Foreign { found, expected: expected.clone() })
     }
+
+    /// Whether somebody is the one who is meant here: the same, or, where a responder of a project without a name is, any responder of that
+    /// project.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let is_meant = match (&self.role, &other.role) {
+            (
+                Role::Responder { project, name: None },
+                Role::Responder { project: its_project, .. },
+            ) => project == its_project,
+            (role, its_role) => role == its_role,
+        };
+        self.domain == other.domain && is_meant
+    }
 }
 
 impl FromStr for Identity {

@@ -5,10 +5,13 @@
 //!
 //! 1. [`identity`]: what a certificate says that its holder is;
 //! 2. [`files`] and [`describe`]: certificates and keys as they lie on disk;
-//! 3. [`server`] and [`accept`]: the side that is connected to; [`client`]: the side that connects;
-//! 4. [`issue`]: makes authorities and certificates.
+//! 3. [`bearer`]: the token that is shown where there is no certificate;
+//! 4. [`server`] and [`accept`]: the side that is connected to; [`client`]: the side that connects;
+//! 5. [`issue`]: makes authorities and certificates;
+//! 6. [`process`]: keeps keys out of core files and swap.
 
 pub mod accept;
+pub mod bearer;
 pub mod client;
 pub mod describe;
 mod error;
@@ -18,6 +21,7 @@ pub mod identity;
 pub mod issue;
 mod opened;
 mod plaintext;
+pub mod process;
 pub mod server;
 #[cfg(test)]
 mod tests;

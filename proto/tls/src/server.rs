@@ -38,10 +38,12 @@ pub struct Settings {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// The authorities of clients, PEM. Clients have to show a certificate if there are any.
+    /// The authorities of clients, PEM. Clients have to show a certificate if there are any, unless they may show something else.
     pub client_ca: Option<PathBuf>,
     /// Whose identities are believed; the domain of the own certificate if not given.
     pub trust_domain: Option<TrustDomain>,
+    /// Whether clients may connect without a certificate, because they show later who they are.
+    pub is_optional: bool,
 }
 
 /// The server's side of TLS.
@@ -77,7 +79,7 @@ impl ServerTls {
         Ok(Arc::new(Self { settings, current, problem }))
     }
 
-    /// Whether clients have to show a certificate.
+    /// Whether clients are asked for a certificate.
     #[must_use]
     pub fn is_mutual(&self) -> bool {
         self.settings.client_ca.is_some()
@@ -140,6 +142,11 @@ impl State {
                         Arc::new(roots),
                         Arc::clone(&provider),
                     );
+                    let verifier = if settings.is_optional {
+                        verifier.allow_unauthenticated()
+                    } else {
+                        verifier
+                    };
                     let built = verifier.build().map_err(|e| refused(path, e.to_string()))?;
                     (built, Some(domain(settings, &pair)?))
                 }

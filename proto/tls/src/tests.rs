@@ -71,6 +71,7 @@ impl World {
             key: self.at(name).join("tls.key"),
             client_ca: Some(self.at("ca/tls.crt")),
             trust_domain: None,
+            is_optional: false,
         }
     }
 

@@ -18,7 +18,12 @@ mod sockets;
 mod tokens;
 mod ways;
 
-use std::{borrow::Cow, collections::HashSet, error::Error as _, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    error::Error as _,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
@@ -27,6 +32,7 @@ use crate::{
     clock::Clock,
     diagnostic::{Diagnostic, Diagnostics},
     dlp::Treatment,
+    endpoints::Endpoints,
     grpc::{self, Methods},
     identity::{Identities, Seen, survey},
     index::Index,
@@ -84,12 +90,15 @@ pub struct CompiledSnapshot {
     pub(crate) methods: Methods,
     pub(crate) scripts: Scripts,
     passthrough: bool,
+    low_data: bool,
     pub(crate) conversations: Vec<Conversation>,
     pub(crate) timing: Timing,
     /// `None` where nothing is configured to befall answers.
     pub(crate) chaos: Option<Box<Chaos>>,
     required_secrets: Vec<SecretRef>,
     diagnostics: Vec<Diagnostic>,
+    /// Found once somebody counts by them.
+    endpoints: OnceLock<Arc<Endpoints>>,
 }
 
 impl CompiledSnapshot {
@@ -128,6 +137,12 @@ impl CompiledSnapshot {
         self.slots.len()
     }
 
+    /// The endpoints that it consists of. The first call takes time, as each signature is looked at.
+    #[must_use]
+    pub fn endpoints(&self) -> &Arc<Endpoints> {
+        self.endpoints.get_or_init(|| Arc::new(Endpoints::of_snapshot(self)))
+    }
+
     /// The signature of a request, in which tokens stand for whose they are.
     pub(crate) fn signature_of(&self, parts: &Parts, scope: &Scope) -> Signature {
         let mut signature = Signature::of(parts, &scope.edits);
@@ -141,6 +156,12 @@ impl CompiledSnapshot {
     #[must_use]
     pub fn passes_through(&self) -> bool {
         self.passthrough
+    }
+
+    /// Whether only totals of its requests are reported.
+    #[must_use]
+    pub fn low_data(&self) -> bool {
+        self.low_data
     }
 
     /// How far the turns have come.
@@ -252,11 +273,13 @@ fn compile_pairs(
         methods,
         scripts: Scripts::default(),
         passthrough: config.passthrough(),
+        low_data: config.low_data(),
         conversations: Vec::new(),
         timing: config.timing(),
         chaos: config.chaos().map(|config| Box::new(Chaos::new(config.clone()))),
         required_secrets: template.required_secrets(),
         diagnostics: Vec::new(),
+        endpoints: OnceLock::new(),
     };
     let (mut ways, mut keep) = (Ways::new(&compiled), Keep::default());
     compiled.index.reserve(pairs.len());

@@ -84,6 +84,11 @@ impl Default for Identities {
     }
 }
 
+/// The spans of a text that look like JWTs.
+pub(crate) fn token_runs(text: &[u8]) -> Vec<std::ops::Range<usize>> {
+    mark::runs(text).collect()
+}
+
 /// Every credential that a request presents, and where.
 pub(crate) fn presented(request: &Request<'_>) -> Vec<(String, Credential<'static>)> {
     let mut found = Vec::new();

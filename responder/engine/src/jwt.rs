@@ -10,12 +10,14 @@ mod claims;
 mod config;
 mod describe;
 mod door;
+pub mod inline;
 pub mod key;
 mod members;
 mod moment;
 mod presented;
 mod slot;
 mod token;
+pub mod trusted;
 
 pub use self::{
     config::{KeySource, ResignConfig, TimeClaims},

@@ -12,12 +12,13 @@
 //! 4. [`serving`] joins it with a node's key ring;
 //! 5. [`answer`] is the main path: normalise, sign, look up, choose by who asks and whose turn it is ([`turns`]), splice.
 //!
-//! [`recording`] makes pairs of what went through a proxy of ours.
+//! [`recording`] makes pairs of what went through a proxy of ours, and [`sending`] makes requests of recorded ones, for load generators.
 //!
 //! Beside it, [`lineage`] follows tokens through a recording and suggests the template that re-signs them.
 //!
 //! [`preview`] and [`explain`] tell what would happen and why, with the same code; [`sequences`] tells whose turn it is, and begins turns anew;
-//! [`near_miss`] and [`witness`] tell what may be told of a request afterwards.
+//! [`near_miss`] and [`witness`] tell what may be told of a request afterwards. Requests are counted by [`endpoints`], their times in a
+//! [`histogram`].
 //!
 //! Whatever is wrong with a document is a [`diagnostic::Diagnostic`].
 
@@ -28,10 +29,12 @@ pub mod clock;
 pub mod compile;
 pub mod diagnostic;
 pub mod dlp;
+pub mod endpoints;
 pub mod explain;
 mod extra;
 pub mod formats;
 pub mod grpc;
+pub mod histogram;
 mod identity;
 mod index;
 mod json;
@@ -45,6 +48,7 @@ mod protobuf;
 pub mod recording;
 pub mod request;
 mod scratch;
+pub mod sending;
 pub mod sequences;
 pub mod serving;
 mod signature;

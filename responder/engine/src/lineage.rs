@@ -28,6 +28,7 @@ pub use self::{
     token::{Form, Kind, TokenId},
 };
 
+use find::Seen;
 use graph::Graph;
 use keys::Documents;
 
@@ -82,6 +83,46 @@ impl Analysis {
     pub fn report(&self) -> &Report {
         &self.report
     }
+}
+
+/// A token of a pair, without its JWS signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// A short digest of it.
+    pub id: TokenId,
+    /// Whether it stands in the request.
+    pub in_request: bool,
+    /// The place in the message.
+    pub place: String,
+    /// The JOSE header, JSON text; empty when it has none.
+    pub header: String,
+    /// The claims, JSON text; empty when it has none that can be read.
+    pub claims: String,
+}
+
+/// The tokens of a pair, those of the request first.
+#[must_use]
+pub fn held(pair: &RrPair) -> Vec<Held> {
+    let (request, _) = find::in_request(pair);
+    let (response, _) = find::in_response(pair);
+    let hits = request.into_iter().chain(response);
+    let held = hits.filter_map(|hit| match hit.seen {
+        Seen::Token(token) => Some(Held {
+            id: token.id,
+            in_request: !hit.place.is_response(),
+            place: hit.place.to_string(),
+            header: token.header,
+            claims: token.claims,
+        }),
+        Seen::FalseFriend { .. } => None,
+    });
+    held.collect()
+}
+
+/// The endpoint of a pair.
+#[must_use]
+pub fn endpoint(pair: &RrPair) -> Endpoint {
+    Endpoint::of(pair, &Parts::of_recorded(pair)).0
 }
 
 #[cfg(test)]

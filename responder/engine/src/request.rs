@@ -286,7 +286,7 @@ pub fn host_key(host: &str) -> Cow<'_, [u8]> {
 }
 
 /// A host without its port; an IPv6 literal keeps its brackets.
-pub(crate) fn without_port(host: &str) -> &str {
+pub fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port))
             if port.bytes().all(|b| b.is_ascii_digit())

@@ -139,6 +139,12 @@ impl Serving {
         &self.diagnostics
     }
 
+    /// How many signatures were made so far, with these keys and those before; other tokens came from memory.
+    #[must_use]
+    pub fn signatures(&self) -> u64 {
+        self.budget.made()
+    }
+
     /// The generation of the key ring that it signs with.
     #[must_use]
     pub fn key_generation(&self) -> u64 {

@@ -97,6 +97,11 @@ pub(crate) struct Failed {
 }
 
 impl Stubs {
+    /// What findings call each stub, and its instance.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.stubs.iter().map(|stub| (&*stub.name, stub.instance))
+    }
+
     /// Adds a stub. Stubs come in recorded order.
     pub(crate) fn add(
         &mut self,

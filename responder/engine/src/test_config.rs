@@ -26,6 +26,7 @@ pub struct TestConfig {
     warnings: Vec<Diagnostic>,
     clock: Clock,
     passthrough: bool,
+    low_data: bool,
     timing: Timing,
     chaos: Option<chaos::Config>,
 }
@@ -104,6 +105,8 @@ impl TestConfig {
         let claims = sequence::claims(responder, &mut found);
         let path = "responder.passthrough_mode";
         let passthrough = flag(responder, "passthrough_mode", path, &mut found);
+        let path = "responder.low_data_mode";
+        let low_data = flag(responder, "low_data_mode", path, &mut found);
         if has_errors(&found) {
             return Err(found);
         }
@@ -116,6 +119,7 @@ impl TestConfig {
             warnings: found,
             clock,
             passthrough,
+            low_data,
             timing,
             chaos,
         })
@@ -161,6 +165,12 @@ impl TestConfig {
     #[must_use]
     pub fn passthrough(&self) -> bool {
         self.passthrough
+    }
+
+    /// Whether only totals of its requests are reported.
+    #[must_use]
+    pub fn low_data(&self) -> bool {
+        self.low_data
     }
 
     /// The clock that tokens follow.

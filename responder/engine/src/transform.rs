@@ -13,6 +13,7 @@ mod nearest;
 pub(crate) mod op;
 mod random;
 mod replacements;
+pub mod schema;
 mod step;
 mod tables;
 #[cfg(test)]
@@ -53,6 +54,8 @@ pub struct Template {
     responder: Vec<Chain>,
     variables: Vec<Variable>,
     generator: usize,
+    /// The chains of the generator that work on requests, as far as they can be read.
+    sent: Vec<Chain>,
     materials: Arc<Materials>,
 }
 
@@ -106,11 +109,13 @@ impl Template {
             .filter_map(|(path, node)| Variable::parse(&node, &path, &mut found))
             .collect();
         let generator = section(root, &at, "generator", &mut found);
-        for (path, node) in &generator {
-            check_generator(node, path, &mut found);
-        }
+        let sent = generator
+            .iter()
+            .filter_map(|(path, node)| read_generator(node, path, &mut found))
+            .filter(|chain| chain.side() == Side::Request)
+            .collect();
         let generator = generator.len();
-        (Self { id, responder, variables, generator, materials: Arc::default() }, found)
+        (Self { id, responder, variables, generator, sent, materials: Arc::default() }, found)
     }
 
     /// The template's own id.
@@ -129,6 +134,23 @@ impl Template {
     #[must_use]
     pub fn generator_chains(&self) -> usize {
         self.generator
+    }
+
+    /// The secrets that the chains of a load client name, sorted, each once.
+    #[must_use]
+    pub fn generator_secrets(&self) -> Vec<SecretRef> {
+        let (mut required, mut secrets) = (Required::default(), Vec::new());
+        for op in self.sent.iter().flat_map(|chain| &chain.ops) {
+            op.require(&mut required, &mut secrets);
+        }
+        secrets.sort();
+        secrets.dedup();
+        secrets
+    }
+
+    /// The chains that a load client runs on the requests that it sends.
+    pub(crate) fn sent(&self) -> &[Chain] {
+        &self.sent
     }
 
     /// The secrets that the responder's chains name, sorted, each once.
@@ -314,12 +336,13 @@ fn kinds_of(chain: &Node) -> Vec<String> {
 }
 
 /// Generator chains work on traffic that a load client sends and are left to it; only names that nobody knows are told.
-fn check_generator(node: &Node, path: &str, found: &mut Diagnostics) {
+fn read_generator(node: &Node, path: &str, found: &mut Diagnostics) -> Option<Chain> {
     let mut all = Diagnostics::default();
-    Chain::parse(node, path.to_owned(), &mut all);
+    let chain = Chain::parse(node, path.to_owned(), &mut all);
     let unknown =
         |why: &Diagnostic| why.code.starts_with("unknown_") && why.code != "unknown_field";
     found.extend(all.into_vec().into_iter().filter(unknown));
+    chain
 }
 
 /// The template inside the wrappers that snapshots and blueprints put around it.

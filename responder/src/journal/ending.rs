@@ -5,6 +5,7 @@ use std::sync::Arc;
 use countersign_engine::{answer::Origin, request::Request};
 
 use super::{Journal, Messages, Note, Outcome};
+use crate::serve_request::now;
 
 /// An entry that is about to be made.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl Ending {
     pub(crate) fn note(self, request: &Request<'_>, ended: &Ended) {
         let note = Note {
             at: self.at,
+            done: now(),
             outcome: ended.outcome,
             status: ended.status,
             replay: Some(ended.replay),

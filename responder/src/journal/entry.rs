@@ -4,7 +4,7 @@ use countersign_engine::{answer::Hit, near_miss::NearMiss};
 use http::request::Parts;
 
 use super::{Journal, Line, Note, Outcome};
-use crate::{metrics::Lane, server::read::Received};
+use crate::{metrics::Lane, serve_request::now, server::read::Received};
 
 /// An entry of the journal that is about to be made.
 #[derive(Debug)]
@@ -22,8 +22,13 @@ impl<'j> Entry<'j> {
     }
 
     fn note<'n>(&self, outcome: Outcome, status: u16) -> Note<'n> {
+        self.note_done(outcome, status, now())
+    }
+
+    fn note_done<'n>(&self, outcome: Outcome, status: u16, done: i64) -> Note<'n> {
         Note {
             at: self.at,
+            done,
             outcome,
             status,
             replay: None,
@@ -34,14 +39,15 @@ impl<'j> Entry<'j> {
         }
     }
 
-    pub(crate) fn hit(&self, received: &Received, hit: &Hit, replay: u64) {
+    /// Notes an answer that was ready then, in nanoseconds since the epoch.
+    pub(crate) fn hit(&self, received: &Received, hit: &Hit, replay: u64, done: i64) {
         let kind =
             hit.headers.get(http::header::CONTENT_TYPE).map_or(&[][..], |kind| kind.as_bytes());
         let note = Note {
             replay: Some(replay),
             origin: hit.origin,
             answer: Some((kind, &hit.body)),
-            ..self.note(Outcome::Hit, hit.status)
+            ..self.note_done(Outcome::Hit, hit.status, done)
         };
         self.journal.note(self.lane, received, note);
     }

@@ -59,6 +59,12 @@ impl Ring {
         places.filter_map(|place| self.places.get(place).cloned()).collect()
     }
 
+    /// A copy of the last entries, so many at the most.
+    pub(super) fn newest(&self, most: usize) -> Vec<Packed> {
+        let places = (self.kept.saturating_sub(most)..self.kept).map(|nth| self.place(nth));
+        places.filter_map(|place| self.places.get(place).cloned()).collect()
+    }
+
     /// Forgets all entries; returns how many they were.
     pub(super) fn clear(&mut self) -> usize {
         let kept = self.kept;
@@ -86,6 +92,8 @@ mod tests {
             push(&mut ring, at);
             let first = (at - 2).max(0);
             assert_eq!(kept(&ring), (first..=at).collect::<Vec<_>>());
+            let newest: Vec<i64> = ring.newest(2).iter().map(|packed| packed.at).collect();
+            assert_eq!(newest, (first.max(at - 1)..=at).collect::<Vec<_>>());
         }
         assert_eq!(ring.clear(), 3);
         push(&mut ring, 9);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use countersign_engine::{
+    near_miss::Presented,
     request::{self, Request, host_key},
     witness::{self, Veiled, Witness},
 };
@@ -85,6 +86,25 @@ impl Filter {
 }
 
 impl Journal {
+    /// The credentials of the last requests since then, in nanoseconds since the epoch, by the serial number of their replay, and when the last of them
+    /// came. Takes time: not for the request path's threads.
+    pub(crate) fn presented(
+        &self,
+        since: i64,
+        most: usize,
+        table: &Table,
+    ) -> (Vec<(u64, Vec<Presented>)>, i64) {
+        let newest = self.newest(since, most);
+        let last = newest.first().map_or(since, |packed| packed.at);
+        let look = |packed: &Packed| {
+            let serial = packed.replay?;
+            let replay = table.of_serial(serial)?;
+            let head = packed.unpack();
+            Some((serial, replay.serving.credentials(&head.request(), packed.at)))
+        };
+        (newest.iter().filter_map(look).collect(), last)
+    }
+
     /// The entries that a filter admits, the last first. Takes time: not for the request path's threads.
     pub(crate) fn tell(&self, filter: &Filter, table: &Table) -> Vec<Value> {
         let borrowed = filter.outcome.as_deref() == Some("borrowed");

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use countersign_engine::turns::ListId;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Given, Lost, SequenceStore,
@@ -41,8 +38,8 @@ enum Place {
 }
 
 impl Owners {
-    pub(super) fn new(name: &str, session: &Arc<str>, handle: Handle) -> Self {
-        Self { name: name.into(), session: Arc::clone(session), peers: Peers::new(handle) }
+    pub(super) fn new(name: &str, session: &Arc<str>, peers: Peers) -> Self {
+        Self { name: name.into(), session: Arc::clone(session), peers }
     }
 
     /// Takes over an epoch: first what others have to hand over, then turns are given out.

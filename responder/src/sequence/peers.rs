@@ -1,7 +1,7 @@
 //! Connections to other responders: kept open, with several requests for turns in one call.
 //!
 //! Each peer has a lane, in which one call is under way at a time. What is asked for meanwhile goes into the next one: the longer a call
-//! takes, the more it carries.
+//! takes, the more it carries. With certificates, a peer has to show that it is a responder of the same project.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,6 +15,7 @@ use countersign_proto::responder::v1::{
     Advance, AdvanceCursorsRequest, AdvanceCursorsResponse, ExportCursorsRequest, Refusal,
     ResetCursorsRequest, sequence_service_client::SequenceServiceClient,
 };
+use countersign_tls::client::ClientTls;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -61,6 +62,7 @@ pub(super) enum NoTurns {
 pub(super) struct Peers {
     lanes: Mutex<HashMap<Arc<str>, mpsc::Sender<Ask>>>,
     handle: Handle,
+    tls: Option<Arc<ClientTls>>,
 }
 
 /// Somebody who waits for turns.
@@ -73,21 +75,27 @@ struct Ask {
 }
 
 /// The one place where connections to peers are described.
-fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    Ok(Endpoint::from_shared(format!("http://{address}"))?
+fn endpoint(scheme: &str, address: &str) -> Result<Endpoint, Error> {
+    Ok(Endpoint::from_shared(format!("{scheme}://{address}"))?
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(CALL))
 }
 
-fn client(peer: &Peer) -> Result<SequenceServiceClient<Channel>, Error> {
-    Ok(SequenceServiceClient::new(endpoint(&peer.address)?.connect_lazy()))
-}
-
 impl Peers {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { lanes: Mutex::default(), handle }
+    pub(super) fn new(handle: Handle, tls: Option<Arc<ClientTls>>) -> Self {
+        Self { lanes: Mutex::default(), handle, tls }
+    }
+
+    fn client(&self, peer: &Peer) -> Result<SequenceServiceClient<Channel>, Error> {
+        let channel = match &self.tls {
+            Some(tls) => {
+                endpoint("https", &peer.address)?.connect_with_connector_lazy(tls.connector())
+            }
+            None => endpoint("http", &peer.address)?.connect_lazy(),
+        };
+        Ok(SequenceServiceClient::new(channel))
     }
 
     /// Takes turns of a list that this peer owns.
@@ -112,7 +120,7 @@ impl Peers {
         lanes.retain(|_, lane| !lane.is_closed());
         // The connection is made on the runtime of the lane.
         let _entered = self.handle.enter();
-        let client = client(peer).ok()?;
+        let client = self.client(peer).ok()?;
         let (sender, asks) = mpsc::channel(WAITING);
         lanes.insert(Arc::clone(&peer.session), sender.clone());
         self.handle.spawn(run(client, peer.session.to_string(), asks));
@@ -136,8 +144,9 @@ impl Peers {
                 owner: own.to_owned(),
                 session_id: peer.session.to_string(),
             };
+            let client = self.client(&peer);
             async move {
-                let answer = match timeout(HAND_OVER, export(&peer, request)).await {
+                let answer = match timeout(HAND_OVER, export(client, request)).await {
                     Ok(Ok(answer)) => answer,
                     Ok(Err(status)) => {
                         tracing::debug!(peer = &*peer.name, %status, "turns are not handed over");
@@ -158,7 +167,7 @@ impl Peers {
         replay: &str,
         lists: &[ListId],
     ) -> Result<(), Status> {
-        let mut client = client(peer).map_err(|error| Status::from_error(Box::new(error)))?;
+        let mut client = self.client(peer).map_err(|error| Status::from_error(Box::new(error)))?;
         let parts: Vec<&[ListId]> =
             if lists.is_empty() { vec![lists] } else { lists.chunks(PART).collect() };
         for part in parts {
@@ -174,8 +183,11 @@ impl Peers {
     }
 }
 
-async fn export(peer: &Peer, request: ExportCursorsRequest) -> Result<Option<Export>, Status> {
-    let mut client = client(peer).map_err(|error| Status::from_error(Box::new(error)))?;
+async fn export(
+    client: Result<SequenceServiceClient<Channel>, Error>,
+    request: ExportCursorsRequest,
+) -> Result<Option<Export>, Status> {
+    let mut client = client.map_err(|error| Status::from_error(Box::new(error)))?;
     let mut parts = client.export_cursors(request).await?.into_inner();
     let Some(first) = parts.message().await? else { return Ok(None) };
     if first.refusal() != Refusal::Unspecified {

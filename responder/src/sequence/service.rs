@@ -15,7 +15,7 @@ use countersign_proto::responder::v1::{
     sequence_service_server::{SequenceService, SequenceServiceServer},
 };
 use tokio::{
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_stream::Iter;
@@ -27,6 +27,7 @@ use super::{
     ledger::Ledger,
     peers::{self, HAND_OVER, PART},
     register::{Refused, Step},
+    tls::PeerTls,
     view::Owners,
 };
 use crate::api::{connections::accept, problem::Problem};
@@ -45,34 +46,50 @@ pub(crate) struct Running {
     addr: SocketAddr,
     stopping: CancellationToken,
     server: JoinHandle<()>,
+    /// Reads the certificates again.
+    following: Option<AbortHandle>,
 }
 
 /// Serves on this socket from now on.
-pub(super) fn serve(listener: TcpListener, sequences: Arc<Sequences>) -> io::Result<Running> {
+pub(super) fn serve(
+    listener: TcpListener,
+    tls: Option<PeerTls>,
+    sequences: Arc<Sequences>,
+) -> io::Result<Running> {
     let addr = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let stopping = CancellationToken::new();
-    let serving = Server::builder()
+    let router = Server::builder()
         .max_concurrent_streams(CALLS)
         .http2_keepalive_interval(Some(PING_INTERVAL))
-        .add_service(SequenceServiceServer::new(Service { sequences }))
-        .serve_with_incoming_shutdown(
-            accept(listener, CONNECTIONS),
-            stopping.clone().cancelled_owned(),
-        );
+        .add_service(SequenceServiceServer::new(Service { sequences }));
+    let (ended, following) =
+        (stopping.clone().cancelled_owned(), tls.as_ref().map(PeerTls::follow));
     let server = tokio::spawn(async move {
-        if let Err(error) = serving.await {
+        let served = match tls {
+            Some(tls) => {
+                let incoming = Box::pin(tls.accept(listener, CONNECTIONS));
+                router.serve_with_incoming_shutdown(incoming, ended).await
+            }
+            None => router.serve_with_incoming_shutdown(accept(listener, CONNECTIONS), ended).await,
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "the listener for peers failed");
         }
     });
-    Ok(Running { addr, stopping, server })
+    Ok(Running { addr, stopping, server, following })
 }
 
 impl Running {
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Whether it is spoken to over TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.following.is_some()
     }
 
     /// Takes no more calls, and lets those in flight finish within this time.
@@ -87,6 +104,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.server.abort();
+        if let Some(following) = &self.following {
+            following.abort();
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     config::Limits,
     fate::{self, Broken},
-    journal::{Ended, Ending, Messages, Outcome},
+    journal::{Ended, Ending, Messages, Outcome, micros},
     metrics::Lane,
     pin::Selection,
     serve_request::{Plane, guard, now},
@@ -92,7 +92,8 @@ pub(super) async fn serve(
     plane: &Plane,
     lane: &Lane,
 ) -> Result<Response, Broken> {
-    let entry = Ending::begin(plane.journal.as_ref(), lane.number(), now());
+    let at = now();
+    let entry = Ending::begin(plane.journal.as_ref(), lane.number(), at);
     let (mut head, incoming) = request.into_parts();
     Selection::take(&mut head.headers);
     let mut dialogue = Dialogue {
@@ -115,6 +116,7 @@ pub(super) async fn serve(
     if let Err(code) = dialogue.choose().await {
         if code == Code::NotFound {
             lane.miss();
+            dialogue.replay.tally.miss("POST", dialogue.head.uri.path(), None);
         } else {
             lane.refused();
         }
@@ -124,6 +126,8 @@ pub(super) async fn serve(
     let Some(line) = &dialogue.line else { return Ok(ended(Code::Internal, tell(Code::Internal))) };
     lane.request_body(dialogue.heard.len());
     lane.hit(line.hit.resigned, line.hit.unsigned);
+    let took = micros(at, now());
+    dialogue.replay.tally.hit(lane.number(), &line.hit, took, dialogue.heard.len());
     lane.response_body(line.hit.body.len());
     if let Some(touched) = line.hit.touched.as_deref() {
         lane.touched(*touched);

@@ -89,7 +89,8 @@ fn plane(limits: Limits, compiled: &Arc<CompiledSnapshot>) -> Plane {
     snapshots.hear(&assignment(), Phase::Activate);
     snapshots.arrive(&assignment(), compiled, &Arc::default());
     let control = Handle::current();
-    let sequences = Sequences::new("n", String::new(), Arc::clone(&metrics), control.clone());
+    let sequences =
+        Sequences::new("n", String::new(), Arc::clone(&metrics), (control.clone(), None));
     Plane::new(snapshots, metrics, limits, None, None, (Arc::new(sequences), control))
 }
 

@@ -92,6 +92,7 @@ enum What {
     PlaneDies(usize),
     ResponderDies(usize),
     DatabaseDies,
+    BlobsDie,
     /// A responder and the control planes.
     SubscriptionLink(usize, Fault),
     /// A control plane and the database.
@@ -108,15 +109,16 @@ fn choose(random: &mut fastrand::Rng, world: &World) -> What {
     let slow = Fault::Slow(Duration::from_millis(random.u64(50..500)));
     let fault = [Fault::Cut, Fault::Silent, slow][random.usize(0..3)];
     let (plane, node) = (random.usize(0..PLANES), random.usize(0..NODES));
-    match random.u8(0..if world.disks.is_some() { 9 } else { 7 }) {
+    match random.u8(0..if world.disks.is_some() { 10 } else { 8 }) {
         0 => What::PlaneDies(plane),
         1 => What::ResponderDies(node),
         2 => What::DatabaseDies,
-        3 => What::SubscriptionLink(node, fault),
-        4 => What::DatabaseLink(plane, fault),
-        5 => What::BlobLink(plane, fault),
-        6 => What::DataLink(node, fault),
-        7 => What::CacheDiskFull,
+        3 => What::BlobsDie,
+        4 => What::SubscriptionLink(node, fault),
+        5 => What::DatabaseLink(plane, fault),
+        6 => What::BlobLink(plane, fault),
+        7 => What::DataLink(node, fault),
+        8 => What::CacheDiskFull,
         _ => What::PlaneDiskFull,
     }
 }
@@ -138,6 +140,11 @@ async fn befall(world: &mut World, what: What, lasts: Duration) -> anyhow::Resul
             world.database.crash();
             pause(lasts).await;
             world.database.resume();
+        }
+        What::BlobsDie => {
+            world.blobs.crash();
+            pause(lasts).await;
+            world.blobs.resume();
         }
         What::SubscriptionLink(nth, fault) => broken(&world.subscriptions[nth], fault, lasts).await,
         What::DatabaseLink(nth, fault) => broken(&world.planes[nth].database, fault, lasts).await,

@@ -55,6 +55,7 @@ pub(crate) async fn run(
         admin_listen: any_port(),
         api_listen: None,
         grpc_listen: any_port(),
+        ui: countersign_control_plane::config::Ui::Off,
         data_dir: root.join("data"),
         secret_dir: root.join("secret"),
         files_dir: root.join("files"),

@@ -9,6 +9,7 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use countersign_control_plane::config::{DEFAULT_UI, Ui};
 use countersign_responder::{
     config::DEFAULT_SECRET_DIR,
     passthrough,
@@ -94,6 +95,10 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     grpc_listen: SocketAddr,
 
+    /// Where the web UI listens, or `none`; 127.0.0.1:4181 if that is free
+    #[arg(long, value_name = "ADDR")]
+    ui_listen: Option<Ui>,
+
     /// A host that misses are passed through to: api.example.com, api.example.com:8443, *.example.com, 10.1.2.3 or 10.1.0.0/16, with
     /// http:// or https:// before it if need be; may be repeated
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
@@ -140,6 +145,7 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
         admin_listen: args.admin_listen,
         api_listen: args.api_listen,
         grpc_listen: args.grpc_listen,
+        ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
         data_dir: args.data_dir.unwrap_or_else(|| temporary.path().join("data")),
         secret_dir: secret_dir.clone(),
         files_dir: args.files_dir.unwrap_or_else(|| {

@@ -3,6 +3,7 @@
 pub(crate) mod kubernetes;
 mod policy;
 mod ready;
+mod report;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -45,6 +46,8 @@ pub(crate) enum ReplayCommand {
     /// List the replays
     #[command(visible_alias = "ls")]
     List,
+    /// Show what a replay's requests came to: hits, misses and times by endpoint, why requests missed, tokens
+    Report(report::ReportArgs),
     /// Go back to what a replay served before it was started last; while a start is rolled out, end that
     Rollback(AgainArgs),
     /// Have responders try again what they refused
@@ -157,6 +160,7 @@ pub(crate) async fn run(
             finish(again.into_inner(), wait, client, out).await?;
         }
         ReplayCommand::Status { id } => status(&get(client, &id).await?, out),
+        ReplayCommand::Report(args) => report::run(args, client, out).await?,
         ReplayCommand::List => out.many(&list(client).await?, "there are no replays"),
         ReplayCommand::Stop { id } => {
             let request = StopReplayRequest { name: client.name(Collection::Replays, &id) };

@@ -1,7 +1,7 @@
 //! `countersign snapshot`: what was recorded.
 
 mod explain;
-mod export;
+pub(crate) mod export;
 mod import;
 mod push;
 mod tokens;

@@ -138,7 +138,8 @@ fn show(config: &TestConfig, out: &Output) {
     }
 }
 
-async fn get(client: &Client, id: &str) -> Result<TestConfig, Failure> {
+/// A stored test config.
+pub(crate) async fn get(client: &Client, id: &str) -> Result<TestConfig, Failure> {
     let request = GetTestConfigRequest { name: client.name(Collection::TestConfigs, id) };
     let got = client.test_configs().get_test_config(request).await;
     Ok(got.map_err(Failure::rpc(format!("get the test config {id}")))?.into_inner())

@@ -70,6 +70,7 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
         admin_listen: any,
         api_listen: None,
         grpc_listen: any,
+        ui: countersign_control_plane::config::Ui::Off,
         data_dir: root.path().join("data"),
         secret_dir: root.path().join("keys"),
         files_dir: root.path().join("files"),
@@ -80,8 +81,16 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
 }
 
 /// Runs a test's steps, then shuts down.
-async fn run(planes: Planes, steps: impl Future<Output = Result<(), Failure>>) {
-    planes.run(Box::pin(steps)).await.unwrap_or_else(|failure| panic!("{}", failure.render()));
+fn run(
+    planes: Planes,
+    steps: impl Future<Output = Result<(), Failure>>,
+) -> impl Future<Output = ()> {
+    // Steps are large.
+    let steps = Box::pin(steps);
+    async move {
+        let ended = planes.run(steps).await;
+        ended.unwrap_or_else(|failure| panic!("{}", failure.render()));
+    }
 }
 
 fn out() -> Output {
@@ -188,7 +197,8 @@ async fn waiting_for_a_fleet_that_does_not_come_ends_in_time() {
     let server = format!("http://{}", planes.addresses.grpc);
     run(planes, async move {
         // A project that the responder of this process does not serve.
-        let elsewhere = Client::connect(&server, "elsewhere", &Default::default()).await?;
+        let elsewhere =
+            Client::connect(&server, "elsewhere", &Default::default(), Default::default()).await?;
         import(&elsewhere, &root, "a", (false, false)).await?;
         let wanted =
             Replay { snapshot: elsewhere.name(Collection::Snapshots, "a"), ..Replay::default() };
@@ -334,6 +344,7 @@ async fn a_port_in_use_is_told_and_nothing_is_left_running() {
         admin_listen: any,
         api_listen: None,
         grpc_listen,
+        ui: countersign_control_plane::config::Ui::Off,
         data_dir: root.path().join("data"),
         secret_dir: root.path().to_owned(),
         files_dir: root.path().to_owned(),

@@ -96,9 +96,7 @@ pub(crate) async fn run(
             out.one(&stored);
         }
         TransformCommand::Get { id } => {
-            let request = GetTransformRequest { name: client.name(Collection::Transforms, &id) };
-            let got = client.transforms().get_transform(request).await;
-            let got = got.map_err(Failure::rpc(format!("get the transform {id}")))?.into_inner();
+            let got = get(client, &id).await?;
             if out.is_json() { out.one(&got) } else { out.text(got.template_json.trim_end()) }
         }
         TransformCommand::List => out.many(&list(client).await?, "there are no transforms"),
@@ -147,6 +145,13 @@ fn verdict(file: &str, found: &ValidateTransformResponse, out: &Output) -> ExitC
         });
     }
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+/// A stored template.
+pub(crate) async fn get(client: &Client, id: &str) -> Result<Transform, Failure> {
+    let request = GetTransformRequest { name: client.name(Collection::Transforms, id) };
+    let got = client.transforms().get_transform(request).await;
+    Ok(got.map_err(Failure::rpc(format!("get the transform {id}")))?.into_inner())
 }
 
 /// Stores a template, replacing one of the same id.

@@ -12,8 +12,9 @@ use countersign_proto::control::v1::{
     ListSnapshotsResponse, ReadRecordsRequest, ReadRecordsResponse, Snapshot,
     snapshot_service_server::{SnapshotService, SnapshotServiceServer},
 };
+use countersign_tls::bearer::Bearer;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response};
+use tonic::{Request, Response, transport::Channel};
 
 use super::*;
 use crate::recording;
@@ -181,8 +182,10 @@ async fn upload(service: &Service, sizes: &[usize]) -> (Upload, tempfile::TempDi
         .add_service(SnapshotServiceServer::new(service.clone()));
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     let plan = Plan::new(recording::walk(&[root.path().to_owned()]).unwrap());
+    let channel = Channel::from_shared(format!("http://{addr}")).unwrap();
+    let channel = channel.connect().await.unwrap();
     let upload = Upload {
-        client: SnapshotServiceClient::connect(format!("http://{addr}")).await.unwrap(),
+        client: SnapshotServiceClient::with_interceptor(channel, Bearer::default()),
         snapshot: "projects/default/snapshots/x".into(),
         id: "upload-1".into(),
         plan: Arc::new(plan),

@@ -55,7 +55,7 @@ pub(super) async fn start(
     refuse_nothing_to_serve(name, &snapshot, serve)?;
 
     let (template, findings, hosts) =
-        check(plane, manifest, transform.as_ref(), &config, serve).await?;
+        check(plane, &name.project, manifest, transform.as_ref(), &config, serve).await?;
     if has_errors(&findings) {
         let what = format!("replay {} cannot be started", name.full);
         return Err(Problem::Unusable { what, reason: "REPLAY_INVALID", findings });
@@ -99,6 +99,7 @@ pub(super) async fn start(
 /// Compiles as a responder will; the template is empty when the replay has none. Returns the hosts that were recorded, too.
 async fn check(
     plane: &Plane,
+    project: &str,
     manifest: Digest,
     transform: Option<&Transform>,
     config: &TestConfig,
@@ -109,7 +110,7 @@ async fn check(
         None => Checked { template: Template::default(), findings: Vec::new() },
     };
     let config = test_config::accept(&config.config_json)?;
-    let _turn = plane.heavy().await?;
+    let _turn = plane.heavy(project).await?;
     let template = Arc::new(template);
     let compiled = validate::compiles(&*plane.blobs, manifest, &template, config, serve).await?;
     for found in compiled.findings {

@@ -1,4 +1,4 @@
-//! `AppendRecords`: takes pieces, makes them durable, acknowledges.
+//! `AppendRecords`: takes pieces, makes them durable, acknowledges. [`once`] does the same in one call.
 //!
 //! Acknowledgements are batched: whatever has arrived, up to 4 MiB, is synced once.
 
@@ -16,7 +16,7 @@ use crate::{
         uploads::Turn,
     },
     service::{Plane, Problem, name::Name},
-    store::{self, Kind},
+    store::{self, Kind, StoreError},
 };
 
 type Answers = mpsc::Sender<Result<AppendRecordsResponse, Status>>;
@@ -50,35 +50,66 @@ async fn serve(
     answers: &Answers,
 ) -> Result<(), Status> {
     let Some(first) = requests.message().await? else { return Ok(()) };
-    let name = Name::parse(Kind::Snapshot, "name", &first.name)?;
-    if first.upload_id.is_empty() || first.upload_id.len() > 200 {
-        return Err(Problem::field(
-            "upload_id",
-            "INVALID_UPLOAD_ID",
-            "an upload id has 1 to 200 bytes, and is the same for the whole upload",
-        )
-        .into());
-    }
+    let name = door(&first.name, &first.upload_id)?;
     let turn = plane.uploads.take_over(&name.full).await;
     super::open(plane, &name.full).await?;
     let _here = plane.appending.enter(&name.full);
     let upload_id = first.upload_id.clone();
     let mirror = Mirror::of(plane, &name.full, &upload_id);
-    let log = match mirror {
-        Some(mirror) => mirror.open().await?,
-        None => {
-            let (staging, upload_id) = (plane.staging.clone(), upload_id.clone());
-            let full = name.full.clone();
-            store::blocking(move || staging.open(&full, &upload_id))
-                .await
-                .map_err(Problem::from)?
-                .map_err(Problem::from)?
-        }
-    };
+    let log = open(plane, &name, &upload_id, mirror).await?;
     turn.grown();
     Upload { plane, name: &name.full, upload_id: &upload_id, turn, mirror }
         .receive(first, log, requests, answers)
         .await
+}
+
+/// Takes pieces in one call, and returns the last durable sequence.
+pub(crate) async fn once(
+    plane: &Plane,
+    name: &str,
+    upload_id: &str,
+    pieces: Vec<AppendRecordsRequest>,
+) -> Result<u64, Problem> {
+    let name = door(name, upload_id)?;
+    let turn = plane.uploads.take_over(&name.full).await;
+    super::open(plane, &name.full).await?;
+    let _here = plane.appending.enter(&name.full);
+    let mirror = Mirror::of(plane, &name.full, upload_id);
+    let mut log = open(plane, &name, upload_id, mirror).await?;
+    let upload = Upload { plane, name: &name.full, upload_id, turn, mirror };
+    let mut shared = Vec::new();
+    for piece in pieces {
+        shared.extend(upload.take(piece, &mut log)?);
+    }
+    let (_, committed) = upload.keep(log, shared).await?;
+    Ok(committed?)
+}
+
+/// The snapshot that an upload is for, once its id is one.
+fn door(name: &str, upload_id: &str) -> Result<Name, Problem> {
+    let name = Name::parse(Kind::Snapshot, "name", name)?;
+    if upload_id.is_empty() || upload_id.len() > 200 {
+        return Err(Problem::field(
+            "upload_id",
+            "INVALID_UPLOAD_ID",
+            "an upload id has 1 to 200 bytes, and is the same for the whole upload",
+        ));
+    }
+    Ok(name)
+}
+
+async fn open(
+    plane: &Plane,
+    name: &Name,
+    upload_id: &str,
+    mirror: Option<Mirror<'_>>,
+) -> Result<Log, Problem> {
+    if let Some(mirror) = mirror {
+        return mirror.open().await;
+    }
+    let (staging, upload_id, full) =
+        (plane.staging.clone(), upload_id.to_owned(), name.full.clone());
+    Ok(store::blocking(move || staging.open(&full, &upload_id)).await??)
 }
 
 struct Upload<'p> {
@@ -105,20 +136,9 @@ impl Upload<'_> {
             let mut pieces = Vec::new();
             let taken = self.batch(request, &mut log, &mut pieces, requests);
             // What came before a bad piece is kept and acknowledged.
-            let synced;
-            (log, synced) = store::blocking(move || {
-                let synced = log.sync();
-                (log, synced)
-            })
-            .await
-            .map_err(Problem::from)?;
-            self.turn.grown();
-            let committed = synced.map_err(Problem::from)?;
-            if let Some(mirror) = self.mirror {
-                mirror.share(pieces).await.map_err(Problem::from)?;
-                // What another control plane has thrown away must not be acknowledged.
-                self.plane.get(Kind::Snapshot, self.name).await?;
-            }
+            let committed;
+            (log, committed) = self.keep(log, pieces).await?;
+            let committed = committed.map_err(Problem::from)?;
             if !acknowledge(answers, committed).await {
                 return Ok(());
             }
@@ -136,6 +156,28 @@ impl Upload<'_> {
             };
         }
         Ok(())
+    }
+
+    /// Makes durable what was taken, and lets others know of it.
+    async fn keep(
+        &self,
+        mut log: Log,
+        pieces: Vec<Piece>,
+    ) -> Result<(Log, Result<u64, StoreError>), Problem> {
+        let (log, synced) = store::blocking(move || {
+            let synced = log.sync();
+            (log, synced)
+        })
+        .await?;
+        self.turn.grown();
+        if synced.is_ok()
+            && let Some(mirror) = self.mirror
+        {
+            mirror.share(pieces).await?;
+            // What another control plane has thrown away must not be acknowledged.
+            self.plane.get(Kind::Snapshot, self.name).await?;
+        }
+        Ok((log, synced))
     }
 
     /// Takes a piece and whatever else has arrived.

@@ -68,7 +68,8 @@ async fn commit(
     if !along {
         mirror::fetch(plane, &name.full, &request.upload_id).await?;
     }
-    let _permit = if along { plane.follow().await? } else { plane.heavy().await? };
+    let project = &name.project;
+    let _permit = if along { plane.follow(project).await? } else { plane.heavy(project).await? };
     let told = Told::new(events.clone());
     let (pairs, mut report, told) = read(plane, &name, &request, wanted, told).await?;
     // Whoever read along did so beside the upload, which is at its end now.

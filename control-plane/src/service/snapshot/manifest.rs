@@ -46,7 +46,7 @@ async fn commit(
         return Ok(snapshot);
     }
     let transform = commit::default_transform(plane, &request.default_transform).await?;
-    let _permit = plane.heavy().await?;
+    let _permit = plane.heavy(&name.project).await?;
     let storing = plane.storing().await?;
     let held = held::of(&*plane.meta, &record).await?;
     let mut told = Told::new(events.clone());

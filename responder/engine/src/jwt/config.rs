@@ -54,6 +54,8 @@ pub struct ResignConfig {
     pub alg: Option<Alg>,
     /// Ignores a line feed at the end of an HMAC secret.
     pub trim_newline: bool,
+    /// Signs with an HMAC secret that is shorter than its hash, since who verifies has such a one.
+    pub allow_weak_keys: bool,
     /// The texts among them that hold placeholders, by what is written.
     pub(crate) texts: BTreeMap<String, Text>,
 }
@@ -61,7 +63,7 @@ pub struct ResignConfig {
 /// Claims whose values are points in time (RFC 7519, section 4.1; OpenID Connect Core, section 2).
 pub(super) const NUMERIC_DATES: [&str; 4] = ["iat", "exp", "nbf", "auth_time"];
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "secretPath",
     "key",
     "iss",
@@ -75,6 +77,7 @@ const KNOWN: [&str; 14] = [
     "expiresIn",
     "alg",
     "trim",
+    "allowWeakKeys",
     "secret",
 ];
 
@@ -101,6 +104,7 @@ impl ResignConfig {
         let alg = reader.alg("alg", found);
         let match_alg = reader.alg("matchAlg", found);
         let trim_newline = reader.trim(found);
+        let allow_weak_keys = reader.allow_weak_keys(found);
         let time = reader.time(found);
         let expires_in = reader.expires_in(found);
         let claims = reader.claims(found);
@@ -126,6 +130,7 @@ impl ResignConfig {
             expires_in: expires_in?,
             alg: alg?,
             trim_newline: trim_newline?,
+            allow_weak_keys: allow_weak_keys?,
             texts: texts?,
         })
     }
@@ -269,6 +274,18 @@ impl Reader<'_> {
                     )
                     .hint("known are: none, trailing_newline"),
                 );
+                None
+            }
+        }
+    }
+
+    fn allow_weak_keys(&self, found: &mut Diagnostics) -> Option<bool> {
+        match self.get("allowWeakKeys") {
+            None | Some("false") => Some(false),
+            Some("true") => Some(true),
+            Some(_) => {
+                let message = "`allowWeakKeys` is true or false";
+                found.push(Diagnostic::error("wrong_type", self.at("allowWeakKeys"), message));
                 None
             }
         }

@@ -175,6 +175,26 @@ impl SigningKey {
         }
     }
 
+    /// Whether it is an HMAC secret that is shorter than the hash (RFC 7518, section 3.2). `trimmed` leaves out a line feed at its end.
+    #[must_use]
+    pub fn is_short(&self, alg: Alg, trimmed: bool) -> bool {
+        self.mac(trimmed).is_some_and(|mac| mac.is_short(alg))
+    }
+
+    /// The same in words.
+    #[must_use]
+    pub fn shortage(&self, alg: Alg, trimmed: bool) -> Option<String> {
+        self.mac(trimmed).and_then(|mac| mac.shortage(alg))
+    }
+
+    fn mac(&self, without_line_feed: bool) -> Option<&Mac> {
+        match &self.0 {
+            Material::Hmac { trimmed: Some(trimmed), .. } if without_line_feed => Some(trimmed),
+            Material::Hmac { exact, .. } => Some(exact),
+            _ => None,
+        }
+    }
+
     /// Why it is a poor choice for this algorithm, if it is.
     #[must_use]
     pub fn weakness(&self, alg: Alg) -> Option<String> {
@@ -294,9 +314,13 @@ impl Mac {
         out.extend_from_slice(hmac::sign(self.key(alg), message).as_ref());
     }
 
+    fn is_short(&self, alg: Alg) -> bool {
+        self.length < self.key(alg).algorithm().tag_len()
+    }
+
     fn shortage(&self, alg: Alg) -> Option<String> {
         let wanted = self.key(alg).algorithm().tag_len();
-        (self.length < wanted).then(|| {
+        self.is_short(alg).then(|| {
             format!(
                 "the HMAC secret has {} bytes, {} wants at least {wanted} (RFC 7518, section 3.2)",
                 self.length,

@@ -16,6 +16,8 @@ use super::{
 };
 use crate::{json, token_world::Issuers};
 
+const SHORT: &str = "the HMAC secret is shorter than the hash (RFC 7518, section 3.2)";
+
 /// Everything of one recorded token that can be known before the moment and the key are.
 #[derive(Clone)]
 pub struct TokenSlot {
@@ -93,6 +95,9 @@ impl TokenSlot {
         header: Option<&[u8]>,
         out: &mut Vec<u8>,
     ) -> Result<(), KeyError> {
+        if !self.config.allow_weak_keys && key.is_short(self.alg, self.config.trim_newline) {
+            return Err(KeyError::Weak(SHORT));
+        }
         let start = out.len();
         out.extend_from_slice(self.prefix.as_bytes());
         let signed_from = out.len();
@@ -202,6 +207,15 @@ impl TokenSlot {
     #[must_use]
     pub fn alg(&self) -> Alg {
         self.alg
+    }
+
+    /// Why the key is not signed with, although it could be: it is shorter than the hash, and the config does not allow that.
+    #[must_use]
+    pub fn shortage(&self, key: &SigningKey) -> Option<String> {
+        if self.config.allow_weak_keys {
+            return None;
+        }
+        key.shortage(self.alg, self.config.trim_newline)
     }
 
     /// Why the key is a poor choice for this token under its config, if it is.

@@ -27,7 +27,7 @@ const MAX_ROUTE: usize = 512;
 
 impl Endpoint {
     /// The endpoint of a pair, and its path as filters see it.
-    pub(super) fn of(pair: &RrPair, parts: &Parts) -> (Self, String) {
+    pub(crate) fn of(pair: &RrPair, parts: &Parts) -> (Self, String) {
         let first = |recorded: &str, other: &str| {
             if recorded.is_empty() { other.to_owned() } else { recorded.to_owned() }
         };

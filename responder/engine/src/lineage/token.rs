@@ -89,6 +89,10 @@ pub(super) struct Summary {
     pub(super) exp: Option<i64>,
     /// Why it could not be re-signed.
     pub(super) refusal: Option<TokenError>,
+    /// The JOSE header, JSON text; empty when it has none.
+    pub(super) header: String,
+    /// The claims, JSON text; empty when they cannot be read.
+    pub(super) claims: String,
 }
 
 /// What a text is.
@@ -123,13 +127,21 @@ pub(super) fn judge(text: &[u8]) -> Verdict {
     let header = parts.first().and_then(|part| header(part));
     match (parts.as_slice(), header) {
         ([_, payload, _], Some(header)) if header.alg.is_some() => match decode(payload) {
-            Some(payload) => Verdict::Token(Box::new(jws(text, &header, &payload))),
+            Some(payload) => {
+                let decoded = decoded(parts.first());
+                Verdict::Token(Box::new(Summary { header: decoded, ..jws(text, &header, payload) }))
+            }
             None => {
                 Verdict::FalseFriend("its header is one of a JWS, but its payload is no base64url")
             }
         },
         ([_, _, _, _, _], Some(header)) if header.enc.is_some() => {
-            Verdict::Token(Box::new(Summary { kind: kind(Form::Jwe, &header), ..summary(text) }))
+            let kind = kind(Form::Jwe, &header);
+            Verdict::Token(Box::new(Summary {
+                kind,
+                header: decoded(parts.first()),
+                ..summary(text)
+            }))
         }
         (parts, Some(header)) if header.alg.is_some() && parts.len() > 1 => {
             Verdict::FalseFriend("its header is one of a JWS, but it has not three parts")
@@ -145,12 +157,25 @@ pub(super) fn opaque(text: &[u8]) -> Summary {
 }
 
 fn summary(text: &[u8]) -> Summary {
-    let id = TokenId::of(text);
-    Summary { id, kind: Kind::opaque(), sub: String::new(), iat: None, exp: None, refusal: None }
+    let none = String::new;
+    Summary {
+        id: TokenId::of(text),
+        kind: Kind::opaque(),
+        sub: none(),
+        iat: None,
+        exp: None,
+        refusal: None,
+        header: none(),
+        claims: none(),
+    }
 }
 
-fn jws(text: &[u8], header: &JoseHeader, payload: &[u8]) -> Summary {
-    let claims: Value = serde_json::from_slice(payload).unwrap_or(Value::Null);
+fn decoded(part: Option<&&[u8]>) -> String {
+    part.and_then(|part| String::from_utf8(decode(part)?).ok()).unwrap_or_default()
+}
+
+fn jws(text: &[u8], header: &JoseHeader, payload: Vec<u8>) -> Summary {
+    let claims: Value = serde_json::from_slice(&payload).unwrap_or(Value::Null);
     let claim = |name: &str| claims.get(name);
     Summary {
         kind: Kind {
@@ -162,6 +187,7 @@ fn jws(text: &[u8], header: &JoseHeader, payload: &[u8]) -> Summary {
         iat: moment(claim("iat")),
         exp: moment(claim("exp")),
         refusal: jwt::refusal(text),
+        claims: String::from_utf8(payload).unwrap_or_default(),
         ..summary(text)
     }
 }

@@ -69,6 +69,18 @@ impl<'k> Binder<'k> {
             *self.unsigned.entry(name).or_default() += 1;
             return None;
         }
+        if let Some(shortage) = slot.shortage(&key) {
+            let message = format!("{shortage}; tokens are served as recorded");
+            if self.said.insert(format!("{name} {message}")) {
+                self.found.push(
+                    Diagnostic::error("key_weak", "", message)
+                        .hint("use a longer secret, or set `allowWeakKeys` to true if who verifies has this one")
+                        .subject(name.clone()),
+                );
+            }
+            *self.unsigned.entry(name).or_default() += 1;
+            return None;
+        }
         if let Some(weakness) = slot.weakness(&key)
             && self.said.insert(format!("{name} {weakness}"))
         {

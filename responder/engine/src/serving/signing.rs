@@ -9,7 +9,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
@@ -99,6 +99,7 @@ impl Token {
             slot.render_with(second, self.key.as_deref()?, self.header.as_deref(), out).ok()?;
             Some(Bytes::copy_from_slice(out))
         })?;
+        budget.made.fetch_add(1, Ordering::Relaxed);
         self.signed.store(Some(Arc::new(Signed { second, token: token.clone() })));
         self.second.store(second, Ordering::Relaxed);
         Some(token)
@@ -130,6 +131,8 @@ pub(super) struct Budget {
     cores: i64,
     /// Until when the time that was spent is paid off, in nanoseconds since the Unix epoch.
     paid_off: AtomicI64,
+    /// How many signatures were made, whoever asked for them.
+    made: Arc<AtomicU64>,
 }
 
 impl Budget {
@@ -143,12 +146,18 @@ impl Budget {
     /// The budget of a node with so many cores.
     pub(super) fn of_cores(cores: usize) -> Self {
         let cores = i64::try_from(cores).unwrap_or(1).max(1);
-        Self { cores, paid_off: AtomicI64::new(i64::MIN) }
+        Self { cores, paid_off: AtomicI64::new(i64::MIN), made: Arc::default() }
     }
 
-    /// The same, nothing of it spent.
+    /// The same, nothing of it spent; signatures are counted on.
     pub(super) fn again(&self) -> Self {
-        Self { cores: self.cores, paid_off: AtomicI64::new(i64::MIN) }
+        let made = Arc::clone(&self.made);
+        Self { cores: self.cores, paid_off: AtomicI64::new(i64::MIN), made }
+    }
+
+    /// How many signatures were made.
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// Takes so many microseconds out of it, if they are there.

@@ -159,6 +159,14 @@ impl Pairs {
         self.order.len()
     }
 
+    /// The pairs, where they were read already.
+    pub(crate) fn into_read(self) -> Vec<RrPair> {
+        match self.held {
+            Held::Read(pairs) => pairs,
+            Held::Encoded(_) => Vec::new(),
+        }
+    }
+
     /// A part of a pair by its number, or more of it, read into `room` if it was not read yet. One that cannot be read is empty until it is
     /// taken.
     pub(crate) fn get<'p>(&'p self, nth: usize, part: Part, room: &'p mut RrPair) -> &'p RrPair {

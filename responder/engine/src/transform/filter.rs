@@ -25,6 +25,7 @@ pub(crate) use subject::Recorded;
 use subject::Subject;
 use value::Sample;
 
+pub(super) use names::criteria;
 pub use pair::PairFilter;
 pub(crate) use test::compile_regex;
 

@@ -48,7 +48,7 @@ pub(super) struct World {
     pub(super) database: Postgres,
     /// Before the control planes.
     entrance: Balancer,
-    _blobs: S3Server,
+    pub(super) blobs: S3Server,
     dir: tempfile::TempDir,
 }
 
@@ -86,7 +86,7 @@ impl World {
             disks,
             database,
             entrance,
-            _blobs: blobs,
+            blobs,
             dir,
         };
         let recording = world.dir.path().join("versions.jsonl");

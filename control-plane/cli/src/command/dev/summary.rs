@@ -95,12 +95,15 @@ impl Summary {
         for line in self.transport() {
             out.text(&line);
         }
-        let Addresses { admin, grpc, api, .. } = self.places.addresses;
+        let Addresses { admin, grpc, api, ui, .. } = self.places.addresses;
         out.text(&format!("  admin   listening on http://{admin} (/status /metrics /readyz)"));
         if let Some(api) = api {
             out.text(&format!("  api     listening on http://{api} (countersign.responder.v1)"));
         }
         out.text(&format!("  grpc    listening on http://{grpc} (for --server)"));
+        if let Some(ui) = ui {
+            out.text(&format!("  ui      listening on http://{ui}"));
+        }
         let lines = curl::lines(&data, &self.records, out.is_watched());
         if !lines.is_empty() {
             out.text(&format!("\n{}", strong("try")));
@@ -155,6 +158,7 @@ impl Summary {
             "api": api,
             "address": format!("http://{}", self.places.addresses.data),
             "admin": format!("http://{}", self.places.addresses.admin),
+            "ui": self.places.addresses.ui.map(|ui| format!("http://{ui}")),
             "server": format!("http://{}", self.places.addresses.grpc),
             "tls": self.places.tls.is_some(),
             "maps": self.places.mapped.iter().map(|map| {

@@ -122,31 +122,41 @@ impl Export<'_> {
     }
 
     /// Hands over every pair in recorded order.
-    async fn each(
-        &self,
-        mut take: impl FnMut(RrPair) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let fail = || Failure::rpc(format!("export the snapshot {}", self.id));
-        let request = ReadRecordsRequest { name: self.snapshot.name.clone() };
-        let snapshots = self.client.snapshots();
-        let read = snapshots.max_decoding_message_size(MESSAGE_LIMIT).read_records(request).await;
-        let mut messages = read.map_err(fail())?.into_inner();
-        let mut pairs = 0;
-        while let Some(message) = messages.message().await.map_err(fail())? {
-            self.bar.inc(u64::try_from(message.records.len()).unwrap_or_default());
-            for pair in message.records {
-                pairs += 1;
-                take(wire::decode_pair(pair).map_err(|source| Failure::chain(&source))?)?;
-            }
-        }
-        if pairs == self.snapshot.pair_count {
-            return Ok(());
-        }
-        Err(Failure::failed(format!(
-            "the control plane sent {pairs} of {} pairs; has the snapshot been replaced meanwhile?",
-            self.snapshot.pair_count
-        )))
+    async fn each(&self, take: impl FnMut(RrPair) -> Result<(), Failure>) -> Result<(), Failure> {
+        let doing = format!("export the snapshot {}", self.id);
+        let seen = |pairs| self.bar.inc(pairs);
+        read_pairs(self.client, self.snapshot, &doing, seen, take).await
     }
+}
+
+/// Hands over every pair of a snapshot in recorded order; `seen` hears how many have come.
+pub(crate) async fn read_pairs(
+    client: &Client,
+    snapshot: &Snapshot,
+    doing: &str,
+    seen: impl Fn(u64),
+    mut take: impl FnMut(RrPair) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let fail = || Failure::rpc(doing);
+    let request = ReadRecordsRequest { name: snapshot.name.clone() };
+    let snapshots = client.snapshots();
+    let read = snapshots.max_decoding_message_size(MESSAGE_LIMIT).read_records(request).await;
+    let mut messages = read.map_err(fail())?.into_inner();
+    let mut pairs = 0;
+    while let Some(message) = messages.message().await.map_err(fail())? {
+        seen(u64::try_from(message.records.len()).unwrap_or_default());
+        for pair in message.records {
+            pairs += 1;
+            take(wire::decode_pair(pair).map_err(|source| Failure::chain(&source))?)?;
+        }
+    }
+    if pairs == snapshot.pair_count {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "the control plane sent {pairs} of {} pairs; has the snapshot been replaced meanwhile?",
+        snapshot.pair_count
+    )))
 }
 
 fn report(args: &ExportArgs, snapshot: &Snapshot, found: &[Diagnostic], out: &Output) {

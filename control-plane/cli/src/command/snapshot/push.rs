@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use self::copy::{Copy, Retries};
 use crate::{
     command::transform,
-    connect::{self, Client, Collection},
+    connect::{self, Client, Collection, Hidden},
     failure::Failure,
     output::Output,
 };
@@ -49,6 +49,10 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "NEW")]
     id: Option<String>,
 
+    /// The token that is shown there; better in the variable, since others see what stands on a command line. The one for here is not shown there
+    #[arg(long, env = "COUNTERSIGN_TO_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    to_token: Option<Hidden>,
+
     /// The project there; the same by default
     #[arg(long, value_name = "PROJECT")]
     to_project: Option<String>,
@@ -68,7 +72,9 @@ pub(super) async fn run(args: PushArgs, source: &Client, out: &Output) -> Result
     // Certificates are for whoever speaks TLS; the other control plane need not.
     let plain = args.to.starts_with("http://");
     let tls = if plain { Settings::default() } else { source.tls().clone() };
-    let target = Client::connect(&args.to, &project, &tls).await?;
+    // A token is shown to nobody but those it was given out by.
+    let bearer = args.to_token.as_ref().map(Hidden::bearer).transpose()?;
+    let target = Client::connect(&args.to, &project, &tls, bearer.unwrap_or_default()).await?;
     let id = args.id.unwrap_or_else(|| connect::id(&snapshot.name).to_owned());
     let push = Push { source, target: &target, snapshot: &snapshot, manifest, id, out };
     let pushed = push.run().await?;

@@ -17,6 +17,11 @@ use super::{
 
 const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
+/// Enough primes to tell keys that one library made from a power of 65537 (CVE-2017-15361), and can be factored, from all others.
+const ROCA_PRIMES: [u32; 38] = [
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97,
+    101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+];
 
 pub(super) fn load(bytes: &[u8]) -> Result<Material, KeyError> {
     if bytes.is_empty() {
@@ -183,6 +188,23 @@ fn rsa(pkcs1: &[u8], pss_only: bool) -> Result<Material, KeyError> {
     if matches!(exponent, [] | [0..=2]) {
         return Err(KeyError::Weak("the public exponent of the RSA key is below 3"));
     }
+    if is_roca(modulus) {
+        return Err(KeyError::Weak(
+            "the RSA key was made by a library whose keys can be factored (ROCA); make a new one",
+        ));
+    }
     let pair = RsaKeyPair::from_der(pkcs1).map_err(|_| KeyError::Inconsistent("RSA"))?;
     Ok(Material::Rsa { pair: Box::new(pair), bits, pss_only })
+}
+
+/// Whether a modulus is a power of 65537 modulo each of many primes, which is chance for one of 2²⁷ good keys.
+fn is_roca(modulus: &[u8]) -> bool {
+    ROCA_PRIMES.iter().all(|prime| {
+        let rest = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let mut power = 1;
+        (0..*prime).any(|_| {
+            power = power * 65_537 % prime;
+            power == rest
+        })
+    })
 }

@@ -391,3 +391,44 @@ proptest! {
         let _outcome = SigningKey::parse(format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----").as_bytes());
     }
 }
+
+/// A PKCS#1 private key with this modulus, whose other numbers are of no account.
+fn rsa_with(modulus: &[u8]) -> Vec<u8> {
+    let wrap = |tag: u8, content: &[u8]| {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82][..], &length, content].concat()
+    };
+    let number = |bytes: &[u8]| wrap(0x02, &[&[0], bytes].concat());
+    let rest = vec![number(&[1]); 6].concat();
+    let numbers = [number(&[]), number(modulus), number(&[1, 0, 1]), rest].concat();
+    wrap(0x30, &numbers)
+}
+
+#[test]
+fn a_modulus_that_is_a_power_of_65537_is_weak_and_a_huge_one_is_not_tried() {
+    // 65537 to the power of 128, by shifting and adding.
+    let mut power = vec![1_u8];
+    for _ in 0..128 {
+        let mut carry = 0_u16;
+        let shifted: Vec<u8> = [0, 0].into_iter().chain(power.iter().copied()).collect();
+        let low = power.iter().copied().chain(std::iter::repeat(0));
+        power = shifted
+            .iter()
+            .zip(low)
+            .map(|(one, two)| {
+                let sum = u16::from(*one) + u16::from(two) + carry;
+                carry = sum >> 8;
+                u8::try_from(sum & 0xff).unwrap()
+            })
+            .collect();
+        assert_eq!(carry, 0);
+    }
+    let modulus: Vec<u8> = power.into_iter().rev().collect();
+    let why = SigningKey::parse(&rsa_with(&modulus)).unwrap_err();
+    assert!(why.code() == "key_weak" && why.to_string().contains("ROCA"), "{why}");
+    let mut other = modulus;
+    *other.last_mut().unwrap() ^= 2;
+    assert_eq!(SigningKey::parse(&rsa_with(&other)).unwrap_err().code(), "key_inconsistent");
+    let huge = SigningKey::parse(&rsa_with(&[0xff; 1032])).unwrap_err();
+    assert_eq!(huge.code(), "key_too_large");
+}

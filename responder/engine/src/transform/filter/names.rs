@@ -97,6 +97,12 @@ pub(super) const ENTRIES: [Entry; 26] = [
     plain(Plain::Source, "source", "source"),
 ];
 
+/// The spellings of each criterion in JSON and in queries, and whether a key goes with it.
+pub(in crate::transform) fn criteria() -> Vec<(&'static str, &'static str, bool)> {
+    let keyed = |kind| matches!(kind, Kind::Keyed(_));
+    ENTRIES.iter().map(|entry| (entry.json, entry.query, keyed(entry.kind))).collect()
+}
+
 /// The criterion that a name stands for.
 pub(super) fn find(name: &str) -> Option<&'static Entry> {
     let name = plain_name(name);

@@ -24,9 +24,10 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 use crate::{
+    connect::Wire,
     failure::Failure,
     output::Output,
     upload::{Patience, is_drop},
@@ -37,8 +38,8 @@ const BATCH: usize = 1000;
 
 /// From where to where.
 pub(super) struct Copy {
-    pub(super) source: ChunkServiceClient<Channel>,
-    pub(super) target: ChunkServiceClient<Channel>,
+    pub(super) source: ChunkServiceClient<Wire>,
+    pub(super) target: ChunkServiceClient<Wire>,
     /// The snapshot at the source.
     pub(super) from: String,
     /// The snapshot at the target.
@@ -252,7 +253,7 @@ impl Copy {
 
 /// Reads at the source what is missing at the target.
 struct Feeder {
-    source: ChunkServiceClient<Channel>,
+    source: ChunkServiceClient<Wire>,
     from: String,
     to: String,
     missing: Vec<Digest>,
@@ -289,7 +290,7 @@ impl Feeder {
 }
 
 async fn read(
-    mut source: ChunkServiceClient<Channel>,
+    mut source: ChunkServiceClient<Wire>,
     snapshot: &str,
     digests: &[Digest],
 ) -> Result<Streaming<ReadChunksResponse>, Status> {

@@ -1,0 +1,110 @@
+//! How replays and responders stand, looked up when somebody asks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+
+use crate::{fleet::Phase, service::Plane};
+
+/// Tells a scraper.
+#[derive(Debug)]
+pub(super) struct State {
+    plane: Weak<Plane>,
+}
+
+/// What is told.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    running: i64,
+    rollouts: i64,
+    connected: i64,
+    gone: i64,
+    /// Responders and replays, by how far the one has come with the other.
+    phases: BTreeMap<&'static str, i64>,
+    /// Keys that connected responders need and do not have.
+    unresolved: i64,
+    revision: i64,
+}
+
+impl State {
+    pub(super) fn new(plane: &Arc<Plane>) -> Self {
+        // The plane does not end because somebody could ask for it.
+        Self { plane: Arc::downgrade(plane) }
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        let plane = self.plane.upgrade()?;
+        let table = plane.publisher.table();
+        let mut counts = Counts {
+            running: i64::try_from(table.assignments.len()).unwrap_or(i64::MAX),
+            revision: i64::try_from(table.revision).unwrap_or(i64::MAX),
+            ..Counts::default()
+        };
+        counts.phases.extend(Phase::ALL.map(|phase| (name(phase), 0)));
+        let rolling = table.assignments.values().filter(|it| it.announced.rollout.is_some());
+        counts.rollouts = i64::try_from(rolling.count()).unwrap_or(i64::MAX);
+        for responder in plane.fleet.here() {
+            if !responder.connected {
+                counts.gone += 1;
+                continue;
+            }
+            counts.connected += 1;
+            let mut missing = BTreeSet::new();
+            for outcome in responder.replays.values().flat_map(|at| at.outcomes()) {
+                *counts.phases.entry(name(outcome.phase)).or_default() += 1;
+                missing.extend(outcome.unresolved.iter());
+            }
+            counts.unresolved += i64::try_from(missing.len()).unwrap_or(i64::MAX);
+        }
+        Some(counts)
+    }
+}
+
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Fetching => "fetching",
+        Phase::Prepared => "prepared",
+        Phase::Active => "active",
+        Phase::Rejected => "rejected",
+    }
+}
+
+impl Collector for State {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(counts) = self.counts() else { return Ok(()) };
+        for (name, help, value) in [
+            ("replays_running", "Replays that are announced.", counts.running),
+            ("rollouts", "Replays of which a version is on its way.", counts.rollouts),
+            (
+                "unresolved_secrets",
+                "Keys that connected responders need and cannot sign with, summed over responders.",
+                counts.unresolved,
+            ),
+            ("store_revision", "The revision of the store that is announced.", counts.revision),
+        ] {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        let help = "Responders that are connected to this control plane, or were.";
+        let mut responders =
+            encoder.encode_descriptor("responders", help, None, MetricType::Gauge)?;
+        for (state, value) in [("connected", counts.connected), ("gone", counts.gone)] {
+            ConstGauge::new(value).encode(responders.encode_family(&[("state", state)])?)?;
+        }
+        let help = "Versions of replays at connected responders, by how far they have come.";
+        let mut phases =
+            encoder.encode_descriptor("responder_replays", help, None, MetricType::Gauge)?;
+        for (phase, value) in counts.phases {
+            ConstGauge::new(value).encode(phases.encode_family(&[("phase", phase)])?)?;
+        }
+        Ok(())
+    }
+}

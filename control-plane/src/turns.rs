@@ -1,0 +1,81 @@
+//! Turns at work that is heavy: so many at a time, and of one project fewer, so that whoever keeps the control plane busy does not keep it from the others.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// Turns that are shared by projects.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    /// How many of one project run at a time.
+    each: usize,
+    all: Arc<Semaphore>,
+    projects: Mutex<HashMap<Box<str>, Arc<Semaphore>>>,
+}
+
+/// A turn, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    #[expect(dead_code, reason = "they end with their owner")]
+    permits: [OwnedSemaphorePermit; 2],
+}
+
+impl Turns {
+    /// `each` turns of one project at a time, and `all` together.
+    pub(crate) fn new(each: usize, all: usize) -> Self {
+        Self { each, all: Arc::new(Semaphore::new(all)), projects: Mutex::default() }
+    }
+
+    /// Waits for a turn. Projects take their turns in the order in which they ask: of each, no more wait in the common queue than may run.
+    pub(crate) async fn take(&self, project: &str) -> Result<Turn, AcquireError> {
+        let own = self.of(project).acquire_owned().await?;
+        let common = Arc::clone(&self.all).acquire_owned().await?;
+        Ok(Turn { permits: [own, common] })
+    }
+
+    fn of(&self, project: &str) -> Arc<Semaphore> {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each turn, and whoever waits for one, holds on to its project's.
+        projects.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let own = projects.entry(project.into());
+        Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(self.each))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_busy_project_leaves_a_turn_to_the_others() {
+        let turns = Turns::new(2, 3);
+        let take = |project: &'static str| turns.take(project).now_or_never();
+        let busy = [take("a").unwrap().unwrap(), take("a").unwrap().unwrap()];
+        assert!(take("a").is_none());
+        let other = take("b").unwrap().unwrap();
+        assert!(take("b").is_none());
+        let mut waiting = Box::pin(turns.take("c"));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(busy);
+        // Who has waited comes before who asks now.
+        assert!(waiting.as_mut().now_or_never().is_some());
+        drop(other);
+        assert!(take("a").is_some());
+    }
+
+    #[tokio::test]
+    async fn projects_that_want_nothing_are_forgotten() {
+        let turns = Turns::new(2, 3);
+        let kept = turns.take("kept").await.unwrap();
+        for nth in 0..100 {
+            drop(turns.take(&format!("p{nth}")).await.unwrap());
+        }
+        assert!(turns.projects.lock().unwrap().len() <= 2);
+        drop(kept);
+    }
+}
