@@ -40,6 +40,10 @@ pub struct Plan {
     pub replay_id: String,
     /// The snapshot's id.
     pub snapshot: String,
+    /// The test config's id.
+    pub test_config: String,
+    /// The transform's id.
+    pub transform: Option<String>,
     /// What the control plane is told to start; another text is another start.
     pub start: String,
     /// How many responders.
@@ -141,6 +145,8 @@ impl Plan {
             cleanup,
             replay_id: names::replay_id(&namespace, &name, &parts),
             snapshot: spec.snapshot_id.clone(),
+            test_config: spec.test_config_id.clone(),
+            transform: facts.transform.as_deref().map(id),
             start: names::hash(&[&parts.concat(), &generation(replay), restart]),
             replicas: facts.cluster.replicas,
             responder_resources: facts.cluster.responder.clone(),
@@ -172,6 +178,11 @@ impl Plan {
             .iter()
             .flat_map(|(secret, keys)| keys.iter().map(move |key| format!("{secret}/{key}")))
     }
+}
+
+/// The last part of a full name.
+fn id(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).to_owned()
 }
 
 /// A resource's generation changes with its spec, and with nothing else.

@@ -2,7 +2,7 @@
 //!
 //! The only file that knows the wire. What it returns are values of ours, so that all decisions are made and tested without a connection.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use countersign_proto::{
     control::v1::{
@@ -15,10 +15,15 @@ use countersign_proto::{
     },
     r#type::v1::{ConditionStatus, Severity},
 };
-use countersign_tls::{CertificateError, client::ClientTls};
+use countersign_tls::{
+    CertificateError,
+    bearer::{Bearer, BearerError},
+    client::ClientTls,
+};
 use futures_util::{Stream, StreamExt as _};
 use tonic::{
     Code, Status,
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
@@ -100,8 +105,32 @@ pub struct Standing {
 /// A client of the control plane.
 #[derive(Debug, Clone)]
 pub struct Plane {
-    channel: Channel,
+    wire: Wire,
     parent: Arc<str>,
+}
+
+/// A connection that shows with each call who this is.
+type Wire = InterceptedService<Channel, Credential>;
+
+/// The token in a file, which is read again for each call, so that it can be replaced; or nothing.
+#[derive(Debug, Clone)]
+struct Credential {
+    file: Option<Arc<Path>>,
+    url: http::Uri,
+}
+
+impl Credential {
+    fn bearer(&self) -> Result<Bearer, BearerError> {
+        let bearer = self.file.as_deref().map(Bearer::read).transpose()?;
+        bearer.unwrap_or_default().towards(&self.url)
+    }
+}
+
+impl Interceptor for Credential {
+    fn call(&mut self, request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+        let bearer = self.bearer();
+        bearer.map_err(|error| Status::unauthenticated(error.to_string()))?.call(request)
+    }
 }
 
 /// Why there is no client.
@@ -118,6 +147,9 @@ pub enum PlaneSettingsError {
     /// A certificate or key cannot be used.
     #[error("TLS to the control plane cannot be spoken")]
     Certificates(#[from] CertificateError),
+    /// The token cannot be shown.
+    #[error("no token can be shown to the control plane")]
+    Token(#[from] BearerError),
 }
 
 impl Plane {
@@ -142,15 +174,19 @@ impl Plane {
             Some("http") if url.host().is_some() => endpoint.connect_lazy(),
             _ => return Err(PlaneSettingsError::Url(url)),
         };
-        Ok(Self { channel, parent: settings.parent().into() })
+        let file = settings.token_file.as_deref().map(Arc::from);
+        let credential = Credential { file, url: settings.control_plane.clone() };
+        credential.bearer()?;
+        let wire = InterceptedService::new(channel, credential);
+        Ok(Self { wire, parent: settings.parent().into() })
     }
 
     fn name(&self, collection: &str, id: &str) -> String {
         format!("{}/{collection}/{id}", self.parent)
     }
 
-    fn replays(&self) -> ReplayServiceClient<Channel> {
-        ReplayServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+    fn replays(&self) -> ReplayServiceClient<Wire> {
+        ReplayServiceClient::new(self.wire.clone()).max_decoding_message_size(MESSAGE_LIMIT)
     }
 
     /// Looks up what a replay is made of.
@@ -160,8 +196,8 @@ impl Plane {
     pub async fn facts(&self, spec: &TrafficReplaySpec) -> Result<Facts, PlaneError> {
         let name = self.name("snapshots", &spec.snapshot_id);
         let what = format!("snapshot {}", spec.snapshot_id);
-        let mut snapshots = SnapshotServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE_LIMIT);
+        let mut snapshots =
+            SnapshotServiceClient::new(self.wire.clone()).max_decoding_message_size(MESSAGE_LIMIT);
         let snapshot = snapshots.get_snapshot(timed(GetSnapshotRequest { name }));
         let snapshot = snapshot.await.map_err(failed(&what))?.into_inner();
         if snapshot.state() != SnapshotState::Ready {
@@ -170,7 +206,7 @@ impl Plane {
         }
         let name = self.name("testConfigs", &spec.test_config_id);
         let what = format!("test config {}", spec.test_config_id);
-        let mut configs = TestConfigServiceClient::new(self.channel.clone());
+        let mut configs = TestConfigServiceClient::new(self.wire.clone());
         let config = configs.get_test_config(timed(GetTestConfigRequest { name }));
         let config = config.await.map_err(failed(&what))?.into_inner();
         let cluster = test_config::read(&config.config_json).map_err(|error| {
@@ -190,8 +226,8 @@ impl Plane {
     /// The secrets that a transform's chains name.
     async fn secrets(&self, name: &str) -> Result<BTreeMap<String, Vec<String>>, PlaneError> {
         let what = format!("transform {}", name.rsplit('/').next().unwrap_or(name));
-        let mut transforms = TransformServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MESSAGE_LIMIT);
+        let mut transforms =
+            TransformServiceClient::new(self.wire.clone()).max_decoding_message_size(MESSAGE_LIMIT);
         let transform =
             transforms.get_transform(timed(GetTransformRequest { name: name.to_owned() }));
         let mut secrets: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -76,6 +76,9 @@ pub struct Settings {
     /// The identity that the control plane has to have; the host name in its certificate is not looked at then.
     #[arg(long, env = "COUNTERSIGN_CONTROL_PLANE_ID", value_name = "SPIFFE-ID")]
     pub control_plane_id: Option<Identity>,
+    /// The file with the token that is shown to the control plane instead of a certificate, or beside it; read again for each call.
+    #[arg(long, env = "COUNTERSIGN_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// The project at the control plane.
     #[arg(long, env = "COUNTERSIGN_PROJECT", value_name = "ID", default_value = "default")]
     pub project: String,
@@ -102,6 +105,12 @@ pub struct Settings {
     /// The same for generators, with a certificate of a user.
     #[arg(long, env = "COUNTERSIGN_GENERATOR_TLS_SECRET", value_name = "NAME")]
     pub generator_tls_secret: Option<String>,
+    /// The secret of each replay's namespace whose key `token` holds what responders show to the control plane.
+    #[arg(long, env = "COUNTERSIGN_RESPONDER_TOKEN_SECRET", value_name = "NAME")]
+    pub responder_token_secret: Option<String>,
+    /// The same for generators, with a token of a user.
+    #[arg(long, env = "COUNTERSIGN_GENERATOR_TOKEN_SECRET", value_name = "NAME")]
+    pub generator_token_secret: Option<String>,
     /// The secret of each replay's namespace with the authority that responders answer TLS with, unless the replay names one.
     #[arg(long, env = "COUNTERSIGN_TLS_CA_SECRET", value_name = "NAME")]
     pub tls_ca_secret: Option<String>,

@@ -59,7 +59,8 @@ impl World {
     /// What the control plane knows of this resource's replays.
     pub(super) fn replays(&self, name: &str) -> Vec<Value> {
         let found: Vec<Value> = serde_json::from_str(&self.cli(&["replay", "list"])).unwrap();
-        let prefix = format!("/{}.{name}_", &self.namespace[..20]);
+        let cut: String = self.namespace.chars().take(20).collect();
+        let prefix = format!("/{cut}.{name}_");
         found.into_iter().filter(|one| one["name"].as_str().unwrap().contains(&prefix)).collect()
     }
 

@@ -1,9 +1,11 @@
 //! The generator: a Job that sends the recorded requests to the workload.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
-        core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec},
+        core::v1::{Container, EnvVar, EnvVarSource, PodSpec, PodTemplateSpec, SecretKeySelector},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -17,19 +19,36 @@ const TMP: &str = "/tmp";
 /// What `countersign` is started with.
 #[must_use]
 pub fn load_args(plan: &Plan, settings: &Settings, to: &str) -> Vec<String> {
-    [
-        "load",
-        "--snapshot",
-        &plan.snapshot,
-        "--to",
-        to,
-        "--server",
-        &settings.pods_control_plane().to_string(),
-        "--project",
-        &settings.project,
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    let server = settings.pods_control_plane().to_string();
+    let mut arguments = vec!["load", "--snapshot", &plan.snapshot, "--to", to];
+    arguments.extend(["--server", &server, "--project", &settings.project]);
+    // The built-in one says nothing about generating.
+    if plan.test_config != "standard" {
+        arguments.extend(["--test-config", &plan.test_config]);
+    }
+    if let Some(transform) = &plan.transform {
+        arguments.extend(["--transform", transform]);
+        if !plan.secrets.is_empty() {
+            arguments.extend(["--secret-dir", pod::SECRET_ROOT]);
+        }
+    }
+    arguments.into_iter().map(str::to_owned).collect()
+}
+
+/// The variable with the token that the command shows to the control plane.
+fn token(secret: &str) -> EnvVar {
+    EnvVar {
+        name: "COUNTERSIGN_TOKEN".to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: secret.to_owned(),
+                key: "token".to_owned(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+        value: None,
+    }
 }
 
 /// The generator of a replay, which runs once.
@@ -56,6 +75,18 @@ pub fn job(plan: &Plan, settings: &Settings, to: &str) -> Job {
             environment.push(text(variable, format!("{}/{file}", pod::TLS_DIR)));
         }
     }
+    if let Some(secret) = &settings.generator_token_secret {
+        environment.push(token(secret));
+    }
+    if plan.transform.is_some() {
+        for secret in &plan.secrets {
+            volumes.push(pod::secret_volume(secret, true));
+            mounts.push(pod::secret_mount(secret, &format!("{}/{secret}", pod::SECRET_ROOT)));
+        }
+    }
+    // One secret may serve for several things.
+    let mut known = BTreeSet::new();
+    volumes.retain(|volume| known.insert(volume.name.clone()));
     Job {
         metadata: metadata(plan, &name, APP),
         spec: Some(JobSpec {

@@ -25,6 +25,7 @@ pub const PEER_PORT: i32 = 4143;
 pub(super) const APP: &str = "countersign-responder";
 const CACHE: &str = "/var/cache/countersign";
 const AUTHORITY: &str = "/etc/countersign/ca";
+const TOKEN: &str = "/etc/countersign/token";
 
 /// The responders.
 #[must_use]
@@ -116,6 +117,9 @@ fn arguments(plan: &Plan, settings: &Settings) -> Vec<String> {
             more(flag, format!("{}/{file}", pod::TLS_DIR));
         }
     }
+    if settings.responder_token_secret.is_some() {
+        more("--token-file", format!("{TOKEN}/token"));
+    }
     if plan.tls_secret.is_some() {
         more("--tls-ca", AUTHORITY.to_owned());
     }
@@ -195,7 +199,11 @@ fn volumes(plan: &Plan, settings: &Settings) -> (Vec<Volume>, Vec<VolumeMount>) 
         volumes.push(pod::secret_volume(secret, true));
         mounts.push(pod::secret_mount(secret, &format!("{}/{secret}", pod::SECRET_ROOT)));
     }
-    let needed = [(&settings.responder_tls_secret, pod::TLS_DIR), (&plan.tls_secret, AUTHORITY)];
+    let needed = [
+        (&settings.responder_tls_secret, pod::TLS_DIR),
+        (&settings.responder_token_secret, TOKEN),
+        (&plan.tls_secret, AUTHORITY),
+    ];
     for (secret, path) in
         needed.into_iter().filter_map(|(secret, path)| Some((secret.as_ref()?, path)))
     {

@@ -147,3 +147,27 @@ fn a_generator_sends_the_snapshot_to_the_workload_once() {
     );
     assert_ne!(made.metadata.name, job(&plan, &settings, "http://other").metadata.name);
 }
+
+#[test]
+fn a_generator_signs_requests_with_the_mounted_keys_and_shows_its_token() {
+    let settings = settings(&["--generator-token-secret", "token"]);
+    let plan = plan(&json!({ "testConfigID": "nightly" }), r#"{"id":"a"}"#, &settings);
+    let made = serde_json::to_value(job(&plan, &settings, "http://user")).unwrap();
+    let pod = &made["spec"]["template"]["spec"];
+    assert_eq!(flag(pod, "--test-config"), Some("nightly"));
+    assert_eq!(flag(pod, "--transform"), Some("jwt"));
+    assert_eq!(flag(pod, "--secret-dir"), Some("/home/speedscale/secret"));
+    let text = pod.to_string();
+    assert!(text.contains("/home/speedscale/secret/from-chain"), "{text}");
+    assert!(text.contains(r#""secretKeyRef":{"key":"token","name":"token"}"#), "{text}");
+}
+
+#[test]
+fn responders_show_a_token_where_there_is_one() {
+    let settings = settings(&["--responder-token-secret", "pods"]);
+    let plan = plan(&json!({}), r#"{"id":"a"}"#, &settings);
+    let pod = pod(&plan, &settings);
+    assert_eq!(flag(&pod, "--token-file"), Some("/etc/countersign/token/token"));
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/countersign/token"));
+}
