@@ -130,7 +130,9 @@ async fn ask(client: &Client, path: &str, times: usize) {
 
 fn endpoint<'r>(report: &'r Value, path: &str) -> &'r Value {
     let rows = report["endpoints"].as_array().unwrap();
-    rows.iter().find(|row| row["path"] == path).unwrap_or_else(|| panic!("no {path}: {report:#}"))
+    let row = rows.iter().find(|row| row["path"] == path);
+    assert!(row.is_some(), "no {path}: {report:#}");
+    row.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
