@@ -81,6 +81,7 @@ impl Cluster {
             }),
         );
         cluster.wait_until_ready().await;
+        cluster.define();
         Some(cluster)
     }
 
@@ -208,6 +209,14 @@ impl Cluster {
         })
         .await;
         self.held = servers;
+    }
+
+    /// Installs the definition of `TrafficReplay`, before any test could meet another one that does.
+    fn define(&self) {
+        let definition = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crd");
+        drop(self.kubectl(&["apply", "-f", definition]).ok());
+        let crd = "crd/trafficreplays.countersign.dev";
+        drop(self.kubectl(&["wait", "--for=condition=Established", crd]).ok());
     }
 
     /// The ends of the servers' logs, for failures.

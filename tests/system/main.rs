@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod chaos;
 mod clients;
+mod convert;
 mod dev;
 mod edits;
 mod embedded;
