@@ -207,6 +207,28 @@ impl Recording {
     }
 }
 
+/// Takes out of a pair what no session needs, so that a large recording fits into memory while it is read. Filters of a generator's chains may
+/// ask for all of it: then leave pairs as they are.
+pub fn slim(pair: &mut RrPair) {
+    pair.signature.clear();
+    pair.tags.clear();
+    for text in [
+        &mut pair.session,
+        &mut pair.service,
+        &mut pair.cluster,
+        &mut pair.namespace,
+        &mut pair.tech,
+        &mut pair.status,
+        &mut pair.response.status_message,
+    ] {
+        *text = String::new();
+    }
+    // Trailers of gRPC lie in there.
+    if !pair.extra_json.contains("\"trailers\"") {
+        pair.extra_json = String::new();
+    }
+}
+
 /// Which way the pairs go that are driven.
 fn choose(pairs: &[RrPair], driven: Driven) -> Direction {
     match driven {

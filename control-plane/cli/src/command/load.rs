@@ -200,8 +200,8 @@ pub(crate) async fn run(
             .map_err(|source| Failure::io(format!("make {}", dir.display()), source))?;
     }
     let pairs = match &args.snapshot {
-        Some(id) => read::snapshot(&source.client().await?, id, out).await?,
-        None => read::files(&args.recordings, out)?,
+        Some(id) => read::snapshot(&source.client().await?, id, generator.is_none(), out).await?,
+        None => read::files(&args.recordings, generator.is_none(), out)?,
     };
     let recording = Recording::new(
         pairs,

@@ -180,3 +180,21 @@ fn what_is_alike_is_held_once() {
     assert!(Arc::ptr_eq(&steps[0].headers, &steps[1].headers));
     assert_eq!(steps[0].expected.body.as_ptr(), steps[1].expected.body.as_ptr());
 }
+
+#[test]
+fn what_is_taken_out_is_missed_by_no_session() {
+    let token = token("ann", "1");
+    let bearer = format!("Bearer {token}");
+    let login = format!(r#"{{"access_token":"{token}"}}"#);
+    let mut pairs = vec![
+        pair("POST /login", &[], "{}", (200, &[("Set-Cookie", "sid=cookie-4711")], &login)),
+        pair("GET /orders/17?a=1", &[("Authorization", &bearer)], "", (404, &[], "{}")),
+    ];
+    pairs[0].tags.insert("source".into(), "goproxy".into());
+    pairs[0].extra_json = r#"{"netinfo":{}}"#.into();
+    pairs[1].extra_json = r#"{"http":{"res":{"trailers":{"grpc-status":["5"]}}}}"#.into();
+    let whole = format!("{:?}", recording(pairs.clone()));
+    pairs.iter_mut().for_each(slim);
+    assert_eq!(format!("{:?}", recording(pairs.clone())), whole);
+    assert!(pairs[0].extra_json.is_empty() && !pairs[1].extra_json.is_empty());
+}

@@ -16,6 +16,7 @@ use countersign_engine::{
     snapshot::{RrPair, wire},
     transform::Template,
 };
+use countersign_load::recording::slim;
 
 use crate::{
     command::snapshot::{self, export::read_pairs},
@@ -36,6 +37,8 @@ const MOST: usize = 20;
 #[derive(Default)]
 struct Found {
     pairs: Vec<RrPair>,
+    /// Nobody asks for more of a pair than what is sent and compared.
+    slim: bool,
     skipped: u64,
     refused: Vec<Diagnostic>,
     joiner: Joiner,
@@ -44,6 +47,9 @@ struct Found {
 impl Sink for Found {
     fn pair(&mut self, mut pair: RrPair) {
         pair.ordinal = u64::try_from(self.pairs.len()).unwrap_or(u64::MAX);
+        if self.slim {
+            slim(&mut pair);
+        }
         self.pairs.push(pair);
     }
 
@@ -62,9 +68,13 @@ impl Sink for Found {
     }
 }
 
-/// Reads the pairs of files.
-pub(super) fn files(recordings: &[PathBuf], out: &Output) -> Result<Vec<RrPair>, Failure> {
-    let mut found = Found::default();
+/// Reads the pairs of files; `slim` leaves out of them what only filters ask for.
+pub(super) fn files(
+    recordings: &[PathBuf],
+    slim: bool,
+    out: &Output,
+) -> Result<Vec<RrPair>, Failure> {
+    let mut found = Found { slim, ..Found::default() };
     let mut piece = vec![0; PIECE];
     for recording::File { path, .. } in recording::walk(recordings)? {
         let mut file = File::open(&path).map_err(|source| Failure::read(&path, source))?;
@@ -91,10 +101,11 @@ pub(super) fn files(recordings: &[PathBuf], out: &Output) -> Result<Vec<RrPair>,
     Ok(found.pairs)
 }
 
-/// Reads the pairs of a stored snapshot.
+/// Reads the pairs of a stored snapshot, likewise.
 pub(super) async fn snapshot(
     client: &Client,
     id: &str,
+    slimmed: bool,
     out: &Output,
 ) -> Result<Vec<RrPair>, Failure> {
     let snapshot = snapshot::get(client, id).await?;
@@ -104,6 +115,9 @@ pub(super) async fn snapshot(
     let seen = |count| bar.inc(count);
     let take = |mut pair: RrPair| {
         pair.ordinal = u64::try_from(pairs.len()).unwrap_or(u64::MAX);
+        if slimmed {
+            slim(&mut pair);
+        }
         pairs.push(pair);
         Ok(())
     };
