@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use harness::process;
 
-const TABLE: [(&str, &[&str]); 12] = [
+const TABLE: [(&str, &[&str]); 13] = [
     ("countersign-control-plane", &["--help"]),
     ("countersign-responder", &["--help"]),
     ("countersign-operator", &["--help"]),
