@@ -175,7 +175,7 @@ mod tests {
     }
 
     /// The codes of what is found in a template with one element of this config.
-    fn codes(kind: &Kind, config: Map<String, Value>) -> Vec<(String, String)> {
+    fn codes(kind: &Kind, config: &Map<String, Value>) -> Vec<(String, String)> {
         let element = json!({"type": kind.name, "config": config});
         let other = if kind.side == "request" { "req_body" } else { "res_body" };
         let chain = if kind.side.is_empty() {
@@ -222,7 +222,7 @@ mod tests {
                     config.remove("index");
                     config.insert("hasHeader".to_owned(), "true".into());
                 }
-                let found = codes(&kind, config);
+                let found = codes(&kind, &config);
                 let wrong = found.iter().find(|(code, at)| {
                     code == "unknown_field" || (code == "wrong_type" && at.contains("config"))
                 });
@@ -234,20 +234,20 @@ mod tests {
     #[test]
     fn what_has_to_be_there_is_asked_for_and_nothing_else_is() {
         for kind in all() {
-            let missing = |config| {
+            let missing = |config: &Map<String, Value>| {
                 let found = codes(&kind, config);
                 found.into_iter().any(|(code, _)| code == "missing_field" || code == "missing_key")
             };
             assert!(
-                !missing(needed(&kind)),
+                !missing(&needed(&kind)),
                 "{} needs more: {:?}",
                 kind.name,
-                codes(&kind, needed(&kind))
+                codes(&kind, &needed(&kind))
             );
             for field in kind.fields.iter().filter(|field| field.required) {
                 let mut config = needed(&kind);
                 config.remove(field.name);
-                assert!(missing(config), "{}.{} may be left out", kind.name, field.name);
+                assert!(missing(&config), "{}.{} may be left out", kind.name, field.name);
             }
         }
     }
@@ -257,7 +257,7 @@ mod tests {
         for kind in all() {
             let mut config = needed(&kind);
             config.insert("no_such_setting".to_owned(), "x".into());
-            let found = codes(&kind, config);
+            let found = codes(&kind, &config);
             assert!(found.iter().any(|(code, _)| code == "unknown_field"), "{}", kind.name);
         }
     }
