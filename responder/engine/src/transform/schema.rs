@@ -234,12 +234,12 @@ mod tests {
     #[test]
     fn what_has_to_be_there_is_asked_for_and_nothing_else_is() {
         for kind in all() {
-            let missing = |config| {
-                let found = codes(&kind, &config);
+            let missing = |config: &Map<String, Value>| {
+                let found = codes(&kind, config);
                 found.into_iter().any(|(code, _)| code == "missing_field" || code == "missing_key")
             };
             assert!(
-                !missing(needed(&kind)),
+                !missing(&needed(&kind)),
                 "{} needs more: {:?}",
                 kind.name,
                 codes(&kind, &needed(&kind))
@@ -247,7 +247,7 @@ mod tests {
             for field in kind.fields.iter().filter(|field| field.required) {
                 let mut config = needed(&kind);
                 config.remove(field.name);
-                assert!(missing(config), "{}.{} may be left out", kind.name, field.name);
+                assert!(missing(&config), "{}.{} may be left out", kind.name, field.name);
             }
         }
     }
