@@ -249,3 +249,39 @@ async fn a_clone_can_be_changed_and_pages_hold_the_built_in_one() {
         "INVALID_TEST_CONFIG",
     );
 }
+
+#[tokio::test]
+async fn a_key_in_a_template_is_shown_by_no_way_of_writing_it() {
+    let server = server().await;
+    let with = |steps: &str| {
+        format!(
+            r#"{{"id":"k","responder":[{{"extractor":{{"type":"http_res_body"}},"transforms":[{steps}]}}]}}"#
+        )
+    };
+    let plain =
+        with(r#"{"type":"jwt_resign","config":{"key":"hush-hush-hush-hush-hush-hush-hush"}}"#);
+    let marked = format!("\u{feff}{plain}");
+    let stored =
+        server.transforms().create_transform(create(&marked, "")).await.unwrap().into_inner();
+    assert!(!stored.template_json.contains("hush"), "{}", stored.template_json);
+    assert!(stored.template_json.starts_with('{'));
+    // Nor can it be guessed from its digest.
+    let other = plain.replace("hush", "hash");
+    let other = server.transforms().create_transform(create(&other, "o")).await.unwrap();
+    assert_eq!(other.into_inner().digest, stored.digest);
+
+    let update = |json: String| {
+        let transform =
+            Transform { name: stored.name.clone(), template_json: json, ..Default::default() };
+        let request = UpdateTransformRequest { transform: Some(transform), ..Default::default() };
+        let mut client = server.transforms();
+        async move { client.update_transform(request).await.map(tonic::Response::into_inner) }
+    };
+    let two = with(r#"{"type":"store_sig","TYPE":"jwt_resign","config":{"key":"(redacted)"}}"#);
+    assert_refused(update(two).await, Code::InvalidArgument, "DOUBLED_MEMBER");
+    let kept = update(format!("\u{feff}{}", stored.template_json)).await.unwrap();
+    assert_eq!(kept.template_json, stored.template_json);
+    let deep = format!(r#"{{"id":"k","note":{}1{}}}"#, "[".repeat(127), "]".repeat(127));
+    let refused = update(deep).await;
+    assert!(refused.is_err() || refused.is_ok_and(|t| !t.template_json.contains("hush")));
+}
