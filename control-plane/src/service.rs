@@ -81,6 +81,8 @@ pub(crate) struct Plane {
     pub(crate) heavy: Turns,
     /// Bounds imports that read along with an upload, as slowly as it comes.
     pub(crate) following: Turns,
+    /// Bounds what is looked at in parts of snapshots.
+    pub(crate) looking: Turns,
     /// `None` where nothing is traced.
     pub(crate) tracer: Option<Tracer>,
     /// Ends the streams that would otherwise never end.
@@ -111,6 +113,11 @@ impl Plane {
     /// Waits for a turn at reading along with an upload.
     pub(crate) async fn follow(&self, project: &str) -> Result<Turn, Problem> {
         self.following.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
+    }
+
+    /// Waits for a turn at work that takes parts of a snapshot into memory, or runs a template once.
+    pub(crate) async fn look(&self, project: &str) -> Result<Turn, Problem> {
+        self.looking.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
     }
 }
 
