@@ -116,7 +116,8 @@ async fn templates_read_the_environment_as_far_as_they_are_allowed_to() {
     {
         let mut dev = dev_with(dir.path(), more);
         let client = Client::new(dev.address("data").await);
-        assert_eq!(client.get("/token").await.text(), format!("path={expected}"), "{more:?}");
+        let answer = client.get("/token").await;
+        assert_eq!(answer.body, format!("path={expected}"), "{more:?}");
         assert!(dev.terminate().await.success(), "{}", dev.text());
     }
 }

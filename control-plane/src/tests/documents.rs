@@ -1,19 +1,22 @@
 //! Transforms and test configs.
 
-use countersign_engine::test_config::TestConfig as Parsed;
+use countersign_engine::{
+    snapshot::{digest::Digest, wire::encode_digest},
+    test_config::TestConfig as Parsed,
+};
 use countersign_proto::{
     control::v1::{
-        CloneTestConfigRequest, CreateTestConfigRequest, CreateTransformRequest,
-        DeleteTestConfigRequest, DeleteTransformRequest, GetTestConfigRequest, GetTransformRequest,
-        ListTestConfigsRequest, TestConfig, UpdateTestConfigRequest, UpdateTransformRequest,
-        ValidateTransformRequest,
+        CloneTestConfigRequest, CommitSnapshotManifestRequest, CommitSnapshotRequest,
+        CreateTestConfigRequest, CreateTransformRequest, DeleteTestConfigRequest,
+        DeleteTransformRequest, GetTestConfigRequest, GetTransformRequest, ListTestConfigsRequest,
+        TestConfig, UpdateTestConfigRequest, UpdateTransformRequest, ValidateTransformRequest,
     },
     transform::v1::Transform,
 };
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::{PROJECT, assert_refused, pair, server};
+use super::{PROJECT, assert_refused, pair, pieces, server};
 
 const TEMPLATE: &str = r#"{"id":"mine","generator":[],"responder":[]}"#;
 const BROKEN: &str = r#"{"id":"t","responder":[{"extractor":{"type":"http_res_body"},"transforms":[{"type":"json_path","config":{"path":"a"}},{"type":"jwt_resign","config":{"iss":"x"}}]},{"extractor":{"type":"http_res_body"},"transforms":[{"type":"jwt_resign","config":{"iss":"x"}}]}]}"#;
@@ -284,4 +287,37 @@ async fn a_key_in_a_template_is_shown_by_no_way_of_writing_it() {
     let deep = format!(r#"{{"id":"k","note":{}1{}}}"#, "[".repeat(127), "]".repeat(127));
     let refused = update(deep).await;
     assert!(refused.is_err() || refused.is_ok_and(|t| !t.template_json.contains("hush")));
+}
+
+#[tokio::test]
+async fn a_snapshot_takes_no_transform_of_another_project() {
+    let server = server().await;
+    let elsewhere =
+        CreateTransformRequest { parent: "projects/other".into(), ..create(TEMPLATE, "") };
+    let foreign = server.transforms().create_transform(elsewhere).await.unwrap().into_inner().name;
+    let name = server.create_snapshot("s").await.name;
+    let files = [("a.jsonl", pair("OUT", "/a"))];
+    server.upload(&name, "u", pieces(&files)).await.unwrap();
+    let request = CommitSnapshotRequest {
+        name: name.clone(),
+        upload_id: "u".into(),
+        default_transform: foreign.clone(),
+        ..Default::default()
+    };
+    for request in [
+        request.clone(),
+        CommitSnapshotRequest { strip_signatures: true, ..request.clone() },
+        CommitSnapshotRequest { transform: format!("{PROJECT}/transforms/mine"), ..request },
+    ] {
+        let refused = server.commit_as(request).await;
+        assert_refused(refused, Code::InvalidArgument, "WRONG_PROJECT");
+    }
+    let request = CommitSnapshotManifestRequest {
+        name,
+        manifest: Some(encode_digest(&Digest::of(b"x"))),
+        default_transform: foreign,
+    };
+    let mut events = server.snapshots().commit_snapshot_manifest(request).await.unwrap();
+    let refused = events.get_mut().message().await;
+    assert_refused(refused, Code::InvalidArgument, "WRONG_PROJECT");
 }
