@@ -33,7 +33,7 @@ use crate::{
     metrics::Metrics,
     publish::Publisher,
     service::{
-        Appending, Plane,
+        Appending, Open, Plane,
         access::{Connection, Guard},
         health, members, rollout, roster, routes,
     },
@@ -469,6 +469,7 @@ async fn open(
         heavy: Turns::new(HEAVY.0, HEAVY.1),
         following: Turns::new(FOLLOWING.0, FOLLOWING.1),
         looking: Turns::new(LOOKING.0, LOOKING.1),
+        open: Open::default(),
         tracer: None,
         stopping,
     };

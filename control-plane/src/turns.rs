@@ -14,6 +14,11 @@ pub(crate) const FOLLOWING: (usize, usize) = (2, 4);
 /// Pages of snapshots and previews that are made at a time, of one project and of all together.
 pub(crate) const LOOKING: (usize, usize) = (4, 8);
 
+/// Watches that are open at a time, each of which looks at the store whenever something changes.
+pub(crate) const WATCHES: (usize, usize) = (256, 1024);
+/// Subscriptions of responders.
+pub(crate) const SUBSCRIPTIONS: (usize, usize) = (8 * 1024, 16 * 1024);
+
 /// Turns that are shared by projects.
 #[derive(Debug)]
 pub(crate) struct Turns {

@@ -107,11 +107,7 @@ pub(crate) enum TokenError {
 impl TokenError {
     /// Whether it is not the token's fault.
     pub(crate) fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Fetch(_) | Self::NotFetched | Self::OtherIssuer(_) => true,
-            Self::NoKeys | Self::Keys(_) => true,
-            Self::Distrust(_) | Self::Claims(_) => false,
-        }
+        !matches!(self, Self::Distrust(_) | Self::Claims(_))
     }
 
     /// Whether the token has been good.

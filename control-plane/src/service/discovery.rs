@@ -87,6 +87,7 @@ async fn subscribe(
     };
     check(&hello)?;
     who.map_or(Ok(()), |who| who.may_be(&hello))?;
+    let _place = plane.open.subscribe(&hello.project)?;
     let mut table = plane.publisher.subscribe();
     if hello.store_uid == plane.meta.identity() {
         let fresh = async {

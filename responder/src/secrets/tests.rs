@@ -161,6 +161,17 @@ fn all_keys_of_a_secret_come_from_one_generation() {
 }
 
 #[test]
+fn what_is_known_is_told_while_files_are_read() {
+    let node = Node::new();
+    node.write("jwt", "key", KEY);
+    node.require("jwt", "key");
+    // As long as a mount hangs.
+    let _reading = node.secrets.reading.lock().unwrap();
+    assert!(node.secrets.report(&named("jwt", "key")).resolved);
+    assert_eq!(node.secrets.reports().len(), 1);
+}
+
+#[test]
 fn half_of_a_first_file_does_not_count() {
     let node = Node::new();
     let key = named("jwt", "key");

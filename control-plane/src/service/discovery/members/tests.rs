@@ -55,11 +55,11 @@ fn only_responders_that_a_replay_is_for_share_its_turns() {
         ("projects/web", "own", &[]),
     ] {
         let (session, _) = fleet.connect(responder(project, name, selectors));
-        fleet.report(&session, REPLAY, shares(&format!("{name}.{}:1", &project[9..])));
+        fleet.report(&session, REPLAY, shares(&format!("{name}.{}:1", project.replace('/', "."))));
     }
     let heard = sharing(&fleet, &table);
     let addresses: Vec<&str> =
         heard[REPLAY].values().flatten().map(|member| member.address.as_str()).collect();
-    assert_eq!(addresses, ["own.shop:1"]);
+    assert_eq!(addresses, ["own.projects.shop:1"]);
     assert!(heard[web].is_empty());
 }
