@@ -176,7 +176,7 @@ fn half_of_a_first_file_does_not_count() {
     let node = Node::new();
     let key = named("jwt", "key");
     node.secrets.lock().keys.entry(key.clone()).or_default();
-    node.write("jwt", "key", &KEY[..20]);
+    node.write("jwt", "key", KEY.split_at(20).0);
     assert_eq!(node.secrets.reload(), Settled::NotYet);
     assert!(!node.secrets.report(&key).resolved);
     node.write("jwt", "key", KEY);
