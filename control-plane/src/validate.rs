@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use countersign_engine::{
     compile::compile_treated,
     diagnostic::{Diagnostic, Diagnostics},
+    jwt::inline,
     snapshot::{RrPair, Serve, digest::Digest},
     test_config::TestConfig,
     transform::Template,
@@ -28,6 +29,10 @@ pub(crate) struct Checked {
 pub(crate) fn template(json: &str) -> Checked {
     let (template, findings) = Template::parse(json.as_bytes());
     let mut findings = findings.into_vec();
+    if findings.iter().all(|found| found.code != "not_json") && !inline::is_readable(json) {
+        let message = "the template is nested too deeply to be looked through for keys";
+        findings.push(Diagnostic::error("not_json", "", message));
+    }
     if json.contains("PRIVATE KEY-----") {
         findings.push(
             Diagnostic::warning(

@@ -8,7 +8,7 @@ mod rotation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -24,7 +24,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{metrics::Metrics, snapshots::Snapshots};
-use open::OpenError;
+pub use open::OpenError;
 pub(crate) use rotation::Pace;
 use rotation::Rotation;
 
@@ -43,6 +43,8 @@ pub(crate) struct Secrets {
     dir: PathBuf,
     pace: Pace,
     state: Mutex<State>,
+    /// Held while files are read, which may take long; what is known can be asked for all the same.
+    reading: Mutex<()>,
     changes: watch::Sender<u64>,
     snapshots: Arc<Snapshots>,
     metrics: Arc<Metrics>,
@@ -64,7 +66,7 @@ struct Known {
     problem: Option<KeyProblem>,
     /// The generation of the ring in which the key was last replaced.
     generation: u64,
-    /// The file as it was last taken over.
+    /// The file as it was last taken over, if it is an HMAC secret: of a private key nothing but the parsed form is kept.
     text: Option<Arc<Zeroizing<Vec<u8>>>>,
     /// Content that was seen once and is taken when it is seen again.
     candidate: Option<Digest>,
@@ -113,6 +115,7 @@ impl Secrets {
             dir,
             pace,
             state: Mutex::default(),
+            reading: Mutex::default(),
             changes: watch::Sender::new(0),
             snapshots,
             metrics,
@@ -132,19 +135,37 @@ impl Secrets {
                 state.keys.entry(secret.clone()).or_default();
             }
         }
-        let _: Settled = self.reload();
+        // A file that is there for the first time may be half written, too.
+        for _ in 0..SETTLE_ROUNDS {
+            if self.reload() == Settled::Yes {
+                return;
+            }
+            std::thread::park_timeout(SETTLE);
+        }
     }
 
     /// Forgets all keys but these.
     pub(crate) fn retain(&self, needed: &BTreeSet<SecretRef>) {
-        self.lock().keys.retain(|secret, _| needed.contains(secret));
+        let ring = {
+            let mut state = self.lock();
+            let before = state.keys.len();
+            state.keys.retain(|secret, _| needed.contains(secret));
+            (state.keys.len() < before).then(|| Arc::new(state.ring()))
+        };
+        if let Some(ring) = ring {
+            self.snapshots.forget_keys(ring);
+        }
     }
 
     /// Reads all secrets again and, when anything changed, serves with the new keys from now on.
     pub(crate) fn reload(&self) -> Settled {
+        // One after the other, so that what was read first does not come last.
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted: BTreeSet<SecretRef> = self.lock().keys.keys().cloned().collect();
+        let found = self.read(&wanted);
         let (settled, generation, ring) = {
             let mut state = self.lock();
-            let (changed, settled) = self.update(&mut state);
+            let (changed, settled) = self.update(&mut state, found);
             if !changed {
                 return settled;
             }
@@ -191,14 +212,17 @@ impl Secrets {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads all keys; tells whether anything changed, and whether a file has to be looked at once more before it counts.
-    fn update(&self, state: &mut State) -> (bool, Settled) {
+    /// Reads these keys.
+    fn read(&self, secrets: &BTreeSet<SecretRef>) -> BTreeMap<SecretRef, Found> {
         let mut wanted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for secret in state.keys.keys() {
+        for secret in secrets {
             wanted.entry(&secret.secret).or_default().insert(&secret.key);
         }
-        let found: BTreeMap<SecretRef, Found> =
-            wanted.into_iter().flat_map(|(secret, keys)| self.read_secret(secret, &keys)).collect();
+        wanted.into_iter().flat_map(|(secret, keys)| self.read_secret(secret, &keys)).collect()
+    }
+
+    /// Takes over what was read; tells whether anything changed, and whether a file has to be looked at once more before it counts.
+    fn update(&self, state: &mut State, found: BTreeMap<SecretRef, Found>) -> (bool, Settled) {
         let next = state.generation + 1;
         let mut changed = state.generation == 0 && !state.keys.is_empty();
         for (secret, found) in found {
@@ -253,15 +277,32 @@ impl Secrets {
     }
 
     fn open_secret(&self, secret: &str) -> Result<(std::os::fd::OwnedFd, bool), OpenError> {
-        if !is_plain(secret) {
-            return Err(OpenError::Escape);
-        }
-        let directory = open::directory(open::root(&self.dir)?, secret)?;
-        match open::directory(&directory, DATA_LINK) {
-            Ok(generation) => Ok((generation, true)),
-            Err(OpenError::Missing) => Ok((directory, false)),
-            Err(error) => Err(error),
-        }
+        open_in(&self.dir, secret)
+    }
+}
+
+/// Reads a key beneath a directory, once. Links that lead out of it, devices and large files are refused, and nothing is waited for.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_secret(dir: &Path, secret: &SecretRef) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    if !is_plain(&secret.key) {
+        return Err(OpenError::Escape);
+    }
+    let (directory, _) = open_in(dir, &secret.secret)?;
+    open::read(&directory, &secret.key)
+}
+
+/// Opens a secret, as it is now; tells whether it came through the kubelet's link.
+fn open_in(dir: &Path, secret: &str) -> Result<(std::os::fd::OwnedFd, bool), OpenError> {
+    if !is_plain(secret) {
+        return Err(OpenError::Escape);
+    }
+    let directory = open::directory(open::root(dir)?, secret)?;
+    match open::directory(&directory, DATA_LINK) {
+        Ok(generation) => Ok((generation, true)),
+        Err(OpenError::Missing) => Ok((directory, false)),
+        Err(error) => Err(error),
     }
 }
 
@@ -317,12 +358,12 @@ impl Known {
             return self.problem.take().is_some();
         }
         // A writer that replaces a file in place may be half done, and half an HMAC secret is a valid HMAC secret.
-        if self.digest.is_some() && !found.atomic && self.candidate.replace(digest) != Some(digest)
-        {
+        if !found.atomic && self.candidate.replace(digest) != Some(digest) {
             return false;
         }
         match SigningKey::parse(bytes) {
             Ok(key) => {
+                let text = key.is_hmac().then(|| Arc::new(Zeroizing::new(bytes.to_vec())));
                 let (kind, mut keys) = (key.kind(), std::mem::take(&mut self.keys));
                 keys.push(key, pace, Instant::now());
                 tracing::info!(%secret, kind, waits = keys.is_waiting(), "signing key loaded");
@@ -331,7 +372,7 @@ impl Known {
                     digest: Some(digest),
                     problem: None,
                     generation,
-                    text: Some(Arc::new(Zeroizing::new(bytes.to_vec()))),
+                    text,
                     candidate: None,
                 };
                 true

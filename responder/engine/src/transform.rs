@@ -194,7 +194,7 @@ impl Template {
     /// The world that its chains start in.
     pub(crate) fn world(&self, redactor: Option<Redactor>) -> Arc<World> {
         let world = World::new(Arc::clone(&self.materials), self.variables.clone());
-        Arc::new(world.redacting(redactor))
+        Arc::new(world.redacting(redactor).telling(self.required().secret_texts))
     }
 
     pub(crate) fn chains(&self) -> &[Chain] {

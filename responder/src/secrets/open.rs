@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::Read as _,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -25,7 +25,8 @@ const MAX_LINKS: usize = 40;
 
 /// Why a file or directory was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum OpenError {
+#[expect(missing_docs, reason = "each message says it")]
+pub enum OpenError {
     #[error("there is no such file")]
     Missing,
     #[error("this process may not read it")]
@@ -107,11 +108,23 @@ pub(super) fn read(parent: impl AsFd, name: &str) -> Result<Zeroizing<Vec<u8>>, 
 
 fn beneath(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let kernel = |parent: BorrowedFd<'_>| openat2(parent, name, flags, Mode::empty(), resolve);
+    resolved_by(kernel, parent, name, flags)
+}
+
+/// Has the kernel resolve the path, or resolves it here where it does not.
+fn resolved_by(
+    kernel: impl Fn(BorrowedFd<'_>) -> Result<OwnedFd, Errno>,
+    parent: impl AsFd,
+    name: &str,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
     for _ in 0..ATTEMPTS {
-        match openat2(&parent, name, flags, Mode::empty(), resolve) {
+        match kernel(parent.as_fd()) {
             // Somebody renamed something, anywhere, while `..` was followed, so that the kernel cannot tell where it led.
             Err(Errno::AGAIN) => {}
-            Err(Errno::NOSYS) => break,
+            // Seccomp profiles of before the call was there forbid what they do not know.
+            Err(Errno::NOSYS | Errno::PERM) => break,
             opened => return opened,
         }
     }
@@ -172,7 +185,7 @@ mod tests {
 
     type Opener = fn(&OwnedFd, &str, OFlags) -> Result<OwnedFd, Errno>;
 
-    /// The kernel and our walk have to agree on every path.
+    /// The kernel and our walk have to agree on every path, also where the kernel may not be asked.
     fn both(check: impl Fn(&OwnedFd, Opener)) {
         let dir = tempfile::tempdir().unwrap();
         let inside = dir.path().join("root");
@@ -189,6 +202,7 @@ mod tests {
         let root = root(&inside).unwrap();
         check(&root, |root, path, flags| beneath(root, path, flags));
         check(&root, |root, path, flags| walk(root, path, flags));
+        check(&root, |root, path, flags| resolved_by(|_| Err(Errno::PERM), root, path, flags));
     }
 
     #[test]

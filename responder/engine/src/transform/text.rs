@@ -110,7 +110,10 @@ impl Text {
                     key.require(required, secrets);
                     field.require(required, secrets);
                 }
-                Source::Secret(secret) => secrets.push(secret.clone()),
+                Source::Secret(secret) => {
+                    required.secret_texts.insert(secret.clone());
+                    secrets.push(secret.clone());
+                }
                 Source::Variable(_) | Source::Random { .. } => {}
             }
         }
