@@ -288,9 +288,11 @@ fn serve_api(
 }
 
 fn secrets(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Arc<Secrets> {
-    let pace = Pace { overlap: config.key_overlap, grace: config.key_grace };
+    let pace =
+        Pace { overlap: config.key_overlap, grace: config.key_grace, kept: config.secret_grace };
     let (snapshots, metrics) = (Arc::clone(snapshots), Arc::clone(metrics));
-    Arc::new(Secrets::new(config.secret_dir.clone(), pace, snapshots, metrics))
+    let place = (config.secret_dir.clone(), config.strict_perms);
+    Arc::new(Secrets::new(place, pace, snapshots, metrics))
 }
 
 impl Running {

@@ -24,7 +24,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{metrics::Metrics, snapshots::Snapshots};
-use open::OpenError;
+use open::{Content, OpenError};
 pub(crate) use rotation::Pace;
 use rotation::Rotation;
 
@@ -42,6 +42,8 @@ const SETTLE_ROUNDS: usize = 10;
 pub(crate) struct Secrets {
     dir: PathBuf,
     pace: Pace,
+    /// Files that everybody may read are refused, except in the kubelet's mounts.
+    strict: bool,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     snapshots: Arc<Snapshots>,
@@ -62,6 +64,10 @@ struct Known {
     /// The digest of the file that the last good key came from.
     digest: Option<Digest>,
     problem: Option<KeyProblem>,
+    /// Since when the file has had a problem.
+    since: Option<Instant>,
+    /// What is worth knowing of a file that can be used.
+    note: Option<&'static Note>,
     /// The generation of the ring in which the key was last replaced.
     generation: u64,
     /// The file as it was last taken over.
@@ -81,9 +87,31 @@ pub(crate) struct Report {
     pub(crate) thumbprint: Option<String>,
     /// What is wrong: a code and a sentence.
     pub(crate) problem: Option<(&'static str, String)>,
+    /// What is worth knowing where nothing is wrong.
+    pub(crate) note: Option<&'static Note>,
     /// Grows when the key is replaced.
     pub(crate) generation: u64,
 }
+
+/// Something that is worth knowing of a file that can be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// A stable code.
+    pub(crate) code: &'static str,
+    /// A sentence.
+    pub(crate) message: &'static str,
+}
+
+/// A file that is mounted by itself is another one than its secret's from the next change on.
+const STAYS: Note = Note {
+    code: "secret_will_not_rotate",
+    message: "the file is mounted by itself (subPath), so that a change of the secret never reaches it; mount the secret as a directory",
+};
+/// Outside of the kubelet's mounts, which everybody in a container may read, this is mostly an oversight.
+const EXPOSED: Note = Note {
+    code: "secret_world_readable",
+    message: "everybody on this machine may read the file; take that away, for example with chmod 0400 (--strict-perms refuses it)",
+};
 
 /// Whether all files have been taken as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,14 +125,14 @@ pub(crate) enum Settled {
 /// A file of a secret as it was found.
 #[derive(Debug)]
 struct Found {
-    content: Result<Zeroizing<Vec<u8>>, OpenError>,
+    content: Result<Content, OpenError>,
     /// It came through the kubelet's link, which is only switched to files that are whole.
     atomic: bool,
 }
 
 impl Secrets {
     pub(crate) fn new(
-        dir: PathBuf,
+        (dir, strict): (PathBuf, bool),
         pace: Pace,
         snapshots: Arc<Snapshots>,
         metrics: Arc<Metrics>,
@@ -112,6 +140,7 @@ impl Secrets {
         Self {
             dir,
             pace,
+            strict,
             state: Mutex::default(),
             changes: watch::Sender::new(0),
             snapshots,
@@ -204,6 +233,7 @@ impl Secrets {
         for (secret, found) in found {
             let Some(known) = state.keys.get_mut(&secret) else { continue };
             changed |= known.adopt(&secret, &found, next, self.pace, &self.metrics);
+            changed |= known.expire(&secret, self.pace, Instant::now());
             if known.keys.advance(self.pace, Instant::now()) {
                 known.generation = next;
                 changed = true;
@@ -234,10 +264,12 @@ impl Secrets {
             found = keys
                 .iter()
                 .map(|key| {
-                    let content = if is_plain(key) {
-                        open::read(&directory, key)
-                    } else {
-                        Err(OpenError::Escape)
+                    let content = match open::read(&directory, key) {
+                        _ if !is_plain(key) => Err(OpenError::Escape),
+                        Ok(read) if self.strict && !atomic && read.is_exposed() => {
+                            Err(OpenError::Exposed(read.mode))
+                        }
+                        read => read,
                     };
                     (named(secret, key), Found { content, atomic })
                 })
@@ -304,16 +336,18 @@ impl Known {
         pace: Pace,
         metrics: &Metrics,
     ) -> bool {
-        let bytes = match &found.content {
-            Ok(bytes) => bytes,
+        let content = match &found.content {
+            Ok(content) => content,
             Err(error) => {
-                self.candidate = None;
+                (self.candidate, self.note) = (None, None);
                 return self.fail(secret, error.code(), error.to_string(), metrics);
             }
         };
+        let bytes = &content.bytes;
+        self.remark(secret, content, found.atomic);
         let digest = Digest::of(bytes);
         if self.digest == Some(digest) {
-            self.candidate = None;
+            (self.candidate, self.since) = (None, None);
             return self.problem.take().is_some();
         }
         // A writer that replaces a file in place may be half done, and half an HMAC secret is a valid HMAC secret.
@@ -330,6 +364,8 @@ impl Known {
                     keys,
                     digest: Some(digest),
                     problem: None,
+                    since: None,
+                    note: self.note,
                     generation,
                     text: Some(Arc::new(Zeroizing::new(bytes.to_vec()))),
                     candidate: None,
@@ -343,6 +379,32 @@ impl Known {
         }
     }
 
+    /// Notes what is worth knowing of a file, and says it once.
+    fn remark(&mut self, secret: &SecretRef, content: &Content, atomic: bool) {
+        let note = match content {
+            _ if atomic => None,
+            Content { is_mount: true, .. } => Some(&STAYS),
+            exposed if exposed.is_exposed() => Some(&EXPOSED),
+            _ => None,
+        };
+        if let Some(note) = note.filter(|note| self.note != Some(note)) {
+            tracing::warn!(%secret, code = note.code, "{}", note.message);
+        }
+        self.note = note;
+    }
+
+    /// Gives up a key whose file has had a problem for too long; tells whether it did.
+    fn expire(&mut self, secret: &SecretRef, pace: Pace, now: Instant) -> bool {
+        let over = self.since.is_some_and(|since| now.duration_since(since) >= pace.kept);
+        if !over || self.keys.signing().is_none() {
+            return false;
+        }
+        self.keys.give_up(pace, now);
+        (self.digest, self.text) = (None, None);
+        tracing::warn!(%secret, kept_secs = pace.kept.as_secs(), "signing key given up: its file was not put right in time");
+        true
+    }
+
     /// Keeps the key and notes what is wrong with its successor.
     fn fail(
         &mut self,
@@ -351,6 +413,7 @@ impl Known {
         message: String,
         metrics: &Metrics,
     ) -> bool {
+        self.since.get_or_insert_with(Instant::now);
         if self
             .problem
             .as_ref()
@@ -370,6 +433,7 @@ impl Known {
             kind: self.keys.signing().map(|key| key.kind()).unwrap_or_default(),
             thumbprint: self.keys.signing().and_then(|key| key.thumbprint()),
             problem: self.problem.as_ref().map(|problem| (problem.code, problem.message.clone())),
+            note: self.note,
             generation: self.generation,
         }
     }

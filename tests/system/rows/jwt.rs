@@ -2,8 +2,6 @@
 
 mod signing;
 
-use std::fs;
-
 use harness::has_openssl;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -268,22 +266,13 @@ async fn j29_many_requests_with_many_tokens_leave_nothing_behind() {
         assert!(answers.iter().all(|answer| answer.status == 200));
     };
     ask(0).await;
-    let before = resident(&world).await;
+    let before = memory(world.responder.id()).0;
     for round in 1..8 {
         ask(round * 500).await;
     }
-    let after = resident(&world).await;
+    let after = memory(world.responder.id()).0;
     assert!(after < before + 16 * 1024 * 1024, "{before} bytes became {after}");
     drop(world.end().await);
-}
-
-/// How much memory the responder has, by its own metrics.
-async fn resident(world: &World) -> u64 {
-    let pid = world.responder.id();
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub struct Required {
     pub dataframes: BTreeSet<String>,
     /// Environment variables.
     pub environment: BTreeSet<String>,
+    /// Variables, which are no node's: other chains make them.
+    pub(crate) variables: BTreeSet<String>,
 }
 
 impl Materials {
