@@ -1,4 +1,5 @@
-//! Secret directories become a key ring. Read again once a second; a key that cannot be used never replaces one that can.
+//! Secret directories become a key ring. Read again once a second; a key that cannot be used never replaces one that can, which is given up after
+//! a while all the same.
 //!
 //! The keys of one secret are read through one directory descriptor, so that they belong to one generation. Content decides what is new,
 //! never a time stamp. Whoever needs further keys asks with [`Secrets::require`], which reads them before it returns.
@@ -8,7 +9,8 @@ mod rotation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,10 +25,13 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::{metrics::Metrics, snapshots::Snapshots};
+use crate::{
+    config::{Config, DEFAULT_SECRET_DIR},
+    metrics::Metrics,
+    snapshots::Snapshots,
+};
 use open::{Content, OpenError};
-pub(crate) use rotation::Pace;
-use rotation::Rotation;
+use rotation::{Pace, Rotation};
 
 /// The link that the kubelet switches from one generation of a secret to the next.
 const DATA_LINK: &str = "..data";
@@ -74,6 +79,22 @@ struct Known {
     text: Option<Arc<Zeroizing<Vec<u8>>>>,
     /// Content that was seen once and is taken when it is seen again.
     candidate: Option<Digest>,
+}
+
+/// Whether there is a secret directory. Without the usual one, tokens are served as recorded, which is no reason not to start.
+pub(crate) fn check(dir: &Path) -> io::Result<()> {
+    match std::fs::read_dir(dir) {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && dir == Path::new(DEFAULT_SECRET_DIR) =>
+        {
+            tracing::warn!(
+                dir = DEFAULT_SECRET_DIR,
+                "there is no secret directory yet; tokens are served as recorded until their keys appear"
+            );
+            Ok(())
+        }
+        read => read.map(drop),
+    }
 }
 
 /// What may be told about a key.
@@ -131,6 +152,14 @@ struct Found {
 }
 
 impl Secrets {
+    /// Those of a node with these settings.
+    pub(crate) fn of(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Self {
+        let Config { key_overlap: overlap, key_grace: grace, secret_grace: kept, .. } = *config;
+        let place = (config.secret_dir.clone(), config.strict_perms);
+        let pace = Pace { overlap, grace, kept };
+        Self::new(place, pace, Arc::clone(snapshots), Arc::clone(metrics))
+    }
+
     pub(crate) fn new(
         (dir, strict): (PathBuf, bool),
         pace: Pace,

@@ -13,6 +13,7 @@ mod templates;
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -23,6 +24,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use harness::{
+    binaries,
     client::Client,
     process::{self, Finished, Process},
     recording, wait_until,
@@ -124,7 +126,9 @@ impl Case {
             });
         }
         let mut config = self.config.clone();
-        config["secretPath"] = json!(format!("${{{{secret:keys/{}}}}}", self.name));
+        if config["secretPath"].is_null() {
+            config["secretPath"] = json!(format!("${{{{secret:keys/{}}}}}", self.name));
+        }
         json!({
             "filters": {"filters": [{"include": true, "detectedLocation": self.path()}]},
             "extractor": {"type": "res_body"},
@@ -146,6 +150,19 @@ struct World {
     client: Client,
     admin: Client,
     probe: Probe,
+}
+
+/// The circumstances of a world.
+#[derive(Debug, Clone, Copy, Default)]
+struct Setup<'s> {
+    /// More flags of the control plane.
+    of_plane: &'s [&'s str],
+    /// More flags of the responder.
+    of_responder: &'s [&'s str],
+    /// More variables of the responder.
+    variables: &'s [(String, String)],
+    /// Whose process the responder is, and whose the keys are.
+    uid: Option<u32>,
 }
 
 /// Asks for a route all the time.
@@ -198,6 +215,12 @@ impl World {
 
     /// The same by a control plane and a responder with more flags.
     async fn serve_with(cases: Vec<Case>, of_plane: &[&str], of_responder: &[&str]) -> Self {
+        Self::set_up(cases, Setup { of_plane, of_responder, ..Setup::default() }).await
+    }
+
+    /// The same in other circumstances.
+    async fn set_up(cases: Vec<Case>, setup: Setup<'_>) -> Self {
+        let Setup { of_plane, of_responder, variables, uid } = setup;
         let dir = tempfile::tempdir().unwrap();
         let secrets = dir.path().join("secrets");
         fs::create_dir_all(secrets.join("keys")).unwrap();
@@ -205,7 +228,10 @@ impl World {
         let all: Vec<&Case> = cases.iter().chain([&probe]).collect();
         for case in &all {
             if let Some(key) = &case.key {
-                fs::write(secrets.join("keys").join(&case.name), key).unwrap();
+                let file = secrets.join("keys").join(&case.name);
+                fs::write(&file, key).unwrap();
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+                chown(&file, uid, None).unwrap();
             }
         }
         let lines = all.iter().map(|case| case.line());
@@ -223,7 +249,17 @@ impl World {
         let own = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", "r"];
         let from = ["--control-plane", &server, "--secret-dir", &secrets, "--cache-dir", &cache];
         let flags = [&own[..], &from, of_responder].concat();
-        let mut responder = Process::start("countersign-responder", flags);
+        let mut responder = match uid {
+            None => Process::start_in("countersign-responder", flags, variables),
+            Some(uid) => {
+                fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+                let binary = binaries::path("countersign-responder");
+                let who = [format!("--reuid={uid}"), format!("--regid={uid}")];
+                let words = who.iter().map(String::as_str);
+                let words = words.chain(["--clear-groups", binary.to_str().unwrap()]).chain(flags);
+                Process::start_program("setpriv", words, variables)
+            }
+        };
         let client = Client::new(responder.address("data").await);
         let admin = Client::new(responder.address("admin").await);
         for arguments in [

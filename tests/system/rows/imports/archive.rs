@@ -29,7 +29,7 @@ pub(super) fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
     let short = |value: usize| u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes();
     for Entry { name, content, mode } in entries {
         let (mut crc, mut packer) =
-            (Crc::new(), DeflateEncoder::new(Vec::new(), Compression::fast()));
+            (Crc::new(), DeflateEncoder::new(Vec::new(), Compression::best()));
         crc.update(content);
         // Writing to memory does not fail.
         drop(packer.write_all(content));
