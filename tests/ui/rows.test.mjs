@@ -93,6 +93,39 @@ describe("rows", { concurrency: false }, () => {
     assert.ok(page.url().startsWith(world.ui));
   });
 
+  it("k14_no_page_shows_anything_of_a_key", async () => {
+    const inline = "an inline canary that nobody is shown again";
+    const run = (...words) => spawnSync(binary("countersign"), [...words, "--server", world.grpc], { encoding: "utf8" });
+    const steps = (config) => [{ type: "json_path", config: { path: "access_token" } }, { type: "jwt_resign", config }];
+    const chain = (config) => ({ filters: { filters: [{ include: true }] }, extractor: { type: "res_body" }, transforms: steps(config) });
+    const file = join(world.dir, "keys.json");
+    writeFileSync(file, JSON.stringify({ id: "keys", responder: [chain({ secretPath: "${{secret:jwt-demo/tls.key}}" }), chain({ key: inline })] }));
+    for (const words of [["transform", "put", file], ["replay", "start", "hostile", "--transform", "keys", "--wait"]]) {
+      const done = run(...words);
+      assert.equal(done.status, 0, done.stderr);
+    }
+    const pem = readFileSync(join(world.dir, "secrets/jwt-demo/tls.key"), "utf8").split("\n");
+    const canaries = [inline, pem[5], Buffer.from(inline).toString("base64")];
+    // What the page was sent counts as well as what it shows.
+    const sent = [];
+    page.on("response", (answer) => void answer.body().then((bytes) => sent.push(bytes), () => undefined));
+    for (const [hash, heading] of [["#/transforms", "Transforms"], ["#/replays", "Replays"], ["#/fleet", "Fleet"]]) {
+      await go(hash);
+      await page.getByRole("heading", { name: heading, level: 1 }).waitFor();
+      const shown = await page.locator("body").innerText();
+      assert.ok(canaries.every((canary) => !shown.includes(canary)), hash);
+    }
+    await go("#/snapshots/hostile/transform/advanced?transform=keys");
+    await page.locator("main").waitFor();
+    await go("#/transforms");
+    await page.getByRole("link", { name: "keys", exact: true }).click();
+    await page.waitForLoadState("networkidle");
+    const told = Buffer.concat(sent).toString("latin1");
+    assert.ok(told.includes("jwt-demo"), "the page was told of the secret");
+    assert.ok(canaries.every((canary) => !told.includes(canary)), "and of nothing in it");
+    assert.equal(run("replay", "delete", "hostile").status, 0);
+  });
+
   it("u03_another_page_can_neither_call_nor_read_nor_frame_the_ui", async () => {
     const other = createServer((_, answer) => answer.setHeader("content-type", "text/html").end("<body>another page"));
     await new Promise((done) => other.listen(0, "127.0.0.1", done));
