@@ -200,7 +200,7 @@ async fn s02_what_is_uploaded_or_committed_twice_is_there_once() {
     // The second one is what a client does that has not heard of the first.
     for _ in 0..2 {
         let durable = uploads.send("twice", recording.as_bytes(), 4_000).await.unwrap();
-        assert_eq!(durable, recording.len().div_ceil(4_000) as u64);
+        assert_eq!(usize::try_from(durable).unwrap(), recording.len().div_ceil(4_000));
     }
     let first = uploads.commit("twice").await.unwrap();
     let second = uploads.commit("twice").await.unwrap();
@@ -454,7 +454,7 @@ async fn s09_answers_that_no_server_may_send_are_sent_in_a_form_that_desynchroni
         of("same", &|pair| pair["http"]["res"]["statusCode"] = json!(304)),
         of("length", &|pair| fields(pair, &[("Content-Length", "3")])),
         of("both", &|pair| {
-            fields(pair, &[("Content-Length", "3"), ("Transfer-Encoding", "chunked")])
+            fields(pair, &[("Content-Length", "3"), ("Transfer-Encoding", "chunked")]);
         }),
     ])
     .await;

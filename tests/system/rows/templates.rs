@@ -27,7 +27,9 @@ fn template(steps: &Value) -> String {
 
 /// A template with one step.
 fn step(kind: &str, config: Value) -> String {
-    template(&json!([{"type": kind, "config": config}]))
+    let mut step = json!({"type": kind});
+    step["config"] = config;
+    template(&json!([step]))
 }
 
 /// What is refused of one step's setting.
