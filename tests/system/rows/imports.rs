@@ -1,24 +1,19 @@
 //! Recordings that break off, come twice, hold damage, unfold, are too large, or say what no server may send.
 
 mod archive;
+mod upload;
 
 use std::path::PathBuf;
 
-use countersign_proto::{
-    control::v1::{
-        AppendRecordsRequest, CommitSnapshotRequest, CreateSnapshotRequest, Snapshot,
-        commit_snapshot_response::Event, snapshot_service_client::SnapshotServiceClient,
-    },
-    discovery::v1::{
-        Hello, SubscribeRequest, discovery_service_client::DiscoveryServiceClient,
-        subscribe_request::Message as Say,
-    },
+use countersign_proto::discovery::v1::{
+    Hello, SubscribeRequest, discovery_service_client::DiscoveryServiceClient,
+    subscribe_request::Message as Say,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use self::archive::{Entry, zip};
@@ -85,63 +80,6 @@ impl World {
         let snapshots = fs::read_dir(self.dir.path().join("data/staging")).unwrap();
         let uploads = snapshots.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap());
         uploads.map(|upload| upload.unwrap().path()).collect()
-    }
-
-    async fn uploads(&self) -> Uploads {
-        Uploads { client: SnapshotServiceClient::connect(self.server.clone()).await.unwrap() }
-    }
-}
-
-/// Uploads as no command makes them.
-struct Uploads {
-    client: SnapshotServiceClient<Channel>,
-}
-
-impl Uploads {
-    async fn create(&mut self, id: &str) {
-        let request = CreateSnapshotRequest {
-            parent: PROJECT.into(),
-            snapshot_id: id.into(),
-            ..CreateSnapshotRequest::default()
-        };
-        drop(self.client.create_snapshot(request).await.unwrap());
-    }
-
-    /// Sends bytes as pieces of so many, waits until they are durable, and hangs up.
-    async fn send(&mut self, id: &str, bytes: &[u8], piece: usize) -> Result<u64, Status> {
-        let request = |(nth, data): (usize, &[u8])| AppendRecordsRequest {
-            name: format!("{PROJECT}/snapshots/{id}"),
-            upload_id: "one".into(),
-            sequence: u64::try_from(nth).unwrap_or_default() + 1,
-            path: "all.jsonl".into(),
-            data: data.to_vec().into(),
-        };
-        let pieces: Vec<_> = bytes.chunks(piece).enumerate().map(request).collect();
-        let last = u64::try_from(pieces.len()).unwrap_or_default();
-        let mut answers =
-            self.client.append_records(tokio_stream::iter(pieces)).await?.into_inner();
-        let mut durable = 0;
-        while durable < last
-            && let Some(answer) = answers.message().await?
-        {
-            durable = answer.committed_sequence;
-        }
-        Ok(durable)
-    }
-
-    async fn commit(&mut self, id: &str) -> Result<Snapshot, Status> {
-        let request = CommitSnapshotRequest {
-            name: format!("{PROJECT}/snapshots/{id}"),
-            upload_id: "one".into(),
-            ..CommitSnapshotRequest::default()
-        };
-        let mut events = self.client.commit_snapshot(request).await?.into_inner();
-        while let Some(message) = events.message().await? {
-            if let Some(Event::Snapshot(snapshot)) = message.event {
-                return Ok(snapshot);
-            }
-        }
-        Err(Status::unavailable("it ended without an answer"))
     }
 }
 
