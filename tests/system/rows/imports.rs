@@ -16,7 +16,7 @@ use tokio::{
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use self::archive::{Entry, zip};
+use self::archive::{Entry, million_entries, zip};
 use super::*;
 
 const PROJECT: &str = "projects/default";
@@ -241,15 +241,6 @@ async fn s05_entries_that_would_be_written_elsewhere_are_refused_by_their_escape
     let many = million_entries();
     world.refuses_recording("many.zip", many, ("limit_exceeded", "many.zip"));
     drop(world.end().await);
-}
-
-/// The end of an archive with a million entries, in the form for large ones.
-fn million_entries() -> Vec<u8> {
-    let count = 1_000_000_u64.to_le_bytes();
-    let record = [&b"PK\x06\x06"[..], &[0; 20], &count, &count, &[0; 16]].concat();
-    let locator = [&b"PK\x06\x07"[..], &[0; 4], &0_u64.to_le_bytes(), &[0; 4]].concat();
-    let end = [&b"PK\x05\x06\0\0\0\0"[..], &[0xff; 4], &[0; 4], &[0xff; 4], &[0, 0]].concat();
-    [record, locator, end].concat()
 }
 
 #[tokio::test]

@@ -50,3 +50,12 @@ pub(super) fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
     let end = [&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &size, &begins, &[0, 0]].concat();
     [out, directory, end].concat()
 }
+
+/// The end of an archive with a million entries, in the form for large ones.
+pub(super) fn million_entries() -> Vec<u8> {
+    let count = 1_000_000_u64.to_le_bytes();
+    let record = [&b"PK\x06\x06"[..], &[0; 20], &count, &count, &[0; 16]].concat();
+    let locator = [&b"PK\x06\x07"[..], &[0; 4], &0_u64.to_le_bytes(), &[0; 4]].concat();
+    let end = [&b"PK\x05\x06\0\0\0\0"[..], &[0xff; 4], &[0; 4], &[0xff; 4], &[0, 0]].concat();
+    [record, locator, end].concat()
+}
