@@ -479,8 +479,7 @@ fn violations(mut details: ErrorDetails, findings: &[Diagnostic]) -> ErrorDetail
 fn violation(found: &Diagnostic) -> FieldViolation {
     let mut description = found.message.clone();
     if !found.subject.is_empty() {
-        let line = if found.line > 0 { format!(":{}", found.line) } else { String::new() };
-        description = format!("{}{line}: {description}", found.subject);
+        description = format!("{}: {description}", found.whereabouts());
     }
     if !found.hint.is_empty() {
         description = format!("{description}; {}", found.hint);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_engine::{
     compile::compile_treated,
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::{Diagnostic, Diagnostics, Severity},
     jwt::inline,
     snapshot::{RrPair, Serve, digest::Digest},
     test_config::TestConfig,
@@ -23,6 +23,16 @@ pub(crate) struct Checked {
     pub(crate) template: Template,
     /// Every finding.
     pub(crate) findings: Vec<Diagnostic>,
+}
+
+/// Reads a template that somebody has just written. A name that is a known one but for a slip is an error here: a warning would be read when
+/// answers are wrong. Of a stored template it stays a warning, because what one version does not know may be of a later one.
+pub(crate) fn written(json: &str) -> Checked {
+    let mut checked = template(json);
+    for slip in checked.findings.iter_mut().filter(|found| found.misspelt) {
+        slip.severity = Severity::Error;
+    }
+    checked
 }
 
 /// Reads a template.

@@ -1,4 +1,5 @@
-//! Secret directories become a key ring. Read again once a second; a key that cannot be used never replaces one that can.
+//! Secret directories become a key ring. Read again once a second; a key that cannot be used never replaces one that can, which is given up after
+//! a while all the same.
 //!
 //! The keys of one secret are read through one directory descriptor, so that they belong to one generation. Content decides what is new,
 //! never a time stamp. Whoever needs further keys asks with [`Secrets::require`], which reads them before it returns.
@@ -8,6 +9,7 @@ mod rotation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -23,7 +25,12 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::{metrics::Metrics, snapshots::Snapshots};
+use crate::{
+    config::{Config, DEFAULT_SECRET_DIR},
+    metrics::Metrics,
+    snapshots::Snapshots,
+};
+use open::Content;
 pub use open::OpenError;
 pub(crate) use rotation::Pace;
 use rotation::Rotation;
@@ -42,6 +49,8 @@ const SETTLE_ROUNDS: usize = 10;
 pub(crate) struct Secrets {
     dir: PathBuf,
     pace: Pace,
+    /// Files that everybody may read are refused, except in the kubelet's mounts.
+    strict: bool,
     state: Mutex<State>,
     /// Held while files are read, which may take long; what is known can be asked for all the same.
     reading: Mutex<()>,
@@ -64,12 +73,32 @@ struct Known {
     /// The digest of the file that the last good key came from.
     digest: Option<Digest>,
     problem: Option<KeyProblem>,
+    /// Since when the file has had a problem.
+    since: Option<Instant>,
+    /// What is worth knowing of a file that can be used.
+    note: Option<&'static Note>,
     /// The generation of the ring in which the key was last replaced.
     generation: u64,
     /// The file as it was last taken over, if it is an HMAC secret: of a private key nothing but the parsed form is kept.
     text: Option<Arc<Zeroizing<Vec<u8>>>>,
     /// Content that was seen once and is taken when it is seen again.
     candidate: Option<Digest>,
+}
+
+/// Whether there is a secret directory. Without the usual one, tokens are served as recorded, which is no reason not to start.
+pub(crate) fn check(dir: &Path) -> io::Result<()> {
+    match std::fs::read_dir(dir) {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && dir == Path::new(DEFAULT_SECRET_DIR) =>
+        {
+            tracing::warn!(
+                dir = DEFAULT_SECRET_DIR,
+                "there is no secret directory yet; tokens are served as recorded until their keys appear"
+            );
+            Ok(())
+        }
+        read => read.map(drop),
+    }
 }
 
 /// What may be told about a key.
@@ -83,9 +112,31 @@ pub(crate) struct Report {
     pub(crate) thumbprint: Option<String>,
     /// What is wrong: a code and a sentence.
     pub(crate) problem: Option<(&'static str, String)>,
+    /// What is worth knowing where nothing is wrong.
+    pub(crate) note: Option<&'static Note>,
     /// Grows when the key is replaced.
     pub(crate) generation: u64,
 }
+
+/// Something that is worth knowing of a file that can be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// A stable code.
+    pub(crate) code: &'static str,
+    /// A sentence.
+    pub(crate) message: &'static str,
+}
+
+/// A file that is mounted by itself is another one than its secret's from the next change on.
+const STAYS: Note = Note {
+    code: "secret_will_not_rotate",
+    message: "the file is mounted by itself (subPath), so that a change of the secret never reaches it; mount the secret as a directory",
+};
+/// Outside of the kubelet's mounts, which everybody in a container may read, this is mostly an oversight.
+const EXPOSED: Note = Note {
+    code: "secret_world_readable",
+    message: "everybody on this machine may read the file; take that away, for example with chmod 0400 (--strict-perms refuses it)",
+};
 
 /// Whether all files have been taken as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,14 +150,22 @@ pub(crate) enum Settled {
 /// A file of a secret as it was found.
 #[derive(Debug)]
 struct Found {
-    content: Result<Zeroizing<Vec<u8>>, OpenError>,
+    content: Result<Content, OpenError>,
     /// It came through the kubelet's link, which is only switched to files that are whole.
     atomic: bool,
 }
 
 impl Secrets {
+    /// Those of a node with these settings.
+    pub(crate) fn of(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Self {
+        let Config { key_overlap: overlap, key_grace: grace, secret_grace: kept, .. } = *config;
+        let place = (config.secret_dir.clone(), config.strict_perms);
+        let pace = Pace { overlap, grace, kept };
+        Self::new(place, pace, Arc::clone(snapshots), Arc::clone(metrics))
+    }
+
     pub(crate) fn new(
-        dir: PathBuf,
+        (dir, strict): (PathBuf, bool),
         pace: Pace,
         snapshots: Arc<Snapshots>,
         metrics: Arc<Metrics>,
@@ -114,6 +173,7 @@ impl Secrets {
         Self {
             dir,
             pace,
+            strict,
             state: Mutex::default(),
             reading: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -228,6 +288,7 @@ impl Secrets {
         for (secret, found) in found {
             let Some(known) = state.keys.get_mut(&secret) else { continue };
             changed |= known.adopt(&secret, &found, next, self.pace, &self.metrics);
+            changed |= known.expire(&secret, self.pace, Instant::now());
             if known.keys.advance(self.pace, Instant::now()) {
                 known.generation = next;
                 changed = true;
@@ -258,10 +319,12 @@ impl Secrets {
             found = keys
                 .iter()
                 .map(|key| {
-                    let content = if is_plain(key) {
-                        open::read(&directory, key)
-                    } else {
-                        Err(OpenError::Escape)
+                    let content = match open::read(&directory, key) {
+                        _ if !is_plain(key) => Err(OpenError::Escape),
+                        Ok(read) if self.strict && !atomic && read.is_exposed() => {
+                            Err(OpenError::Exposed(read.mode))
+                        }
+                        read => read,
                     };
                     (named(secret, key), Found { content, atomic })
                 })
@@ -345,16 +408,18 @@ impl Known {
         pace: Pace,
         metrics: &Metrics,
     ) -> bool {
-        let bytes = match &found.content {
-            Ok(bytes) => bytes,
+        let content = match &found.content {
+            Ok(content) => content,
             Err(error) => {
-                self.candidate = None;
+                (self.candidate, self.note) = (None, None);
                 return self.fail(secret, error.code(), error.to_string(), metrics);
             }
         };
+        let bytes = &content.bytes;
+        self.remark(secret, content, found.atomic);
         let digest = Digest::of(bytes);
         if self.digest == Some(digest) {
-            self.candidate = None;
+            (self.candidate, self.since) = (None, None);
             return self.problem.take().is_some();
         }
         // A writer that replaces a file in place may be half done, and half an HMAC secret is a valid HMAC secret.
@@ -371,6 +436,8 @@ impl Known {
                     keys,
                     digest: Some(digest),
                     problem: None,
+                    since: None,
+                    note: self.note,
                     generation,
                     text,
                     candidate: None,
@@ -384,6 +451,32 @@ impl Known {
         }
     }
 
+    /// Notes what is worth knowing of a file, and says it once.
+    fn remark(&mut self, secret: &SecretRef, content: &Content, atomic: bool) {
+        let note = match content {
+            _ if atomic => None,
+            Content { is_mount: true, .. } => Some(&STAYS),
+            exposed if exposed.is_exposed() => Some(&EXPOSED),
+            _ => None,
+        };
+        if let Some(note) = note.filter(|note| self.note != Some(note)) {
+            tracing::warn!(%secret, code = note.code, "{}", note.message);
+        }
+        self.note = note;
+    }
+
+    /// Gives up a key whose file has had a problem for too long; tells whether it did.
+    fn expire(&mut self, secret: &SecretRef, pace: Pace, now: Instant) -> bool {
+        let over = self.since.is_some_and(|since| now.duration_since(since) >= pace.kept);
+        if !over || self.keys.signing().is_none() {
+            return false;
+        }
+        self.keys.give_up(pace, now);
+        (self.digest, self.text) = (None, None);
+        tracing::warn!(%secret, kept_secs = pace.kept.as_secs(), "signing key given up: its file was not put right in time");
+        true
+    }
+
     /// Keeps the key and notes what is wrong with its successor.
     fn fail(
         &mut self,
@@ -392,6 +485,7 @@ impl Known {
         message: String,
         metrics: &Metrics,
     ) -> bool {
+        self.since.get_or_insert_with(Instant::now);
         if self
             .problem
             .as_ref()
@@ -411,6 +505,7 @@ impl Known {
             kind: self.keys.signing().map(|key| key.kind()).unwrap_or_default(),
             thumbprint: self.keys.signing().and_then(|key| key.thumbprint()),
             problem: self.problem.as_ref().map(|problem| (problem.code, problem.message.clone())),
+            note: self.note,
             generation: self.generation,
         }
     }

@@ -193,7 +193,7 @@ impl Transforms {
         request: ValidateTransformRequest,
     ) -> Result<ValidateTransformResponse, Problem> {
         let project = name::project("parent", &request.parent)?;
-        let Checked { template, mut findings } = validate::template(&request.template_json);
+        let Checked { template, mut findings } = validate::written(&request.template_json);
         let required_secrets = template.required_secrets().iter().map(encode_secret_ref).collect();
         if !request.snapshot.is_empty() {
             let name = Name::parse(Kind::Snapshot, "snapshot", &request.snapshot)?;
@@ -305,7 +305,7 @@ pub(crate) fn expect(etag: String) -> Expect {
 }
 
 fn accept(json: &str) -> Result<Checked, Problem> {
-    let checked = validate::template(json);
+    let checked = validate::written(json);
     if has_errors(&checked.findings) {
         return Err(Problem::Document {
             what: "the template",

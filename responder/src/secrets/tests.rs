@@ -29,8 +29,12 @@ impl Node {
         let metrics = Arc::new(Metrics::new(1));
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), true));
         let secrets = Arc::new(Secrets::new(
-            root.path().to_owned(),
-            Pace { overlap: Duration::ZERO, grace: Duration::from_secs(600) },
+            (root.path().to_owned(), false),
+            Pace {
+                overlap: Duration::ZERO,
+                grace: Duration::from_secs(600),
+                kept: Duration::from_secs(3600),
+            },
             Arc::clone(&snapshots),
             Arc::clone(&metrics),
         ));

@@ -28,6 +28,8 @@ pub struct Required {
     pub environment: BTreeSet<String>,
     /// The secrets that are put into answers.
     pub secret_texts: BTreeSet<SecretRef>,
+    /// Variables, which are no node's: other chains make them.
+    pub(crate) variables: BTreeSet<String>,
 }
 
 impl Materials {
