@@ -1,15 +1,17 @@
 //! Wires a responder up: listeners, keys, cache, subscription. Nothing here serves.
 
+mod check;
 mod follow;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
+use check::{check, listen, listen_peers};
 use countersign_telemetry::Tracer;
 use follow::{follow, restore};
 use http::Uri;
@@ -18,26 +20,29 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use crate::entrances::Mapped;
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
     api::{self, ApiError, Shared},
     certificates::CertificateError,
-    config::{Config, DEFAULT_SECRET_DIR},
-    control_plane::{SettingsError, Way},
+    config::Config,
+    control_plane::SettingsError,
     drain::Drain,
     entrances::Entrances,
     fetch::{Blobs, disk::Disk},
     journal::Journal,
+    limits::open_files,
     materials::Allowed,
     metrics::Metrics,
+    overload,
     passthrough::{self, Passing},
     readiness::Readiness,
     report::Reporter,
     secrets::{Pace, Secrets},
-    sequence::{self, PeerTls, PeerTlsError, Sequences},
+    sequence::{self, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
     subscription::apply::Applier,
+    supervise,
     trace::SERVICE,
 };
 
@@ -162,6 +167,7 @@ impl StartError {
 pub struct Running {
     entrances: Entrances,
     admin_addr: SocketAddr,
+    admin: admin::Running,
     api: Option<api::Running>,
     end: CancellationToken,
     readiness: Arc<Readiness>,
@@ -193,6 +199,9 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let way = check(&config)?;
     let disk = disk(&config)?;
     let tracer = tracer(&config)?;
+    // What passes through needs a connection of its own.
+    let files = if config.passthrough.allow.is_empty() { 1 } else { 2 };
+    config.limits = config.limits.within(open_files(), files);
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
@@ -246,19 +255,37 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         Shared::new(Arc::clone(&plane), metrics.lane(workers), Arc::clone(&admin), end.clone());
     let api = api_listener.map(|open| serve_api(open, shared)).transpose()?;
     let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
+    let admin = admin::start(admin, admin_listener).map_err(StartError::Workers)?;
+    let poll = config.secret_poll;
     let mut tasks =
-        vec![spawn(secrets.poll(config.secret_poll)), spawn(administer(admin, admin_listener))];
+        vec![supervise::spawn("reading secrets", move || Arc::clone(&secrets).poll(poll))];
+    if let Some(limit) = overload::limit(config.limits.memory) {
+        let (drain, metrics) = (drain.0.clone(), Arc::clone(&metrics));
+        tasks.push(supervise::spawn("watching memory", move || {
+            overload::watch(limit, drain.clone(), Arc::clone(&metrics))
+        }));
+    }
     // What the disk has is there for the first connection, which waits for it.
     let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
     let (name, known) = ((config.name.clone(), session_id), Arc::clone(&readiness));
-    tasks.push(spawn(follow(way, name, data_addr, applier, known, metrics, restored)));
-    tasks.extend(reporter.clone().map(|reporter| spawn(reporter.run())));
-    let certificates = entrances.certificates.clone();
-    tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
+    tasks.push(supervise::spawn("the subscription", move || {
+        let (applier, known) = (Arc::clone(&applier), Arc::clone(&known));
+        let metrics = Arc::clone(&metrics);
+        follow(way.clone(), name.clone(), data_addr, applier, known, metrics, restored.clone())
+    }));
+    tasks.extend(
+        reporter
+            .clone()
+            .map(|reporter| supervise::spawn("reports", move || Arc::clone(&reporter).run())),
+    );
+    tasks.extend(entrances.certificates.clone().map(|certificates| {
+        supervise::spawn("reading certificates", move || Arc::clone(&certificates).poll(poll))
+    }));
     Ok(Running {
         entrances,
         admin_addr,
+        admin,
         api,
         end,
         readiness,
@@ -379,6 +406,7 @@ impl Running {
             // That it was aborted is what was asked for.
             drop(task.await);
         }
+        drop(self.admin);
         if let Some(passing) = self.passing {
             passing.finish(self.config.drain_timeout).await;
         }
@@ -415,94 +443,9 @@ fn applier(
     }
 }
 
-async fn administer(admin: Arc<Admin>, listener: TcpListener) {
-    if let Err(error) = admin.run(listener).await {
-        tracing::error!(%error, "admin listener failed");
-    }
-}
-
 /// The host's name and the port, so that several responders on a host differ.
 fn default_name(data_addr: SocketAddr) -> String {
     let host = rustix::system::uname();
     let host = host.nodename().to_str().ok().filter(|name| !name.is_empty());
     format!("{}-{}", host.unwrap_or("responder"), data_addr.port())
-}
-
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(task))
-}
-
-fn listen(
-    addr: SocketAddr,
-    purpose: &'static str,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    TcpListener::bind(addr)
-        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)))
-        .map_err(|source| StartError::Listen { addr, purpose, source })
-}
-
-/// Refuses settings that make no sense, and tells how the control plane is reached.
-fn check(config: &Config) -> Result<Option<Way>, StartError> {
-    if !config.admin_listen.ip().is_loopback() && !config.allow_insecure {
-        return Err(StartError::InsecureAdmin(config.admin_listen));
-    }
-    if let Some(addr) = config.api_listen.filter(|addr| !addr.ip().is_loopback())
-        && !config.allow_insecure
-    {
-        return Err(StartError::InsecureApi(addr));
-    }
-    check_secrets(config)?;
-    check_peers(config)?;
-    let url = config.control_plane.clone();
-    Ok(url
-        .map(|url| Way::new(url, &config.control_plane_tls, config.control_plane_token.clone()))
-        .transpose()?)
-}
-
-fn check_peers(config: &Config) -> Result<(), StartError> {
-    let Some(addr) = config.peer_listen else { return Ok(()) };
-    let is_mutual = config.control_plane_tls.is_mutual();
-    if !addr.ip().is_loopback() && !is_mutual && !config.allow_insecure {
-        return Err(StartError::InsecurePeers(addr));
-    }
-    if addr.ip().is_unspecified() && config.peer_advertise.is_none() {
-        return Err(StartError::PeerAddress(addr));
-    }
-    Ok(())
-}
-
-/// Where other responders come, and what they are shown.
-#[expect(clippy::type_complexity, reason = "a listener, if any, and its address")]
-fn listen_peers(
-    config: &Config,
-) -> Result<(Option<(TcpListener, SocketAddr)>, Option<PeerTls>), StartError> {
-    let tls = peer_tls(config)?;
-    let listening = config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
-    Ok((listening, tls))
-}
-
-/// How other responders are spoken to. That what is shown to the control plane is no responder's matters to one that others reach.
-fn peer_tls(config: &Config) -> Result<Option<PeerTls>, StartError> {
-    match PeerTls::read(&config.control_plane_tls) {
-        Err(PeerTlsError::Identity(_)) if config.peer_listen.is_none() => Ok(None),
-        read => read.map_err(|error| StartError::PeerTls(Box::new(error))),
-    }
-}
-
-fn check_secrets(config: &Config) -> Result<(), StartError> {
-    match std::fs::read_dir(&config.secret_dir) {
-        // Without secrets, tokens are served as recorded; that is no reason not to start.
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound
-                && config.secret_dir == Path::new(DEFAULT_SECRET_DIR) =>
-        {
-            tracing::warn!(
-                dir = DEFAULT_SECRET_DIR,
-                "there is no secret directory yet; tokens are served as recorded until their keys appear"
-            );
-            Ok(())
-        }
-        Err(source) => Err(StartError::SecretDir { dir: config.secret_dir.clone(), source }),
-        Ok(_) => Ok(()),
-    }
 }

@@ -5,17 +5,24 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
 
+/// In the flags: the process is about to end.
+const LEAVING: u8 = 1;
+/// Memory is scarce.
+const PRESSED: u8 = 2;
+/// Memory is used up.
+const REFUSING: u8 = 4;
+
 /// Tells workers and connections to end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Drain {
-    leaving: Arc<AtomicBool>,
+    flags: Arc<AtomicU8>,
     stop: CancellationToken,
     kill: CancellationToken,
 }
@@ -23,12 +30,28 @@ pub(crate) struct Drain {
 impl Drain {
     /// Whether each connection is to end with the next response. A connection that were closed while it is idle could be closed under a request that is under way.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+        self.flags.load(Ordering::Relaxed) != 0
     }
 
     /// Has connections end with their next response.
     pub(crate) fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
+        self.flags.fetch_or(LEAVING, Ordering::Relaxed);
+    }
+
+    /// Whether requests are refused, for want of memory.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & REFUSING != 0
+    }
+
+    /// Has connections end with their next response while memory is scarce, and requests refused while it is used up.
+    pub(crate) fn press(&self, scarce: bool, used_up: bool) {
+        for (flag, is_set) in [(PRESSED, scarce), (REFUSING, used_up)] {
+            if is_set {
+                self.flags.fetch_or(flag, Ordering::Relaxed);
+            } else {
+                self.flags.fetch_and(!flag, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Completes when no new connections and requests may be taken.

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -11,9 +12,11 @@ use std::{
 use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
-    config::{Config, DEFAULT_SECRET_DIR, Limits, RedisUrl, RuntimeKind},
+    config::{Config, DEFAULT_SECRET_DIR, RedisUrl, RuntimeKind},
     control_plane::ControlPlaneFlags,
-    journal, passthrough,
+    journal,
+    limits::{LimitFlags, duration},
+    logging, passthrough,
     report::Detail,
     transport::TransportFlags,
     upstream::policy::Rule,
@@ -28,6 +31,13 @@ use tracing_subscriber::EnvFilter;
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Log lines that wait to be written; more are dropped.
+const LINES: usize = 1024;
+/// How long the last of them are waited for.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// Threads for files and for what computes long.
+const BLOCKING: usize = 64;
 
 const ABOUT: &str = "Serves recorded traffic with freshly signed tokens";
 const LONG_ABOUT: &str = "\
@@ -158,12 +168,6 @@ struct Args {
     /// How long requests in flight may take to finish after that.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     drain_timeout: Duration,
-    /// The largest request body in bytes; larger ones are answered with 413.
-    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().body)]
-    max_body: usize,
-    /// The most connections at a time.
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
-    max_connections: usize,
     /// A host that misses may be passed through to: api.example.com, api.example.com:8443, *.example.com, 10.1.2.3 or 10.1.0.0/16, with
     /// http:// or https:// before it if need be; may be repeated. Without it no host is ever asked. Addresses that are not public are
     /// reached only when they are named.
@@ -201,6 +205,8 @@ struct Args {
     #[arg(long)]
     allow_insecure: bool,
     #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
     transport: TransportFlags,
     #[command(flatten)]
     telemetry: TelemetryFlags,
@@ -227,8 +233,11 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    start_logging(args.log_format);
-    match run(args) {
+    let lines = logging::start(LINES);
+    start_logging(args.log_format, &lines);
+    let ended = runtime().and_then(|runtime| runtime.block_on(run(args)));
+    lines.flush(LAST_LINES);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let usage = error.downcast_ref::<StartError>().is_some_and(StartError::is_usage)
@@ -240,7 +249,17 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+/// Everything but connections and the admin listener runs on it.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().max_blocking_threads(BLOCKING);
+    // Where the system allows too few threads it panics.
+    match panic::catch_unwind(AssertUnwindSafe(|| builder.build())) {
+        Ok(runtime) => Ok(runtime?),
+        Err(_) => anyhow::bail!("the system allows too few threads; raise the limit of processes"),
+    }
+}
+
 async fn run(args: Args) -> anyhow::Result<()> {
     if let Err(error) = forbid_core_dumps() {
         tracing::warn!(%error, "core files cannot be forbidden; one would hold the signing keys");
@@ -284,9 +303,9 @@ fn announce(running: &app::Running) {
     drop(io::stdout().write_all(lines.as_bytes()));
 }
 
-fn start_logging(format: LogFormat) {
+fn start_logging(format: LogFormat, lines: &logging::Lines) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.writer());
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
@@ -337,11 +356,7 @@ impl Args {
             telemetry: self.telemetry.settings(),
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             transport: self.transport.into(),
-            limits: Limits {
-                body: self.max_body,
-                connections: self.max_connections,
-                ..Limits::default()
-            },
+            limits: self.limits.into(),
             ..Config::default()
         }
     }
@@ -369,20 +384,6 @@ fn authority(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time such as `500ms`, `10s`, `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 =
-        number.parse().map_err(|_| "a time looks like 500ms, 10s or 2m".to_owned())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err("a time looks like 500ms, 10s or 2m".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -401,16 +402,6 @@ mod tests {
         assert!(parse(&["--cache-dir", "c"]).is_ok());
         let error = parse(&[]).unwrap_err().to_string();
         assert!(error.contains("--control-plane") && error.contains("--cache-dir"), "{error}");
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "10", "s", "-1s", "1.5s", "10h"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -37,6 +37,7 @@ use crate::{
     serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
         self,
+        bodies::Bodies,
         call::Call,
         read::{self, Received, Refusal},
         write::{self, Response},
@@ -51,6 +52,8 @@ pub(crate) struct Plane {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    /// The memory of bodies while they are read.
+    pub(crate) bodies: Arc<Bodies>,
     /// `None` when nothing is noted.
     pub(crate) journal: Option<Arc<Journal>>,
     /// `None` when no host may be asked.
@@ -117,6 +120,7 @@ impl Plane {
             snapshots,
             metrics,
             limits,
+            bodies: Bodies::new(limits.bodies),
             journal,
             passthrough,
             sockets: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -167,7 +171,7 @@ pub(crate) async fn serve_plain(
     lane: &Arc<Lane>,
 ) -> Result<Response, Broken> {
     let at = now();
-    match read::request(request, &plane.limits).await {
+    match read::request(request, &plane.limits, &plane.bodies).await {
         Ok(received) => answer_read(received, at, plane, lane).await,
         Err(refused) => Ok(refuse(*refused, at, plane, lane)),
     }

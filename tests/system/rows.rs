@@ -1,14 +1,26 @@
 //! What is promised of bad inputs and faults, a test for each: the code that is told, the place that is named, that a recorded response is served as it was
 //! recorded, and that all the while another route is served with good tokens.
 //!
-//! The names begin with the letter of the topic and a number: `j` tokens and keys, `k` the files of keys, `u` users and their tokens.
+//! The names begin with the letter of the topic and a number: `j` tokens and keys, `k` the files of keys, `u` users and their tokens, `h` requests
+//! over HTTP, `g` calls of gRPC, `r` what is used up.
 
 mod admin;
+mod calls;
+mod exhaustion;
+mod floods;
+mod frames;
+mod handshakes;
 mod jwt;
 mod keys;
+mod node;
+mod raw;
+mod requests;
+mod slow;
+mod smuggling;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -91,6 +103,32 @@ impl Case {
     }
 }
 
+/// What is served beside the cases, and how the responder is started.
+#[derive(Debug, Clone, Default)]
+struct Setup {
+    /// Lines of a recording.
+    lines: Vec<String>,
+    flags: Vec<String>,
+    variables: Vec<(String, String)>,
+    /// The program that starts it, with its arguments.
+    before: Vec<String>,
+    /// The error that the probe may be answered with, too.
+    tolerated: &'static str,
+}
+
+impl Setup {
+    /// With these flags, separated by spaces.
+    fn flags(text: &str) -> Self {
+        Self { flags: text.split_whitespace().map(str::to_owned).collect(), ..Self::default() }
+    }
+
+    /// Serving one more answer to a GET.
+    fn line(mut self, path: &str, body: &Value) -> Self {
+        self.lines.push(recording::line("GET", path, body));
+        self
+    }
+}
+
 /// A control plane and a responder that serve some cases and a probe.
 struct World {
     dir: tempfile::TempDir,
@@ -98,6 +136,9 @@ struct World {
     server: String,
     plane: Process,
     responder: Process,
+    /// Where it serves.
+    data: SocketAddr,
+    admin_at: SocketAddr,
     client: Client,
     admin: Client,
     probe: Probe,
@@ -111,7 +152,7 @@ struct Probe {
 }
 
 impl Probe {
-    fn start(client: Client) -> Self {
+    fn start(client: Client, tolerated: &'static str) -> Self {
         let (ended, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (end, count) = (Arc::clone(&ended), Arc::clone(&answered));
         let asking = tokio::spawn(async move {
@@ -125,7 +166,9 @@ impl Probe {
                 let is_good = answer.as_ref().is_ok_and(|answer| {
                     let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
                     let token = body.as_ref().and_then(|body| body["access_token"].as_str());
-                    answer.status == 200 && token.is_some_and(|token| verifies(token, PROBE))
+                    let error = body.as_ref().and_then(|body| body["error"].as_str());
+                    (answer.status == 200 && token.is_some_and(|token| verifies(token, PROBE)))
+                        || error.is_some_and(|error| error == tolerated)
                 });
                 if is_good {
                     count.fetch_add(1, Ordering::Relaxed);
@@ -148,6 +191,11 @@ fn verifies(token: &str, secret: &[u8]) -> bool {
 impl World {
     /// Serves these cases.
     async fn serve(cases: Vec<Case>) -> Self {
+        Self::serve_with(cases, &Setup::default()).await
+    }
+
+    /// The same and more.
+    async fn serve_with(cases: Vec<Case>, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let secrets = dir.path().join("secrets");
         fs::create_dir_all(secrets.join("keys")).unwrap();
@@ -159,17 +207,22 @@ impl World {
             }
         }
         let lines = all.iter().map(|case| recording::line("GET", &case.path(), &case.body()));
-        fs::write(dir.path().join("all.jsonl"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+        let lines: Vec<String> = lines.chain(setup.lines.iter().cloned()).collect();
+        fs::write(dir.path().join("all.jsonl"), lines.join("\n")).unwrap();
         let chains: Vec<Value> = all.iter().map(|case| case.chain()).collect();
         let template = json!({"id": "t", "responder": chains}).to_string();
         fs::write(dir.path().join("t.json"), template).unwrap();
 
         let mut plane = process::control_plane(&dir.path().join("data"), "127.0.0.1:0");
         let grpc = plane.address("grpc").await;
+        let cache = dir.path().join("cache");
+        let arguments = process::responder_arguments("r", grpc, &secrets, Some(&cache));
         let mut responder =
-            process::responder("r", grpc, &secrets, Some(&dir.path().join("cache")));
-        let client = Client::new(responder.address("data").await);
-        let admin = Client::new(responder.address("admin").await);
+            process::responder_by(&setup.before, arguments, &setup.flags, &setup.variables);
+        let data = responder.address("data").await;
+        let client = Client::new(data);
+        let admin_at = responder.address("admin").await;
+        let admin = Client::new(admin_at);
         let server = format!("http://{grpc}");
         let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
         for arguments in [
@@ -179,8 +232,8 @@ impl World {
         ] {
             drop(process::run("countersign", ["--server", &server].iter().chain(arguments)).ok());
         }
-        let probe = Probe::start(client.clone());
-        Self { dir, cases, server, plane, responder, client, admin, probe }
+        let probe = Probe::start(client.clone(), setup.tolerated);
+        Self { dir, cases, server, plane, responder, data, admin_at, client, admin, probe }
     }
 
     fn cli(&self, arguments: &[&str]) -> Finished {
@@ -268,16 +321,22 @@ impl World {
         .await
     }
 
-    /// Ends, after it was seen that the probe was served all the time; what both processes have printed.
-    async fn end(mut self) -> String {
-        // What happened last may not have been met by the probe yet.
-        let until = self.probe.answered.load(Ordering::Relaxed) + 3;
+    /// Waits until the probe was answered so many times more.
+    async fn served(&self, times: u64) {
+        let until = self.probe.answered.load(Ordering::Relaxed) + times;
         wait_until("the probe was answered", || {
             let answered = self.probe.answered.load(Ordering::Relaxed);
             let ended = self.probe.asking.is_finished();
             async move { (answered >= until || ended).then_some(()) }
         })
         .await;
+    }
+
+    /// Ends, after it was seen that the probe was served all the time; what both processes have printed.
+    async fn end(mut self) -> String {
+        // What happened last may not have been met by the probe yet.
+        self.served(3).await;
+        assert_eq!(self.metric("countersign_panics_total").await, 0, "{}", self.responder.text());
         self.probe.ended.store(true, Ordering::Relaxed);
         let wrong = self.probe.asking.await.unwrap();
         assert!(wrong.is_empty(), "the probe was not served: {wrong:?}");

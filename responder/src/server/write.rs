@@ -176,6 +176,10 @@ pub(crate) fn refused(refusal: Refusal) -> Response {
         Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
         Refusal::Broken => (StatusCode::BAD_REQUEST, "body_broken"),
+        Refusal::Crowded => (StatusCode::SERVICE_UNAVAILABLE, "body_memory"),
+        // It is only ever told as the status of gRPC that it becomes, INTERNAL.
+        Refusal::CutMessage => (StatusCode::UNPROCESSABLE_ENTITY, "message_cut"),
+        Refusal::Deadline => (StatusCode::BAD_REQUEST, "grpc_timeout"),
         Refusal::Host => (StatusCode::BAD_REQUEST, "host_header"),
         Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "connect_not_supported"),
         Refusal::Target => (StatusCode::BAD_REQUEST, "target"),
@@ -191,6 +195,16 @@ pub(crate) fn refused(refusal: Refusal) -> Response {
 pub(crate) fn too_many() -> Response {
     let message = "as many WebSockets are open as may be";
     ours(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "too_many", "message": message }))
+}
+
+/// Memory is used up; whoever comes later may be served.
+pub(crate) fn overloaded() -> Response {
+    let message = "the memory of this responder is used up";
+    let body = json!({ "error": "overloaded", "message": message });
+    let mut response = ours(StatusCode::SERVICE_UNAVAILABLE, &body);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// The engine could not make the answer; the next request may well be answered.
