@@ -1,5 +1,6 @@
 //! Wires a responder up: listeners, keys, cache, subscription. Nothing here serves.
 
+mod background;
 mod check;
 mod follow;
 
@@ -23,7 +24,7 @@ use crate::{
     admin::{self, Admin},
     api::{self, ApiError, Shared},
     certificates::CertificateError,
-    config::Config,
+    config::{Config, Limits},
     control_plane::SettingsError,
     drain::Drain,
     entrances::Entrances,
@@ -32,7 +33,6 @@ use crate::{
     limits::open_files,
     materials::Allowed,
     metrics::Metrics,
-    overload,
     passthrough::{self, Passing},
     readiness::Readiness,
     report::Reporter,
@@ -42,7 +42,6 @@ use crate::{
     server::{self, Workers},
     snapshots::Snapshots,
     subscription::apply::Applier,
-    supervise,
     trace::SERVICE,
 };
 
@@ -199,17 +198,13 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let way = check(&config)?;
     let disk = disk(&config)?;
     let tracer = tracer(&config)?;
-    // What passes through needs a connection of its own.
-    let files = if config.passthrough.allow.is_empty() { 1 } else { 2 };
-    config.limits = config.limits.within(open_files(), files);
+    config.limits = fitting(&config);
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
     let (peer_listener, peer_tls) = listen_peers(&config)?;
 
-    if config.name.is_empty() {
-        config.name = default_name(data.addr());
-    }
+    config.name = name(&config, data.addr());
     let workers = server::workers(config.runtime);
     // The API counts apart from the workers.
     let metrics = Arc::new(Metrics::new(workers + 1));
@@ -217,8 +212,8 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let secrets = secrets(&config, &snapshots, &metrics);
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
     let journal = Journal::new(config.journal).map(Arc::new);
-    let mut own = entrances.addresses();
-    own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
+    let open = api_listener.iter().chain(&peer_listener).map(|open| open.1);
+    let own = entrances.addresses().into_iter().chain(open).chain([admin_addr]).collect();
     let (sequences, peers) = sequence::start(&config, peer_listener, peer_tls, &metrics)?;
     let passing = Passing::start(&config.passthrough, own)?;
     let plane = Plane::new(
@@ -256,32 +251,14 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let api = api_listener.map(|open| serve_api(open, shared)).transpose()?;
     let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
     let admin = admin::start(admin, admin_listener).map_err(StartError::Workers)?;
-    let poll = config.secret_poll;
-    let mut tasks =
-        vec![supervise::spawn("reading secrets", move || Arc::clone(&secrets).poll(poll))];
-    if let Some(limit) = overload::limit(config.limits.memory) {
-        let (drain, metrics) = (drain.0.clone(), Arc::clone(&metrics));
-        tasks.push(supervise::spawn("watching memory", move || {
-            overload::watch(limit, drain.clone(), Arc::clone(&metrics))
-        }));
-    }
+    let kept = (secrets, entrances.certificates.clone());
+    let watched = (drain.0.clone(), Arc::clone(&metrics));
+    let mut tasks = background::begin(&config, kept, reporter.clone(), watched);
     // What the disk has is there for the first connection, which waits for it.
     let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
-    let (name, known) = ((config.name.clone(), session_id), Arc::clone(&readiness));
-    tasks.push(supervise::spawn("the subscription", move || {
-        let (applier, known) = (Arc::clone(&applier), Arc::clone(&known));
-        let metrics = Arc::clone(&metrics);
-        follow(way.clone(), name.clone(), data_addr, applier, known, metrics, restored.clone())
-    }));
-    tasks.extend(
-        reporter
-            .clone()
-            .map(|reporter| supervise::spawn("reports", move || Arc::clone(&reporter).run())),
-    );
-    tasks.extend(entrances.certificates.clone().map(|certificates| {
-        supervise::spawn("reading certificates", move || Arc::clone(&certificates).poll(poll))
-    }));
+    let (named, known) = ((config.name.clone(), session_id), Arc::clone(&readiness));
+    tasks.push(follow(way, named, data_addr, applier, known, metrics, restored));
     Ok(Running {
         entrances,
         admin_addr,
@@ -299,6 +276,12 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         reporter,
         tracer,
     })
+}
+
+/// As many connections as there may be open files; what passes through needs one more.
+fn fitting(config: &Config) -> Limits {
+    let each = if config.passthrough.allow.is_empty() { 1 } else { 2 };
+    config.limits.within(open_files(), each)
 }
 
 fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
@@ -443,8 +426,11 @@ fn applier(
     }
 }
 
-/// The host's name and the port, so that several responders on a host differ.
-fn default_name(data_addr: SocketAddr) -> String {
+/// What it is told, else the host's name and the port, so that several responders on a host differ.
+fn name(config: &Config, data_addr: SocketAddr) -> String {
+    if !config.name.is_empty() {
+        return config.name.clone();
+    }
     let host = rustix::system::uname();
     let host = host.nodename().to_str().ok().filter(|name| !name.is_empty());
     format!("{}-{}", host.unwrap_or("responder"), data_addr.port())

@@ -51,11 +51,12 @@ fn level(resident: u64, limit: u64) -> i64 {
     i64::from(percent >= SCARCE) + i64::from(percent >= USED_UP)
 }
 
-/// The memory of this process in bytes; `None` where the system does not tell.
+/// The memory of this process in bytes, without what the system could read from files again; `None` where it does not tell.
 fn resident(page: u64) -> Option<u64> {
     let told = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = told.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages.saturating_mul(page))
+    let mut pages = told.split_ascii_whitespace().skip(1).map(|number| number.parse::<u64>().ok());
+    let (resident, shared) = (pages.next()??, pages.next()??);
+    Some(resident.saturating_sub(shared).saturating_mul(page))
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Line {
         if ends {
             drop(stream.send_data(Bytes::new(), true));
         }
-        let told = timeout(DEADLINE, heard(response)).await.expect("the call ends");
+        let told = timeout(DEADLINE, heard(response)).await.unwrap();
         drop(stream);
         told
     }
@@ -182,8 +182,10 @@ async fn g02_what_is_compressed_is_unfolded_within_bounds_or_compared_as_it_is()
     };
     // Gzip shows by itself, whatever the fields say.
     let good = flagged(1, &gzip(b"\x08\x01"));
-    let ended =
-        line.call(UNARY, &[("grpc-encoding", b"gzip")], &[good.clone()], true).await.unwrap();
+    let ended = line
+        .call(UNARY, &[("grpc-encoding", b"gzip")], std::slice::from_ref(&good), true)
+        .await
+        .unwrap();
     assert_eq!(ended.code, OK);
     assert_eq!(line.code(UNARY, &[good], true).await, OK);
     let before = world.forget_peak();
@@ -369,7 +371,7 @@ async fn g07_a_talk_comes_to_its_end_however_the_client_goes_on() {
     let ended = line.call(TALK, &[], &[first.clone(), second], true).await.unwrap();
     assert_eq!((&*ended.code, &ended.body), (OK, &answers));
     // Ended early: as much as was recorded by then, and the recorded end.
-    let ended = line.call(TALK, &[], &[first.clone()], true).await.unwrap();
+    let ended = line.call(TALK, &[], std::slice::from_ref(&first), true).await.unwrap();
     assert_eq!(ended.code, OK);
     assert!(answers.starts_with(&ended.body), "{ended:?}");
     // Many more than were recorded are no recorded call, and are not kept.

@@ -117,7 +117,7 @@ async fn run(world: &World, flood: Flood) -> bool {
         // Whoever has taken all of it may yet have something to say to it.
         Ok::<_, std::io::Error>(())
     };
-    let sent = timeout(2 * DEADLINE, sent).await.expect("the responder takes it or closes");
+    let sent = timeout(2 * DEADLINE, sent).await.unwrap();
     let closed = match sent {
         Err(_) => true,
         Ok(()) => {
