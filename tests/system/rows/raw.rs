@@ -105,14 +105,16 @@ impl World {
 
 /// How many responses there are in what was read. What a response says of HTTP/1.1 is none.
 pub(super) fn responses(text: &str) -> usize {
-    let final_ones = text.split("HTTP/1.1 ").skip(1).filter(|rest| {
-        let status = rest.as_bytes().get(..3).unwrap_or_default();
-        status.iter().all(u8::is_ascii_digit) && status.len() == 3 && status != b"100"
+    let final_ones = text.split("HTTP/1.").skip(1).filter(|rest| {
+        let [_, b' ', status @ .., _] = rest.as_bytes().get(..6).unwrap_or_default() else {
+            return false;
+        };
+        status.iter().all(u8::is_ascii_digit) && status != b"100"
     });
     final_ones.count()
 }
 
 /// The status of the first one.
 pub(super) fn status(text: &str) -> &str {
-    text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or_default()
+    text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).unwrap_or_default()
 }
