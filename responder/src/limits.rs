@@ -28,8 +28,8 @@ pub struct LimitFlags {
     /// The most connections at a time of one address, or of a /64 of IPv6; more are closed. Nine tenths of --max-connections if not given.
     #[arg(long, help_heading = "Limits", value_name = "COUNT")]
     pub max_connections_per_source: Option<usize>,
-    /// The memory of this process in MiB of which 92 % make each connection end with its next response, and 95 % have requests answered with
-    /// 503. What the control group allows if not given; 0 turns it off.
+    /// The memory of this process in MiB of which 92 % make idle connections end, and others with their next response, and 95 % have requests
+    /// answered with 503. What the control group allows if not given; 0 turns it off.
     #[arg(long, help_heading = "Limits", env = "COUNTERSIGN_MEMORY_LIMIT_MIB", value_name = "MIB")]
     pub memory_limit_mib: Option<u64>,
     /// How long a connection may take to show which protocol it speaks, and a TLS handshake to end.

@@ -3,9 +3,9 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     process::ExitCode,
+    thread,
     time::Duration,
 };
 
@@ -38,6 +38,8 @@ const LINES: usize = 1024;
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Threads for files and for what computes long.
 const BLOCKING: usize = 64;
+/// Threads that are needed besides three for each core: for the log, the admin listener, and some for files.
+const OTHERS: usize = 8;
 
 const ABOUT: &str = "Serves recorded traffic with freshly signed tokens";
 const LONG_ABOUT: &str = "\
@@ -251,13 +253,26 @@ fn main() -> ExitCode {
 
 /// Everything but connections and the admin listener runs on it.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    try_threads(3 * cores + OTHERS)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().max_blocking_threads(BLOCKING);
-    // Where the system allows too few threads it panics.
-    match panic::catch_unwind(AssertUnwindSafe(|| builder.build())) {
-        Ok(runtime) => Ok(runtime?),
-        Err(_) => anyhow::bail!("the system allows too few threads; raise the limit of processes"),
+    Ok(builder.enable_all().max_blocking_threads(BLOCKING).build()?)
+}
+
+/// Has so many threads at once for a moment: later, a thread that cannot be had would end something in the middle.
+fn try_threads(count: usize) -> anyhow::Result<()> {
+    let spawn = |_| thread::Builder::new().spawn(thread::park);
+    let spawned: Vec<_> = (0..count).map_while(|nth| spawn(nth).ok()).collect();
+    let had = spawned.len();
+    for thread in spawned {
+        thread.thread().unpark();
+        drop(thread.join());
     }
+    anyhow::ensure!(
+        had == count,
+        "the system allows {had} threads more, and {count} are needed; raise the limit of processes (ulimit -u, or pids of the control group)"
+    );
+    Ok(())
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {

@@ -258,7 +258,7 @@ async fn serve_http1<S: Stream>(
     {
         let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut connection = pin!(connection);
-        match until(drain.stopping(), connection.as_mut()).await {
+        match until(drain.ending(), connection.as_mut()).await {
             First::Done(ended) => ended?,
             First::Happened(()) => {
                 connection.as_mut().graceful_shutdown();
@@ -295,7 +295,7 @@ async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper:
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    if let First::Done(ended) = until(drain.stopping(), connection.as_mut()).await {
+    if let First::Done(ended) = until(drain.ending(), connection.as_mut()).await {
         return ended;
     }
     connection.as_mut().graceful_shutdown();

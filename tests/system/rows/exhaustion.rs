@@ -1,7 +1,7 @@
 //! R1 to R9, H16: memory, files, connections, processors, logs and labels are used up. Whoever was served before is served on, the admin listener answers,
 //! and once there is room again everybody is served.
 
-use std::{fs::OpenOptions, io::Read as _, time::Duration};
+use std::{fs::OpenOptions, io::Read as _, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
@@ -53,11 +53,22 @@ async fn r01_work_is_refused_before_memory_is_used_up_and_taken_again_afterwards
     setup.tolerated = "overloaded";
     let world = World::serve_with(Vec::new(), &setup).await;
     assert!(world.memory() < 150 * node::MIB, "{} KiB at rest", world.memory());
+    let mut idle = Vec::new();
+    for _ in 0..50 {
+        let mut raw = world.connect().await;
+        raw.send(get("/nothing")).await;
+        drop(raw.until("}\n").await);
+        idle.push(raw);
+    }
+    assert_eq!(world.closed(&mut idle).await, 0);
     let mut uploads = Vec::new();
     for _ in 0..40 {
         uploads.push(upload(&world, 9).await);
     }
     world.metric_is("countersign_memory_pressure", |level| level == 2).await;
+    for raw in &mut idle {
+        assert_eq!(raw.rest().await, "", "an idle connection is closed");
+    }
     let told = world.exchange(get("/probe")).await;
     assert!(status(&told) == "503" && told.contains("\"overloaded\""), "{told}");
     assert!(told.contains("retry-after: 1") && told.contains("connection: close"), "{told}");
@@ -260,7 +271,7 @@ async fn r05_health_is_answered_with_a_tenth_of_a_processor_under_load() {
         // A kubelet asks on a new connection, and is patient for some seconds.
         let health = Client::new(world.admin_at);
         let answered = tokio::time::timeout(Duration::from_secs(10), health.get("/healthz")).await;
-        assert_eq!(answered.expect("health is answered").status, 200);
+        assert_eq!(answered.unwrap().status, 200);
     }
     drop(throttled);
     load.iter().for_each(JoinHandle::abort);
@@ -329,6 +340,38 @@ async fn r07_no_load_makes_more_threads_than_there_may_be() {
     }
     drop(all);
     drop(world.end().await);
+}
+
+#[test]
+fn r07_a_system_that_allows_too_few_threads_is_told_at_the_start() {
+    // The limit is one of a user, and none of root.
+    if !rustix::process::geteuid().is_root() {
+        harness::notice("the limit of threads can be tried by root only");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let binary = harness::binaries::path("countersign-responder");
+    assert!(fs::copy(binary, at("responder")).unwrap() > 0);
+    fs::create_dir(at("secrets")).unwrap();
+    let everybody = fs::Permissions::from_mode(0o777);
+    for name in [".", "responder", "secrets"] {
+        fs::set_permissions(at(name), everybody.clone()).unwrap();
+    }
+    // From the first thread that cannot be had to the last one.
+    for most in [1, 3, 6, 8] {
+        let out = Command::new("prlimit")
+            .arg(format!("--nproc={most}"))
+            .args(["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"])
+            .args(["--inh-caps=-all", "--bounding-set=-all", &at("responder")])
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--cache-dir", &at("cache"), "--secret-dir", &at("secrets")])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{most}: {told}");
+        assert!(told.contains("threads more") && told.contains("ulimit -u"), "{most}: {told}");
+    }
 }
 
 #[tokio::test]
