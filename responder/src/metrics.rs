@@ -26,7 +26,7 @@ use prometheus_client::{
 };
 use replays::Replays;
 
-use crate::report::Reports;
+use crate::{logging, report::Reports};
 
 /// The version of the process.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -44,6 +44,14 @@ pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     /// Failures of `accept`.
     pub(crate) accept_errors: Counter,
+    /// Connections that were closed because their source had as many as it may have.
+    pub(crate) crowded: Counter,
+    /// Panics, all of them defects.
+    pub(crate) panics: Counter,
+    /// Log lines that were dropped.
+    pub(crate) lines_dropped: Counter,
+    /// How far the memory is used up: 0, 1 where connections are closed, 2 where work is refused.
+    pub(crate) pressure: Gauge,
     /// TLS handshakes that were done.
     pub(crate) handshakes: Counter,
     /// TLS handshakes that failed.
@@ -116,6 +124,10 @@ impl Metrics {
             connections: Gauge::default(),
             accepted: Counter::default(),
             accept_errors: Counter::default(),
+            crowded: Counter::default(),
+            panics: Counter::default(),
+            lines_dropped: Counter::default(),
+            pressure: Gauge::default(),
             handshakes: Counter::default(),
             handshake_failures: Counter::default(),
             tunnels: Counter::default(),
@@ -146,8 +158,7 @@ impl Metrics {
         self.register_versions(&mut registry);
         registry.register_collector(Box::new(self.lanes.clone()));
         registry.register_collector(Box::new(Replays::new(Arc::clone(&self.reports))));
-        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
-        registry.register("start_time_seconds", "When it began", began());
+        self.register_process(&mut registry);
         registry
     }
 
@@ -165,6 +176,11 @@ impl Metrics {
             "Failures to accept a connection",
             metrics.accept_errors.clone(),
         );
+        registry.register(
+            "connections_crowded",
+            "Connections closed because their source had as many as it may have",
+            metrics.crowded.clone(),
+        );
         registry.register("tls_handshakes", "TLS handshakes done", metrics.handshakes.clone());
         registry.register(
             "tls_handshake_failures",
@@ -178,6 +194,24 @@ impl Metrics {
             "Requests that the journal has no entry of, because others were being noted or read",
             metrics.journal_dropped.clone(),
         );
+    }
+
+    /// How the process itself is.
+    fn register_process(&self, registry: &mut Registry) {
+        let metrics = self;
+        registry.register(
+            "memory_pressure",
+            "How far memory is used up: 1 where connections end with their next response, 2 where requests are refused",
+            metrics.pressure.clone(),
+        );
+        registry.register("panics", "Panics, all of them defects", metrics.panics.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Log lines dropped because nobody took them",
+            metrics.lines_dropped.clone(),
+        );
+        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
+        registry.register("start_time_seconds", "When it began", began());
     }
 
     /// What is served, and with which keys.
@@ -231,6 +265,11 @@ impl Metrics {
 
     /// Everything as OpenMetrics text.
     pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        for (counter, now) in
+            [(&self.panics, logging::panics()), (&self.lines_dropped, logging::dropped())]
+        {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)
