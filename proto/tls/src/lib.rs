@@ -23,6 +23,7 @@ mod opened;
 mod plaintext;
 pub mod process;
 pub mod server;
+mod telling;
 #[cfg(test)]
 mod tests;
 
