@@ -34,6 +34,7 @@ use crate::{
     passthrough::Passing,
     readiness::Readiness,
     report::Reporter,
+    room::Room,
     secrets::{Pace, Secrets},
     sequence::{self, PeerTls, PeerTlsError, Sequences},
     serve_request::Plane,
@@ -92,7 +93,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     }
     let workers = server::workers(config.runtime);
     // The API counts apart from the workers.
-    let metrics = Arc::new(Metrics::new(workers + 1));
+    let metrics = Arc::new(Metrics::new(workers + 1).showing(way.as_ref().and_then(Way::tls)));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
     let secrets = secrets(&config, &snapshots, &metrics);
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
@@ -127,7 +128,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         journal,
     });
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let blobs = Blobs::new(disk, metrics.fetched.clone());
+    let blobs = Blobs::new(disk, Room::new(config.max_memory), metrics.fetched.clone());
     let applier = Arc::new(Applier { tracer: tracer.clone(), ..applier(&config, served, blobs) });
 
     let end = CancellationToken::new();

@@ -51,6 +51,9 @@ pub struct Config {
     pub keep_previous: bool,
     /// How many bytes the blobs there may have. What is served and what was served before it is kept in any case.
     pub cache_size: u64,
+    /// How many bytes of memory the process may take, where that is less than what its control group and the machine have: a snapshot that does not
+    /// fit is refused.
+    pub max_memory: Option<u64>,
     /// The project, with or without `projects/` before it.
     pub project: String,
     /// The ids or full names of the replays to serve; empty for all of the project.
@@ -179,6 +182,7 @@ impl Default for Config {
             cache_dir: None,
             keep_previous: true,
             cache_size: 1024 * 1024 * 1024,
+            max_memory: None,
             project: "default".to_owned(),
             replays: Vec::new(),
             secret_poll: Duration::from_secs(1),

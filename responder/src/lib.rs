@@ -26,6 +26,7 @@ mod readiness;
 pub mod record;
 pub mod recorder;
 pub mod report;
+mod room;
 mod secrets;
 mod seldom;
 mod sequence;

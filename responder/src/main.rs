@@ -130,6 +130,10 @@ struct Args {
     /// How large the cache may be in MiB. What is served, and the version before it, is kept in any case; of the rest goes first what was not used for the longest time.
     #[arg(long, env = "COUNTERSIGN_CACHE_SIZE_MIB", value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
     cache_size_mib: u64,
+    /// How much memory this process may take, in MiB, where that is less than what its control group and the machine have. A snapshot that does not
+    /// fit beside what is served is refused before anything is fetched, and what is served goes on.
+    #[arg(long, env = "COUNTERSIGN_MAX_MEMORY_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    max_memory_mib: Option<u64>,
     /// The replays to serve, by id or full name, separated by commas; all of the project if not given.
     #[arg(long, env = "COUNTERSIGN_REPLAYS", value_name = "ID,…", value_delimiter = ',')]
     replays: Vec<String>,
@@ -313,6 +317,7 @@ impl Args {
             cache_dir: self.cache_dir,
             keep_previous: self.keep_previous,
             cache_size: self.cache_size_mib.saturating_mul(1024 * 1024),
+            max_memory: self.max_memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
             project: self.project,
             replays: self.replays.into_iter().filter(|replay| !replay.is_empty()).collect(),
             key_overlap: self.key_overlap,
