@@ -1,14 +1,18 @@
 //! What is promised of bad inputs and faults, a test for each: the code that is told, the place that is named, that a recorded response is served as it was
 //! recorded, and that all the while another route is served with good tokens.
 //!
-//! The names begin with the letter of the topic and a number: `j` tokens and keys, `k` the files of keys, `u` users and their tokens.
+//! The names begin with the letter of the topic and a number: `j` tokens and keys, `k` the files of keys, `u` users and their tokens, `d` what the control
+//! plane stores, `c` several nodes and what is between them.
 
 mod admin;
+mod cluster;
 mod jwt;
 mod keys;
+mod store;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -149,6 +153,17 @@ impl World {
     /// Serves these cases.
     async fn serve(cases: Vec<Case>) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let mut plane = process::control_plane(&dir.path().join("data"), "127.0.0.1:0");
+        let grpc = plane.address("grpc").await;
+        Self::serve_from(dir, (plane, grpc), cases).await
+    }
+
+    /// The same by a control plane that runs already.
+    async fn serve_from(
+        dir: tempfile::TempDir,
+        (plane, grpc): (Process, SocketAddr),
+        cases: Vec<Case>,
+    ) -> Self {
         let secrets = dir.path().join("secrets");
         fs::create_dir_all(secrets.join("keys")).unwrap();
         let probe = Case::new("probe", of_alg("HS256"), PROBE);
@@ -164,8 +179,6 @@ impl World {
         let template = json!({"id": "t", "responder": chains}).to_string();
         fs::write(dir.path().join("t.json"), template).unwrap();
 
-        let mut plane = process::control_plane(&dir.path().join("data"), "127.0.0.1:0");
-        let grpc = plane.address("grpc").await;
         let mut responder =
             process::responder("r", grpc, &secrets, Some(&dir.path().join("cache")));
         let client = Client::new(responder.address("data").await);
