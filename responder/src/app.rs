@@ -37,6 +37,7 @@ use crate::{
     passthrough::Passing,
     readiness::Readiness,
     report::Reporter,
+    room::Room,
     secrets::Secrets,
     sequence::{self, Sequences},
     serve_request::Plane,
@@ -95,7 +96,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     config.name = name(&config, data.addr());
     let workers = server::workers(config.runtime);
     // The API counts apart from the workers.
-    let metrics = Arc::new(Metrics::new(workers + 1));
+    let metrics = Arc::new(Metrics::new(workers + 1).showing(way.as_ref().and_then(Way::tls)));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
     let secrets = Arc::new(Secrets::of(&config, &snapshots, &metrics));
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
@@ -130,7 +131,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         journal,
     });
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let blobs = Blobs::new(disk, metrics.fetched.clone());
+    let blobs = Blobs::new(disk, Room::new(config.limits.memory.filter(|limit| *limit > 0)), metrics.fetched.clone());
     let applier = Arc::new(Applier { tracer: tracer.clone(), ..applier(&config, served, blobs) });
 
     let end = CancellationToken::new();

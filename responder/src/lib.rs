@@ -29,6 +29,7 @@ mod readiness;
 pub mod record;
 pub mod recorder;
 pub mod report;
+mod room;
 pub mod secrets;
 mod seldom;
 mod sequence;

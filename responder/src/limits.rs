@@ -29,7 +29,8 @@ pub struct LimitFlags {
     #[arg(long, help_heading = "Limits", value_name = "COUNT")]
     pub max_connections_per_source: Option<usize>,
     /// The memory of this process in MiB of which 92 % make idle connections end, and others with their next response, and 95 % have requests
-    /// answered with 503. What the control group allows if not given; 0 turns it off.
+    /// answered with 503. What the control group allows if not given; 0 turns it off. A snapshot that does not fit beside what is served is
+    /// refused before anything is fetched, and what is served goes on.
     #[arg(long, help_heading = "Limits", env = "COUNTERSIGN_MEMORY_LIMIT_MIB", value_name = "MIB")]
     pub memory_limit_mib: Option<u64>,
     /// How long a connection may take to show which protocol it speaks, and a TLS handshake to end.

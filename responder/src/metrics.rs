@@ -1,5 +1,6 @@
 //! What is counted. The request path adds to plain atomics of its own worker, with relaxed order; everything is summed up when a scraper asks.
 
+mod certificate;
 mod replays;
 
 use std::{
@@ -11,7 +12,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use certificate::Certificate;
 use countersign_engine::answer::Touched;
+use countersign_tls::client::ClientTls;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text},
@@ -74,12 +77,15 @@ pub(crate) struct Metrics {
     pub(crate) key_ring: Gauge,
     /// Whether the subscription is open.
     pub(crate) subscribed: Gauge,
+    /// When the control plane was heard last, in seconds since the epoch; 0 before that.
+    heard: Gauge,
     /// Whether the responder is ready.
     pub(crate) ready: Gauge,
     /// How many replays are served.
     pub(crate) replays: Gauge,
     /// Requests that the journal has no entry of.
     pub(crate) journal_dropped: Counter,
+    certificate: Certificate,
 }
 
 /// The counters of one worker, on cache lines of their own.
@@ -139,9 +145,11 @@ impl Metrics {
             secret_errors: Counter::default(),
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
+            heard: Gauge::default(),
             ready: Gauge::default(),
             replays: Gauge::default(),
             journal_dropped: Counter::default(),
+            certificate: Certificate::default(),
         };
         metrics.registry = metrics.registered();
         for reason in ["alone", "lost", "skipped"] {
@@ -159,6 +167,7 @@ impl Metrics {
         registry.register_collector(Box::new(self.lanes.clone()));
         registry.register_collector(Box::new(Replays::new(Arc::clone(&self.reports))));
         self.register_process(&mut registry);
+        registry.register_collector(Box::new(self.certificate.clone()));
         registry
     }
 
@@ -249,7 +258,23 @@ impl Metrics {
             "Whether the control plane is connected",
             metrics.subscribed.clone(),
         );
+        registry.register(
+            "control_plane_heard_timestamp_seconds",
+            "When the control plane was heard last",
+            metrics.heard.clone(),
+        );
         registry.register("replays", "Replays that are served", metrics.replays.clone());
+    }
+
+    /// The control plane has said something.
+    pub(crate) fn hear(&self) {
+        self.heard.set(now());
+    }
+
+    /// Tells of the certificate that the control plane is shown, if one is.
+    pub(crate) fn showing(self, tls: Option<&Arc<ClientTls>>) -> Self {
+        self.certificate.show(tls);
+        self
     }
 
     /// Counts breaks in the order of turns.
@@ -345,12 +370,16 @@ impl Lane {
     }
 }
 
-/// The time now, in seconds since the epoch.
 fn began() -> Gauge {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let gauge = Gauge::default();
-    gauge.set(i64::try_from(now).unwrap_or(i64::MAX));
+    gauge.set(now());
     gauge
+}
+
+/// The time now, in seconds since the epoch.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 fn add(counter: &AtomicU64, count: u64) {

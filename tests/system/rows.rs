@@ -2,10 +2,11 @@
 //! recorded, and that all the while another route is served with good tokens.
 //!
 //! The names begin with the letter of the topic and a number: `j` tokens and keys, `k` the files of keys, `s` imports, `t` transforms, `u` users and the
-//! web UI, `h` requests over HTTP, `g` calls of gRPC, `r` what is used up.
+//! web UI, `h` requests over HTTP, `g` calls of gRPC, `r` what is used up, `d` what the control plane stores, `c` several nodes and what is between them.
 
 mod admin;
 mod calls;
+mod cluster;
 mod console;
 mod exhaustion;
 mod floods;
@@ -17,14 +18,15 @@ mod keys;
 mod node;
 mod raw;
 mod requests;
+mod setup;
 mod slow;
 mod smuggling;
+mod store;
 mod templates;
 
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -42,6 +44,7 @@ use harness::{
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Value, json};
+use setup::Setup;
 use tokio::task::JoinHandle;
 
 /// What the probe's tokens are signed with.
@@ -151,41 +154,6 @@ impl Case {
     }
 }
 
-/// What is served beside the cases, and how the responder is started.
-#[derive(Debug, Clone, Default)]
-struct Setup {
-    /// Lines of a recording.
-    lines: Vec<String>,
-    flags: Vec<String>,
-    variables: Vec<(String, String)>,
-    /// The program that starts it, with its arguments.
-    before: Vec<String>,
-    /// The error that the probe may be answered with, too.
-    tolerated: &'static str,
-    /// More flags of the control plane.
-    of_plane: Vec<String>,
-    /// Whose process the responder is, and whose the keys are.
-    uid: Option<u32>,
-}
-
-impl Setup {
-    /// With these flags, separated by spaces.
-    fn flags(text: &str) -> Self {
-        Self { flags: text.split_whitespace().map(str::to_owned).collect(), ..Self::default() }
-    }
-
-    /// With these flags of the control plane.
-    fn of_plane(text: &str) -> Self {
-        Self { of_plane: Self::flags(text).flags, ..Self::default() }
-    }
-
-    /// Serving one more answer to a GET.
-    fn line(mut self, path: &str, body: &Value) -> Self {
-        self.lines.push(recording::line("GET", path, body));
-        self
-    }
-}
-
 /// A control plane and a responder that serve some cases and a probe.
 struct World {
     dir: tempfile::TempDir,
@@ -254,51 +222,41 @@ impl World {
     /// The same in other circumstances.
     async fn serve_with(cases: Vec<Case>, setup: &Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let secrets = dir.path().join("secrets");
-        fs::create_dir_all(secrets.join("keys")).unwrap();
-        let probe = Case::new("probe", of_alg("HS256"), PROBE);
-        let all: Vec<&Case> = cases.iter().chain([&probe]).collect();
-        for case in &all {
-            if let Some(key) = &case.key {
-                let file = secrets.join("keys").join(&case.name);
-                fs::write(&file, key).unwrap();
-                fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-                chown(&file, setup.uid, None).unwrap();
-            }
-        }
-        let lines = all.iter().map(|case| case.line());
-        let lines: Vec<String> = lines.chain(setup.lines.iter().cloned()).collect();
-        fs::write(dir.path().join("all.jsonl"), lines.join("\n")).unwrap();
-        let chains: Vec<Value> = all.iter().map(|case| case.chain()).collect();
-        let template = json!({"id": "t", "responder": chains}).to_string();
-        fs::write(dir.path().join("t.json"), template).unwrap();
-
-        let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-        let own = ["--listen", "127.0.0.1:0", "--data-dir", &path("data")].map(str::to_owned);
+        let data = dir.path().join("data").to_string_lossy().into_owned();
+        let own = ["--listen", "127.0.0.1:0", "--data-dir", &data].map(str::to_owned);
         let flags = own.into_iter().chain(setup.of_plane.iter().cloned());
         let mut plane = Process::start("countersign-control-plane", flags);
         let grpc = plane.address("grpc").await;
+        Self::begin(dir, (plane, grpc), cases, setup).await
+    }
+
+    /// The same by a control plane that runs already.
+    async fn serve_from(
+        dir: tempfile::TempDir,
+        plane: (Process, SocketAddr),
+        cases: Vec<Case>,
+    ) -> Self {
+        Self::begin(dir, plane, cases, &Setup::default()).await
+    }
+
+    async fn begin(
+        dir: tempfile::TempDir,
+        (plane, grpc): (Process, SocketAddr),
+        cases: Vec<Case>,
+        setup: &Setup,
+    ) -> Self {
+        let secrets = dir.path().join("secrets");
+        setup.write(dir.path(), &cases, &secrets);
         let cache = dir.path().join("cache");
         let arguments = process::responder_arguments("r", grpc, &secrets, Some(&cache));
-        let before = match setup.uid {
-            None => setup.before.clone(),
-            Some(uid) => {
-                fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-                let who = [format!("--reuid={uid}"), format!("--regid={uid}")];
-                ["setpriv".to_owned()]
-                    .into_iter()
-                    .chain(who)
-                    .chain(["--clear-groups".to_owned()])
-                    .collect()
-            }
-        };
-        let mut responder =
-            process::responder_by(&before, arguments, &setup.flags, &setup.variables);
+        let (before, variables) = (setup.before(dir.path()), &setup.variables);
+        let mut responder = process::responder_by(&before, arguments, &setup.flags, variables);
         let data = responder.address("data").await;
         let client = Client::new(data);
         let admin_at = responder.address("admin").await;
         let admin = Client::new(admin_at);
         let server = format!("http://{grpc}");
+        let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
         for arguments in [
             &["snapshot", "import", &path("all.jsonl"), "--id", "all"][..],
             &["transform", "put", &path("t.json")],
