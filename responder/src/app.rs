@@ -206,7 +206,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new(workers + 1));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
     let secrets = secrets(&config, &snapshots, &metrics);
-    let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
+    let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots), config.expects_replay));
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
     own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
