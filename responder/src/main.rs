@@ -374,12 +374,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: u64 =
-        number.parse().map_err(|_| "a time looks like 500ms, 10s or 2m".to_owned())?;
+        number.parse().map_err(|_| "a time looks like 500ms, 10s, 2m or 1h".to_owned())?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),
         "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        _ => Err("a time looks like 500ms, 10s or 2m".to_owned()),
+        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
+        _ => Err("a time looks like 500ms, 10s, 2m or 1h".to_owned()),
     }
 }
 
@@ -408,7 +409,8 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "10", "s", "-1s", "1.5s", "10h"] {
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in ["", "10", "s", "-1s", "1.5s", "10d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

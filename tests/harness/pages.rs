@@ -35,6 +35,7 @@ pub struct Step {
 
 /// What a block is.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each kind says what it is")]
 pub enum What {
     /// Commands; they end well, or all of them together do not.
     Script { text: String, fails: bool },

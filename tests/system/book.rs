@@ -4,6 +4,7 @@
 mod codes;
 mod commands;
 mod documents;
+mod examples;
 mod links;
 mod reference;
 

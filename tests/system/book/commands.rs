@@ -105,10 +105,11 @@ async fn every_command_of_the_pages_does_what_they_say() {
     let wants_cluster = all.iter().any(Page::is_about_a_cluster);
     let cluster = if wants_cluster { Cluster::start().await } else { None };
     let dir = tempfile::tempdir().unwrap();
+    let modules = std::env::var("COUNTERSIGN_NODE_MODULES").unwrap_or_default();
     let place = Place {
         root: root(),
         programs: tools(dir.path(), cluster),
-        variables: Vec::new(),
+        variables: vec![("NODE_MODULES".to_owned(), modules)],
         cluster: false,
         isolated: pages::can_isolate(),
     };
@@ -118,7 +119,7 @@ async fn every_command_of_the_pages_does_what_they_say() {
         );
     }
     let clustered = cluster.map(|cluster| Place {
-        variables: in_namespace(cluster, dir.path()),
+        variables: [place.variables.clone(), in_namespace(cluster, dir.path())].concat(),
         cluster: true,
         isolated: false,
         ..place.clone()
