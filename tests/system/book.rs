@@ -6,6 +6,8 @@ mod commands;
 mod documents;
 mod examples;
 mod links;
+mod pipelines;
+mod prose;
 mod reference;
 
 use std::path::{Path, PathBuf};

@@ -7,10 +7,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use super::{Page, Step, What, expected};
 
+/// Held by a page that shares the network with the others, so that they do not meet at a port.
+static ALONE: Mutex<()> = Mutex::new(());
 /// How long a page may take, in seconds.
 const PATIENCE: &str = "400";
 
@@ -59,13 +62,15 @@ pub fn run(page: &Page, place: &Place) -> Outcome {
     if outcome.run == 0 {
         return outcome;
     }
+    let alone = (!place.isolated).then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
     let output = command(place, dir.path(), &script).output().expect("a shell starts");
+    drop(alone);
     let at = fs::read_to_string(dir.path().join("at")).unwrap_or_default();
     let at: usize = at.trim().parse().unwrap_or_default();
     if !output.status.success() {
         let mut told = String::new();
         if let Some(step) = page.steps.get(at) {
-            write!(told, "{}:{}: {:?}\n", page.name, step.line, step.what).unwrap();
+            writeln!(told, "{}:{}: {:?}", page.name, step.line, step.what).unwrap();
         }
         writeln!(told, "ended with {}", output.status).unwrap();
         told.push_str(&String::from_utf8_lossy(&output.stdout));
@@ -94,7 +99,7 @@ fn last_words(dir: &Path, at: usize) -> String {
             let text = fs::read_to_string(&path).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(30).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
-            write!(words, "--- {name}:\n{}\n", tail.join("\n")).unwrap();
+            writeln!(words, "--- {name}:\n{}", tail.join("\n")).unwrap();
         }
     }
     words

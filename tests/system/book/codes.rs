@@ -120,6 +120,32 @@ fn every_stable_code_is_explained() {
     );
 }
 
+/// The first cells of a table whose first column is called so.
+fn first_cells(page: &str, column: &str) -> Vec<String> {
+    let head = format!("| {column} |");
+    let rows = page.split(&head).skip(1).flat_map(|rest| {
+        rest.lines().skip(2).take_while(|line| line.starts_with('|')).collect::<Vec<_>>()
+    });
+    rows.filter_map(|row| row.split('|').nth(1)).map(|cell| cell.trim().to_owned()).collect()
+}
+
+#[test]
+fn messages_that_are_explained_are_said() {
+    let page = std::fs::read_to_string(super::root().join("docs/troubleshooting.md")).unwrap();
+    let cells = first_cells(&page, "message");
+    let messages: Vec<&str> =
+        cells.iter().filter_map(|cell| cell.strip_prefix('`')?.strip_suffix('`')).collect();
+    assert!(messages.len() > 3, "{cells:?}");
+    let sources = tidy::tracked(".rs");
+    for message in messages {
+        let parts: Vec<&str> = message.split('…').filter(|part| part.len() > 3).collect();
+        let said = sources.iter().any(|(path, source)| {
+            path.contains("/src/") && parts.iter().all(|part| source.contains(part.trim()))
+        });
+        assert!(said, "no source says `{message}`");
+    }
+}
+
 #[test]
 fn every_reason_of_a_condition_is_explained() {
     let sources = tidy::tracked(".rs");

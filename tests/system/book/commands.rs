@@ -41,6 +41,23 @@ fn tools(dir: &Path, cluster: Option<&Cluster>) -> Vec<PathBuf> {
     vec![dir.to_owned(), ours]
 }
 
+/// Where pages are run; `dir` gets the programs.
+pub(super) fn place(dir: &Path, cluster: Option<&Cluster>) -> Place {
+    let modules = std::env::var("COUNTERSIGN_NODE_MODULES").unwrap_or_default();
+    Place {
+        root: root(),
+        programs: tools(dir, cluster),
+        variables: vec![("NODE_MODULES".to_owned(), modules)],
+        cluster: false,
+        isolated: pages::can_isolate(),
+    }
+}
+
+/// The ports that pages use have to be free where all share one network.
+fn are_free(ports: &[u16]) -> bool {
+    ports.iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+}
+
 /// A namespace of the page's own, to which kubectl and helm are set.
 fn in_namespace(cluster: &Cluster, dir: &Path) -> Vec<(String, String)> {
     let namespace = cluster.namespace("book");
@@ -105,18 +122,14 @@ async fn every_command_of_the_pages_does_what_they_say() {
     let wants_cluster = all.iter().any(Page::is_about_a_cluster);
     let cluster = if wants_cluster { Cluster::start().await } else { None };
     let dir = tempfile::tempdir().unwrap();
-    let modules = std::env::var("COUNTERSIGN_NODE_MODULES").unwrap_or_default();
-    let place = Place {
-        root: root(),
-        programs: tools(dir.path(), cluster),
-        variables: vec![("NODE_MODULES".to_owned(), modules)],
-        cluster: false,
-        isolated: pages::can_isolate(),
-    };
+    let place = place(dir.path(), cluster);
     if !place.isolated {
         notice(
             "there is no network namespace, pages are run one after the other on the usual ports",
         );
+    }
+    if !place.isolated || cluster.is_some() {
+        assert!(are_free(&[4140, 4141, 4180]), "something else has the usual ports");
     }
     let clustered = cluster.map(|cluster| Place {
         variables: [place.variables.clone(), in_namespace(cluster, dir.path())].concat(),
@@ -143,13 +156,7 @@ async fn every_command_of_the_pages_does_what_they_say() {
 #[test]
 fn a_page_that_is_wrong_is_found_out() {
     let dir = tempfile::tempdir().unwrap();
-    let place = Place {
-        root: root(),
-        programs: tools(dir.path(), None),
-        variables: Vec::new(),
-        cluster: false,
-        isolated: pages::can_isolate(),
-    };
+    let place = place(dir.path(), None);
     let wrong = |text: &str| pages::run(&pages::read("p.md", text).unwrap(), &place).wrong;
     assert!(wrong("```sh\ncountersign --version\n```\n").is_empty());
     for text in [

@@ -171,10 +171,10 @@ fn section(usual: &Value, example: &Value, wrong: &mut Vec<String>) -> String {
     let (plain, _) = Template::parse(br#"{"id": "example", "responder": []}"#);
     let (was, is) = (preview(&plain, &recorded, NOW), preview(&read, &recorded, NOW));
     for chain in &is.chains {
-        if let Some((code, why)) = &chain.failure {
-            if !example["fails"].as_bool().unwrap_or_default() {
-                wrong.push(format!("{name}: {}: {code}: {why}", chain.path));
-            }
+        if let Some((code, why)) = &chain.failure
+            && example["fails"] != true
+        {
+            wrong.push(format!("{name}: {}: {code}: {why}", chain.path));
         }
     }
     let mut changed = difference(&shown(&is.before), &shown(&is.after));
@@ -196,7 +196,7 @@ fn section(usual: &Value, example: &Value, wrong: &mut Vec<String>) -> String {
         }
         writeln!(out, "\n{}", note.unwrap_or_default()).unwrap();
     } else {
-        write!(out, "\n```diff\n{changed}```\n").unwrap();
+        writeln!(out, "\n```diff\n{changed}```").unwrap();
         if let Some(note) = example["note"].as_str() {
             writeln!(out, "\n{note}").unwrap();
         }
@@ -221,9 +221,9 @@ fn written() -> (String, Vec<String>) {
             } else {
                 kind.name
             };
-            write!(out, "\n### {title}\n\n{}.\n", kind.summary.trim_end_matches('.')).unwrap();
+            writeln!(out, "\n### {title}\n\n{}.", kind.summary.trim_end_matches('.')).unwrap();
             if !kind.unsupported.is_empty() {
-                write!(out, "\nNot in a responder: {}.\n", kind.unsupported.trim_end_matches('.'))
+                writeln!(out, "\nNot in a responder: {}.", kind.unsupported.trim_end_matches('.'))
                     .unwrap();
                 continue;
             }

@@ -80,7 +80,7 @@ fn dead(pages: &[(String, String)], is_there: impl Fn(&Path) -> bool) -> Vec<Str
     for (name, text) in pages {
         for target in targets(text) {
             let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
-            let dir = Path::new(name).parent().unwrap_or(Path::new(""));
+            let dir = Path::new(name).parent().unwrap_or_else(|| Path::new(""));
             let path = if file.is_empty() { PathBuf::from(name) } else { settled(&dir.join(file)) };
             let leads = is_there(&path)
                 && (anchor.is_empty()

@@ -146,7 +146,7 @@ impl Writer<'_> {
     fn file(&mut self, file: &FileDescriptorProto) {
         let comments = Comments::new(file);
         let name = file.name().rsplit('/').next().unwrap_or_default();
-        write!(self.out, "\n## {name}\n\n{}\n", comments.at(&[12])).unwrap();
+        writeln!(self.out, "\n## {name}\n\n{}", comments.at(&[12])).unwrap();
         for (nth, service) in (0..).zip(&file.service) {
             self.service(service, &[6, nth], &comments);
         }
@@ -159,7 +159,7 @@ impl Writer<'_> {
     }
 
     fn heading(&mut self, title: &str, comment: &str) {
-        write!(self.out, "\n### {title}\n\n{comment}\n").unwrap();
+        writeln!(self.out, "\n### {title}\n\n{comment}").unwrap();
     }
 
     fn service(&mut self, service: &ServiceDescriptorProto, at: &[i32], comments: &Comments<'_>) {
