@@ -81,6 +81,7 @@ fn shown(pair: &RrPair) -> Vec<String> {
                 .iter()
                 .map(|field| format!("{}: {}", field.name, String::from_utf8_lossy(&field.value))),
         );
+        lines.push(String::new());
         lines.extend(String::from_utf8_lossy(&request.body).lines().map(str::to_owned));
     }
     lines.push(String::new());
@@ -92,6 +93,7 @@ fn shown(pair: &RrPair) -> Vec<String> {
             .iter()
             .map(|field| format!("{}: {}", field.name, String::from_utf8_lossy(&field.value))),
     );
+    lines.push(String::new());
     lines.extend(String::from_utf8_lossy(&response.body).lines().map(str::to_owned));
     lines
 }
@@ -133,12 +135,36 @@ fn document() -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
+/// Members of templates in the order in which one reads them.
+const ORDER: [&str; 7] = ["name", "filters", "extractor", "transforms", "type", "config", "path"];
+
+/// A document on one line.
+fn on_a_line(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let place = |name: &str| ORDER.iter().position(|it| *it == name).unwrap_or(ORDER.len());
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(name, _)| place(name));
+            let members: Vec<String> = members
+                .iter()
+                .map(|(name, value)| format!("\"{name}\": {}", on_a_line(value)))
+                .collect();
+            format!("{{{}}}", members.join(", "))
+        }
+        Value::Array(values) => {
+            format!("[{}]", values.iter().map(on_a_line).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// A template over as many lines as it has chains and steps.
 fn laid_out(template: &Value) -> String {
     let mut out = "{\"id\": \"example\"".to_owned();
     for section in ["responderVariables", "responder"] {
         if let Some(parts) = template[section].as_array() {
-            let parts: Vec<String> = parts.iter().map(|part| format!("  {part}")).collect();
+            let parts: Vec<String> =
+                parts.iter().map(|part| format!("  {}", on_a_line(part))).collect();
             write!(out, ", \"{section}\": [\n{}]", parts.join(",\n")).unwrap();
         }
     }
