@@ -224,7 +224,10 @@ impl Cluster {
     pub async fn make_keys(&self, plan: &Plan) -> Result<Vec<String>, ClusterError> {
         let Some(algorithm) = plan.generate_key else { return Ok(Vec::new()) };
         let mut made = Vec::new();
-        for (name, keys) in plan.keys.iter().filter(|(name, _)| plan.secrets.contains(*name)) {
+        let wanted = plan.made.iter().filter_map(|secret| {
+            Some((plan.secrets.get(secret)?, plan.keys.get(secret)?.as_slice()))
+        });
+        for (name, keys) in wanted {
             // A dry run first: making an RSA key takes a while, and mostly the secret is there.
             let probe = Secret { data: None, ..keys::secret(plan, name, &[], algorithm)? };
             let dry = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
@@ -256,7 +259,7 @@ impl Cluster {
         accessible: &BTreeSet<&str>,
     ) -> Result<Vec<String>, ClusterError> {
         let mut missing = Vec::new();
-        for name in plan.secrets.iter().filter(|name| accessible.contains(name.as_str())) {
+        for name in plan.secrets.values().filter(|name| accessible.contains(name.as_str())) {
             let path = format!("{}/{name}", Secret::url_path(&(), Some(&self.namespace)));
             let request = http::Request::get(path).body(Vec::new());
             let request = request.map_err(|error| {

@@ -46,6 +46,12 @@ pub fn responder(replay: &str) -> String {
     label("responder", replay)
 }
 
+/// What the secret is called whose keys are made for a replay, in the place of one that a chain names.
+#[must_use]
+pub fn keys(replay: &str, secret: &str) -> String {
+    label(&format!("keys-{}", hash(&[secret])), replay)
+}
+
 /// What the job that generates requests is called. A job runs once, so that another start needs another one.
 #[must_use]
 pub fn generator(replay: &str, start: &str, url: &str) -> String {

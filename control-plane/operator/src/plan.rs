@@ -11,7 +11,7 @@ use k8s_openapi::{
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::{
-    crd::{Cleanup, KeyAlgorithm, Mode, TrafficReplay, WorkloadRef},
+    crd::{Cleanup, KeyAlgorithm, Mode, TrafficReplay, TrafficReplaySpec, WorkloadRef},
     duration, names,
     plane::Facts,
     settings::Settings,
@@ -54,8 +54,10 @@ pub struct Plan {
     pub generator_resources: ResourceRequirements,
     /// What responders log.
     pub log_level: &'static str,
-    /// The secrets that are mounted.
-    pub secrets: BTreeSet<String>,
+    /// The secrets that are mounted: what their directories are called, and what they are called in Kubernetes.
+    pub secrets: BTreeMap<String, String>,
+    /// Those of them that are made for the replay, with a key pair for each key that the chains name.
+    pub made: BTreeSet<String>,
     /// The keys that the chains name, by secret.
     pub keys: BTreeMap<String, Vec<String>>,
     /// The secrets that may not or cannot be mounted, and why.
@@ -128,14 +130,21 @@ impl Plan {
             facts.test_config.as_str(),
         ];
         let restart = replay.annotations().get(RESTART).map_or("", String::as_str);
-        let wanted: BTreeSet<&str> = spec
+        let listed: BTreeSet<&str> = spec
             .secret_refs
             .iter()
             .map(|secret| secret.name.as_str())
             .chain(facts.cluster.secrets.iter().map(String::as_str))
-            .chain(facts.secrets.keys().map(String::as_str))
             .collect();
-        let refused = refused(&wanted, settings, spec.generate_key.is_some(), facts);
+        let of_chains = || facts.secrets.keys().map(String::as_str);
+        // Under a name of its own, so that whatever else is called so stays out of reach.
+        let made: BTreeSet<String> = of_chains()
+            .filter(|name| spec.generate_key.is_some() && !listed.contains(name))
+            .map(str::to_owned)
+            .collect();
+        let wanted: BTreeSet<&str> =
+            listed.into_iter().chain(of_chains().filter(|name| !made.contains(*name))).collect();
+        let refused = refused(&wanted, settings, spec);
         let (targets, misplaced) = targets(replay, &namespace);
         let tls_secret = spec.tls_secret_ref.as_ref().map(|secret| &secret.name);
         Self {
@@ -155,8 +164,10 @@ impl Plan {
             secrets: wanted
                 .into_iter()
                 .filter(|name| !refused.contains_key(*name))
-                .map(str::to_owned)
+                .map(|secret| (secret.to_owned(), secret.to_owned()))
+                .chain(made.iter().map(|secret| (secret.clone(), names::keys(&name, secret))))
                 .collect(),
+            made,
             keys: facts.secrets.clone(),
             refused,
             tls_secret: tls_secret.or(settings.tls_ca_secret.as_ref()).cloned(),
@@ -193,22 +204,22 @@ fn generation(replay: &TrafficReplay) -> String {
 fn refused(
     wanted: &BTreeSet<&str>,
     settings: &Settings,
-    generates: bool,
-    facts: &Facts,
+    spec: &TrafficReplaySpec,
 ) -> BTreeMap<String, &'static str> {
     let accessible = settings.accessible();
-    let mut refused = BTreeMap::new();
-    for name in wanted {
-        let is_made = generates && facts.secrets.contains_key(*name);
-        let is_allowed = accessible.as_ref().is_none_or(|listed| listed.contains(name));
+    let is_authority = |name: &str| spec.tls_secret_ref.as_ref().is_some_and(|of| of.name == name);
+    let why = |name: &str| {
         if !is_secret_name(name) {
-            refused.insert((*name).to_owned(), "no secret of Kubernetes can be called so");
-        } else if !is_allowed && !is_made {
-            refused
-                .insert((*name).to_owned(), "the operator may not mount it, see --secret-access");
+            Some("no secret of Kubernetes can be called so")
+        } else if settings.is_reserved(name) || is_authority(name) {
+            Some("what the planes and the mocks show who they are with signs no recorded token")
+        } else if accessible.as_ref().is_some_and(|listed| !listed.contains(name)) {
+            Some("the operator may not mount it, see --secret-access")
+        } else {
+            None
         }
-    }
-    refused
+    };
+    wanted.iter().filter_map(|name| Some(((*name).to_owned(), why(name)?))).collect()
 }
 
 fn targets(replay: &TrafficReplay, namespace: &str) -> (Vec<Target>, Vec<String>) {
@@ -300,11 +311,36 @@ pub(crate) mod tests {
         let asked = replay(&serde_json::json!({ "secretRefs": [{ "name": "jwt-demo" }] }));
         let facts = facts(r#"{"id":"a","cluster":{"secrets":["of-config"]}}"#);
         let plan = Plan::new(&asked, &facts, &settings(&[]));
-        let all: Vec<&str> = plan.secrets.iter().map(String::as_str).collect();
+        let all: Vec<&str> = plan.secrets.keys().map(String::as_str).collect();
         assert_eq!(all, ["from-chain", "jwt-demo", "of-config"]);
         let some = Plan::new(&asked, &facts, &settings(&["--secret-access", "jwt-demo"]));
-        assert_eq!(some.secrets, ["jwt-demo".to_owned()].into());
+        assert_eq!(some.secrets.keys().collect::<Vec<_>>(), ["jwt-demo"]);
         assert_eq!(some.refused.keys().collect::<Vec<_>>(), ["from-chain", "of-config"]);
+    }
+
+    #[test]
+    fn a_key_that_is_made_opens_no_other_secret() {
+        let asked = replay(&serde_json::json!({
+            "generateKey": "ES256", "secretRefs": [{ "name": "jwt-demo" }],
+        }));
+        let access = settings(&["--secret-access", "jwt-demo"]);
+        let plan = Plan::new(&asked, &facts(r#"{"id":"a"}"#), &access);
+        assert_eq!(plan.secrets["jwt-demo"], "jwt-demo");
+        let made = &plan.secrets["from-chain"];
+        assert_eq!(*made, names::keys("replay-jwt-resign", "from-chain"));
+        assert!(plan.refused.is_empty() && made.starts_with("keys-"), "{:?}", plan.refused);
+        assert_eq!(plan.made, ["from-chain".to_owned()].into());
+    }
+
+    #[test]
+    fn what_the_planes_are_known_by_is_mounted_for_nobody() {
+        let asked = replay(&serde_json::json!({ "tlsSecretRef": { "name": "authority" } }));
+        let config = r#"{"id":"a","cluster":{"secrets":["authority","op-tls","pods-tls","fine"]}}"#;
+        let reserved =
+            settings(&["--responder-tls-secret", "pods-tls", "--reserved-secrets", "op-tls"]);
+        let plan = Plan::new(&asked, &facts(config), &reserved);
+        assert_eq!(plan.secrets.keys().collect::<Vec<_>>(), ["fine", "from-chain"]);
+        assert_eq!(plan.refused.keys().collect::<Vec<_>>(), ["authority", "op-tls", "pods-tls"]);
     }
 
     #[test]

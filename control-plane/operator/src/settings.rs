@@ -114,6 +114,14 @@ pub struct Settings {
     /// The secret of each replay's namespace with the authority that responders answer TLS with, unless the replay names one.
     #[arg(long, env = "COUNTERSIGN_TLS_CA_SECRET", value_name = "NAME")]
     pub tls_ca_secret: Option<String>,
+    /// More secrets that are never mounted to sign recorded tokens. Those that the flags above name never are.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_RESERVED_SECRETS",
+        value_name = "NAME,…",
+        value_delimiter = ','
+    )]
+    pub reserved_secrets: Vec<String>,
     /// The only secrets that are mounted; the operator may read which keys they have, and tells of those that are missing. All, and none is read, if
     /// not given.
     #[arg(long, env = "COUNTERSIGN_SECRET_ACCESS", value_name = "NAME,…", value_delimiter = ',')]
@@ -191,6 +199,23 @@ impl Settings {
         } else {
             format!("projects/{}", self.project)
         }
+    }
+
+    /// Whether a secret is what planes, pods or images are known by or pulled with, which no chain and no test config gets at.
+    #[must_use]
+    pub fn is_reserved(&self, name: &str) -> bool {
+        [
+            &self.responder_tls_secret,
+            &self.generator_tls_secret,
+            &self.responder_token_secret,
+            &self.generator_token_secret,
+            &self.tls_ca_secret,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(&self.image_pull_secrets)
+        .chain(&self.reserved_secrets)
+        .any(|reserved| reserved == name)
     }
 
     /// The only secrets that may be mounted; `None` for all.

@@ -101,7 +101,7 @@ async fn health_and_reflection_know_every_service() {
         .map(|s| s.name)
         .filter(|name| name.starts_with("countersign."))
         .collect();
-    assert_eq!(names.len(), 9, "{names:?}");
+    assert_eq!(names.len(), 11, "{names:?}");
     names.push(String::new());
     for service in names {
         let health = HealthClient::new(server.channel())

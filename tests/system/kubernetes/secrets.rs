@@ -87,7 +87,10 @@ async fn a_key_that_is_made_signs_what_a_key_set_verifies() {
     let Some(world) = World::new("keys").await else { return };
     let _operator = world.operator("one", &[]);
     world.replay("demo", &json!({ "generateKey": "RS256" }));
-    let made = world.wait_for("secret", "jwt-demo").await;
+    // Whatever else is called so is neither used nor touched.
+    let name = mounted(&world.wait_for("deployment", "responder-demo").await, "jwt-demo");
+    assert_ne!(name, "jwt-demo");
+    let made = world.wait_for("secret", &name).await;
     assert_eq!(made["metadata"]["ownerReferences"][0]["name"], "demo");
     let key = key_of(&made);
     let dir = Path::new(&world.path("secrets")).join("jwt-demo");
@@ -113,7 +116,23 @@ async fn a_key_that_is_made_signs_what_a_key_set_verifies() {
         (replay["status"]["observedGeneration"] == replay["metadata"]["generation"]).then_some(())
     })
     .await;
-    assert_eq!(key_of(&world.get("secret", "jwt-demo").unwrap()), key);
+    assert_eq!(key_of(&world.get("secret", &name).unwrap()), key);
+}
+
+/// The secret that a pod has in the directory of this name.
+fn mounted(deployment: &Value, directory: &str) -> String {
+    let pod = &deployment["spec"]["template"]["spec"];
+    let of = |list: &Value, is: &dyn Fn(&Value) -> bool| {
+        list.as_array()
+            .and_then(|list| list.iter().find(|one| is(one)))
+            .cloned()
+            .unwrap_or_default()
+    };
+    let path = format!("/home/speedscale/secret/{directory}");
+    let mount =
+        of(&pod["containers"][0]["volumeMounts"], &|mount| mount["mountPath"] == path.as_str());
+    let volume = of(&pod["volumes"], &|volume| volume["name"] == mount["name"]);
+    volume["secret"]["secretName"].as_str().unwrap_or_default().to_owned()
 }
 
 fn key_of(secret: &Value) -> Vec<u8> {

@@ -79,9 +79,9 @@ pub fn job(plan: &Plan, settings: &Settings, to: &str) -> Job {
         environment.push(token(secret));
     }
     if plan.transform.is_some() {
-        for secret in &plan.secrets {
+        for (place, secret) in &plan.secrets {
             volumes.push(pod::secret_volume(secret, true));
-            mounts.push(pod::secret_mount(secret, &format!("{}/{secret}", pod::SECRET_ROOT)));
+            mounts.push(pod::secret_mount(secret, &format!("{}/{place}", pod::SECRET_ROOT)));
         }
     }
     // One secret may serve for several things.

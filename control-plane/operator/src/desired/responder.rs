@@ -195,9 +195,9 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
 fn volumes(plan: &Plan, settings: &Settings) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mut volumes = vec![pod::scratch("cache", None)];
     let mut mounts = vec![pod::scratch_mount("cache", CACHE)];
-    for secret in &plan.secrets {
+    for (place, secret) in &plan.secrets {
         volumes.push(pod::secret_volume(secret, true));
-        mounts.push(pod::secret_mount(secret, &format!("{}/{secret}", pod::SECRET_ROOT)));
+        mounts.push(pod::secret_mount(secret, &format!("{}/{place}", pod::SECRET_ROOT)));
     }
     let needed = [
         (&settings.responder_tls_secret, pod::TLS_DIR),
