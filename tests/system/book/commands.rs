@@ -61,7 +61,7 @@ fn are_free(ports: &[u16]) -> bool {
 /// A namespace of the page's own, to which kubectl and helm are set.
 fn in_namespace(cluster: &Cluster, dir: &Path) -> Vec<(String, String)> {
     let namespace = cluster.namespace("book");
-    let config = dir.join("kubeconfig");
+    let config = dir.join(&namespace);
     std::fs::copy(cluster.kubeconfig(), &config).unwrap();
     let arguments = ["config", "set-context", "--current", "--namespace", &namespace];
     drop(cluster.kubectl_as(&config, &arguments).ok());
@@ -84,7 +84,7 @@ fn read_all() -> Vec<Page> {
 }
 
 /// Runs pages side by side where each has a network of its own. A page about a cluster has to reach its API, and goes alone.
-fn run_all(pages: &[Page], place: &Place, clustered: Option<&Place>) -> Outcome {
+fn run_all(pages: &[Page], place: &Place, clustered: Option<&dyn Fn() -> Place>) -> Outcome {
     let sum = Mutex::new(Outcome::default());
     let add = |page: &Page, one: Outcome| {
         notice(&format!("{}: {} blocks were run", page.name, one.run));
@@ -110,7 +110,7 @@ fn run_all(pages: &[Page], place: &Place, clustered: Option<&Place>) -> Outcome 
     });
     if let Some(clustered) = clustered {
         for page in pages.iter().filter(|page| alone(page)) {
-            add(page, pages::run(page, clustered));
+            add(page, pages::run(page, &clustered()));
         }
     }
     sum.into_inner().unwrap()
@@ -131,13 +131,16 @@ async fn every_command_of_the_pages_does_what_they_say() {
     if !place.isolated || cluster.is_some() {
         assert!(are_free(&[4140, 4141, 4180]), "something else has the usual ports");
     }
-    let clustered = cluster.map(|cluster| Place {
-        variables: [place.variables.clone(), in_namespace(cluster, dir.path())].concat(),
-        cluster: true,
-        isolated: false,
-        ..place.clone()
+    let clustered = cluster.map(|cluster| {
+        || Place {
+            variables: [place.variables.clone(), in_namespace(cluster, dir.path())].concat(),
+            cluster: true,
+            isolated: false,
+            ..place.clone()
+        }
     });
-    let outcome = run_all(&all, &place, clustered.as_ref());
+    let clustered = clustered.as_ref().map(|clustered| clustered as &dyn Fn() -> Place);
+    let outcome = run_all(&all, &place, clustered);
     let Outcome { run, marked, wanting, wrong } = outcome;
     notice(&format!(
         "{run} blocks of {} pages were run; {} say that they cannot be:\n{}",
