@@ -84,7 +84,7 @@ fn read_all() -> Vec<Page> {
 }
 
 /// Runs pages side by side where each has a network of its own. A page about a cluster has to reach its API, and goes alone.
-fn run_all(pages: &[Page], place: &Place, clustered: Option<impl Fn() -> Place>) -> Outcome {
+fn run_all(pages: &[Page], place: &Place, clustered: Option<&impl Fn() -> Place>) -> Outcome {
     let sum = Mutex::new(Outcome::default());
     let add = |page: &Page, one: Outcome| {
         notice(&format!("{}: {} blocks were run", page.name, one.run));
@@ -108,7 +108,7 @@ fn run_all(pages: &[Page], place: &Place, clustered: Option<impl Fn() -> Place>)
             scope.spawn(work);
         }
     });
-    if let Some(clustered) = &clustered {
+    if let Some(clustered) = clustered {
         for page in pages.iter().filter(|page| alone(page)) {
             add(page, pages::run(page, &clustered()));
         }
@@ -139,7 +139,7 @@ async fn every_command_of_the_pages_does_what_they_say() {
             ..place.clone()
         }
     });
-    let outcome = run_all(&all, &place, clustered);
+    let outcome = run_all(&all, &place, clustered.as_ref());
     let Outcome { run, marked, wanting, wrong } = outcome;
     notice(&format!(
         "{run} blocks of {} pages were run; {} say that they cannot be:\n{}",
