@@ -203,6 +203,12 @@ fn section(usual: &Value, example: &Value, wrong: &mut Vec<String>) -> String {
             wrong.push(format!("{name}: {}: {code}: {why}", chain.path));
         }
     }
+    if let Some(expected) = example["expects"].as_str() {
+        let made = shown(&is.after).iter().any(|line| line.contains(expected));
+        if !made {
+            wrong.push(format!("{name}: {expected} is not in {:?}", shown(&is.after)));
+        }
+    }
     let mut changed = difference(&shown(&is.before), &shown(&is.after));
     changed += &difference(&signature(&was), &signature(&is));
     if is.before.duration != is.after.duration {
