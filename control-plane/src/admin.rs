@@ -1,6 +1,7 @@
 //! The admin listener: `/healthz`, `/readyz` and `/metrics`, in plain HTTP/1.1. It tells nothing that is stored, and changes nothing.
 //!
-//! A web page must not read it by way of a rebound name, so requests for names other than `localhost` are refused on a loopback address.
+//! A web page must not read it by way of a rebound name, so requests for anything but `localhost` and loopback addresses are refused on a loopback
+//! address.
 
 use std::{
     convert::Infallible,
@@ -82,8 +83,9 @@ impl Admin {
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !self.any_host && !names_this_host(request) {
-            let problem = json!({ "error": "host", "message": "ask for localhost or an address" });
-            return told(StatusCode::FORBIDDEN, &problem);
+            let message = "ask for localhost, 127.0.0.1 or [::1]";
+            let problem = json!({ "error": "host", "message": message });
+            return told(StatusCode::MISDIRECTED_REQUEST, &problem);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let problem = json!({ "error": "method", "message": "only GET" });
@@ -139,7 +141,7 @@ pub(crate) fn may_listen(addr: SocketAddr, allow_insecure: bool) -> bool {
     addr.ip().is_loopback() || allow_insecure
 }
 
-/// Whether the request names an address or `localhost`, as opposed to a name that somebody else resolves.
+/// Whether the request names this machine, as opposed to a name that somebody else resolves, or an address that leads here by accident (0.0.0.0).
 fn names_this_host(request: &Request<Incoming>) -> bool {
     let host = request.headers().get(header::HOST);
     let authority: Option<Authority> = match request.uri().authority() {
@@ -148,6 +150,7 @@ fn names_this_host(request: &Request<Incoming>) -> bool {
     };
     authority.is_some_and(|authority| {
         let bare = authority.host().trim_start_matches('[').trim_end_matches(']');
-        bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+        bare.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     })
 }

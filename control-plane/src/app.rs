@@ -27,27 +27,28 @@ use crate::{
     audit::Audit,
     auth::{AuthError, Authority},
     config::{Config, Ui},
+    connections::bounded,
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     metrics::Metrics,
     publish::Publisher,
     service::{
-        Appending, Plane,
+        Appending, Open, Plane,
         access::{Connection, Guard},
         health, members, rollout, roster, routes,
     },
-    store::{StoreError, blob::io_error, blocking, now},
+    store::{
+        StoreError,
+        blob::{io_error, make_dir},
+        blocking, now,
+    },
     sweep,
-    turns::Turns,
+    turns::{FOLLOWING, HEAVY, LOOKING, Turns},
     web,
 };
 
 /// The name of this process's service in traces.
 const SERVICE: &str = "countersign-control-plane";
-/// Imports and compilations of one project that run at the same time, and of all together.
-const HEAVY: (usize, usize) = (2, 3);
-/// Imports that read along with an upload at a time, of one project and of all together; others wait until theirs is there.
-const FOLLOWING: (usize, usize) = (2, 4);
 /// Connections that wait to be accepted, for the moment when a whole fleet reconnects.
 const BACKLOG: u32 = 4096;
 
@@ -319,16 +320,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let metrics = Metrics::new(tracer.clone()).of_plane(&plane);
     let layers = (metrics.observe(), guard);
     let ui = ui.map(|(listener, addr)| {
-        let (routes, layers, stopping) = (routes.clone(), layers.clone(), stopping.clone());
-        (addr, web::serve(listener, addr, routes, layers, tls.as_ref(), stopping))
+        let (routes, stopping) = (routes.clone(), stopping.clone());
+        let layers = (layers.0.clone(), layers.1.clone().behind_door());
+        let tls = (tls.as_ref(), config.timing.opening);
+        (addr, web::serve(listener, addr, routes, layers, tls, stopping))
     });
     let router = routes::server(layers).add_routes(routes);
     let ended = stopping.clone().cancelled_owned();
     let server = if let Some(tls) = &tls {
         let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));
+        let incoming = bounded(incoming, config.timing.opening);
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     } else {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = bounded(incoming, config.timing.opening);
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     };
     let mut upkeep = vec![tokio::spawn(authority.poll()), tokio::spawn(audit.clone().run())];
@@ -463,6 +468,8 @@ async fn open(
         timing: config.timing,
         heavy: Turns::new(HEAVY.0, HEAVY.1),
         following: Turns::new(FOLLOWING.0, FOLLOWING.1),
+        looking: Turns::new(LOOKING.0, LOOKING.1),
+        open: Open::default(),
         tracer: None,
         stopping,
     };
@@ -471,7 +478,7 @@ async fn open(
 
 /// Takes the directory for this process.
 pub(crate) fn lock(dir: &Path) -> Result<fs::File, StoreError> {
-    fs::create_dir_all(dir).map_err(io_error("make", dir))?;
+    make_dir(dir)?;
     let path = dir.join("lock");
     let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = file.map_err(io_error("open", &path))?;

@@ -137,6 +137,12 @@ impl Audit {
         Ok(Self(path.map(log).transpose()?.map(Arc::new), Arc::default()))
     }
 
+    /// Counts a refusal of a stranger that is not listed.
+    pub(crate) fn pass_over(&self) {
+        let mut strangers = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        strangers.unlisted = strangers.unlisted.saturating_add(1);
+    }
+
     /// Lists a call that has ended.
     pub(crate) fn list(&self, mut entry: Entry, code: Code) {
         if entry.by == "none" && !self.counted(&mut entry) {
@@ -306,6 +312,17 @@ mod tests {
         audit.finish();
         list();
         assert_eq!((lines(&old).len(), lines(&path).len()), (2, 1));
+    }
+
+    #[test]
+    fn what_is_not_listed_is_told_with_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit");
+        let audit = Audit::open(Some(&path)).unwrap();
+        audit.pass_over();
+        audit.pass_over();
+        audit.list(Entry::new(None, None, "/a/B"), Code::Unauthenticated);
+        assert_eq!(lines(&path)[0]["unlisted"].as_u64(), Some(2));
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub(crate) struct Authority {
     users: Option<ArcSwap<Users>>,
     /// What was wrong with the file when it was read last.
     problem: Mutex<Option<String>>,
-    oidc: Option<Oidc>,
+    oidc: Option<Arc<Oidc>>,
     attempts: Attempts,
 }
 
@@ -207,9 +207,6 @@ impl Authority {
                 Known::Unknown => {}
             }
         }
-        if !self.attempts.may_try(from, Instant::now()) {
-            return Err(Stranger::TooMany);
-        }
         let Some(oidc) = self.oidc.as_ref().filter(|_| token.contains('.')) else {
             return Err(self.refused(from, "no such token is known", Stranger::Token));
         };
@@ -231,7 +228,7 @@ impl Authority {
         match self.attempts.failed(from, Instant::now()) {
             Counted::Failed => tracing::warn!(%from, why, "a token was refused"),
             Counted::Locked => {
-                tracing::warn!(%from, why, "a token was refused; further ones from there are for a while, unseen");
+                tracing::warn!(%from, why, "a token was refused; further ones from there are not told of for a while");
             }
             Counted::Still => return Stranger::TooMany,
         }

@@ -108,6 +108,8 @@ impl Config {
 /// The timing of subscriptions, fixed by the contract; tests shorten it.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
+    /// A connection has to begin in this time.
+    pub opening: Duration,
     /// A responder's `Hello` has to come in this time.
     pub hello: Duration,
     /// Heartbeats come so often.
@@ -121,6 +123,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
+            opening: Duration::from_secs(10),
             hello: Duration::from_secs(5),
             heartbeat: Duration::from_secs(15),
             floor: Duration::from_secs(2),

@@ -372,13 +372,20 @@ impl Fleet {
         if self.entries.len() <= KEPT {
             return;
         }
-        let oldest = self
-            .entries
-            .iter()
-            .filter(|entry| !entry.responder.connected)
-            .min_by_key(|entry| entry.responder.connect_time)
-            .map(|entry| entry.key().clone());
-        if let Some(key) = oldest {
+        // Of the project that has most of them, so that none forgets for the others.
+        let mut departed: BTreeMap<String, (usize, i64, String)> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| !entry.responder.connected) {
+            let (project, name) = entry.key();
+            let since = entry.responder.connect_time;
+            let of =
+                departed.entry(project.clone()).or_insert_with(|| (0, i64::MAX, String::new()));
+            of.0 += 1;
+            if since < of.1 {
+                (of.1, of.2) = (since, name.clone());
+            }
+        }
+        let most = departed.into_iter().max_by_key(|(_, (count, since, _))| (*count, -since));
+        if let Some(key) = most.map(|(project, (_, _, name))| (project, name)) {
             self.entries.remove_if(&key, |_, entry| !entry.responder.connected);
         }
     }
@@ -454,6 +461,21 @@ mod tests {
         let left = fleet.list("projects/p");
         assert_eq!(left.len(), KEPT);
         assert!(left.iter().all(|r| r.name != "gone"));
+    }
+
+    #[test]
+    fn a_project_forgets_its_own_departed_and_no_others() {
+        let fleet = Fleet::default();
+        let (gone, _) = fleet.connect(responder("gone", 5));
+        fleet.disconnect(&gone);
+        for n in 0..KEPT + 10 {
+            let other =
+                Responder { project: "projects/q".into(), ..responder(&format!("r{n}"), 10) };
+            let (gone, _) = fleet.connect(other);
+            fleet.disconnect(&gone);
+        }
+        assert_eq!(fleet.list("projects/p").len(), 1);
+        assert_eq!(fleet.size(), KEPT);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod app;
 mod audit;
 pub mod auth;
 pub mod config;
+mod connections;
 pub mod content;
 pub mod fleet;
 mod held;

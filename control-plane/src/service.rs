@@ -53,7 +53,7 @@ use crate::{
     },
     publish::Publisher,
     store::{BlobStore, CommitError, Committed, Kind, MetaStore, Record, StoreError, Txn},
-    turns::{Turn, Turns},
+    turns::{SUBSCRIPTIONS, Turn, Turns, WATCHES},
 };
 
 /// What the services share.
@@ -81,6 +81,10 @@ pub(crate) struct Plane {
     pub(crate) heavy: Turns,
     /// Bounds imports that read along with an upload, as slowly as it comes.
     pub(crate) following: Turns,
+    /// Bounds what is looked at in parts of snapshots.
+    pub(crate) looking: Turns,
+    /// Bounds streams that stay open.
+    pub(crate) open: Open,
     /// `None` where nothing is traced.
     pub(crate) tracer: Option<Tracer>,
     /// Ends the streams that would otherwise never end.
@@ -111,6 +115,44 @@ impl Plane {
     /// Waits for a turn at reading along with an upload.
     pub(crate) async fn follow(&self, project: &str) -> Result<Turn, Problem> {
         self.following.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
+    }
+
+    /// Waits for a turn at work that takes parts of a snapshot into memory, or runs a template once.
+    pub(crate) async fn look(&self, project: &str) -> Result<Turn, Problem> {
+        self.looking.take(project).await.map_err(|_| Problem::Store(StoreError::Stopped))
+    }
+}
+
+/// Places for streams that stay open, of each project fewer than there are.
+#[derive(Debug)]
+pub(crate) struct Open {
+    watches: Turns,
+    subscriptions: Turns,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self {
+            watches: Turns::new(WATCHES.0, WATCHES.1),
+            subscriptions: Turns::new(SUBSCRIPTIONS.0, SUBSCRIPTIONS.1),
+        }
+    }
+}
+
+impl Open {
+    /// A place for whoever watches something of a project.
+    pub(crate) fn watch(&self, project: &str) -> Result<Turn, Problem> {
+        self.watches.try_many(project, 1).ok_or_else(|| Self::full("watches"))
+    }
+
+    /// A place for a responder of a project.
+    pub(crate) fn subscribe(&self, project: &str) -> Result<Turn, Problem> {
+        self.subscriptions.try_many(project, 1).ok_or_else(|| Self::full("subscriptions"))
+    }
+
+    fn full(what: &str) -> Problem {
+        let message = format!("too many {what} are open; end some, or ask again later");
+        Problem::Unavailable { reason: "BUSY", message }
     }
 }
 
@@ -437,8 +479,7 @@ fn violations(mut details: ErrorDetails, findings: &[Diagnostic]) -> ErrorDetail
 fn violation(found: &Diagnostic) -> FieldViolation {
     let mut description = found.message.clone();
     if !found.subject.is_empty() {
-        let line = if found.line > 0 { format!(":{}", found.line) } else { String::new() };
-        description = format!("{}{line}: {description}", found.subject);
+        description = format!("{}: {description}", found.whereabouts());
     }
     if !found.hint.is_empty() {
         description = format!("{description}; {}", found.hint);

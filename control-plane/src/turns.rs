@@ -7,6 +7,18 @@ use std::{
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+/// Imports and compilations of one project that run at the same time, and of all together.
+pub(crate) const HEAVY: (usize, usize) = (2, 3);
+/// Imports that read along with an upload at a time, of one project and of all together; others wait until theirs is there.
+pub(crate) const FOLLOWING: (usize, usize) = (2, 4);
+/// Pages of snapshots and previews that are made at a time, of one project and of all together.
+pub(crate) const LOOKING: (usize, usize) = (4, 8);
+
+/// Watches that are open at a time, each of which looks at the store whenever something changes.
+pub(crate) const WATCHES: (usize, usize) = (256, 1024);
+/// Subscriptions of responders.
+pub(crate) const SUBSCRIPTIONS: (usize, usize) = (8 * 1024, 16 * 1024);
+
 /// Turns that are shared by projects.
 #[derive(Debug)]
 pub(crate) struct Turns {
@@ -31,9 +43,21 @@ impl Turns {
 
     /// Waits for a turn. Projects take their turns in the order in which they ask: of each, no more wait in the common queue than may run.
     pub(crate) async fn take(&self, project: &str) -> Result<Turn, AcquireError> {
-        let own = self.of(project).acquire_owned().await?;
-        let common = Arc::clone(&self.all).acquire_owned().await?;
+        self.take_many(project, 1).await
+    }
+
+    /// Waits for so many turns together.
+    pub(crate) async fn take_many(&self, project: &str, many: u32) -> Result<Turn, AcquireError> {
+        let own = self.of(project).acquire_many_owned(many).await?;
+        let common = Arc::clone(&self.all).acquire_many_owned(many).await?;
         Ok(Turn { permits: [own, common] })
+    }
+
+    /// So many turns together, if they are free.
+    pub(crate) fn try_many(&self, project: &str, many: u32) -> Option<Turn> {
+        let own = self.of(project).try_acquire_many_owned(many).ok()?;
+        let common = Arc::clone(&self.all).try_acquire_many_owned(many).ok()?;
+        Some(Turn { permits: [own, common] })
     }
 
     fn of(&self, project: &str) -> Arc<Semaphore> {

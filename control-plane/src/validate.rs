@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_engine::{
     compile::compile_treated,
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::{Diagnostic, Diagnostics, Severity},
+    jwt::inline,
     snapshot::{RrPair, Serve, digest::Digest},
     test_config::TestConfig,
     transform::Template,
@@ -24,10 +25,24 @@ pub(crate) struct Checked {
     pub(crate) findings: Vec<Diagnostic>,
 }
 
+/// Reads a template that somebody has just written. A name that is a known one but for a slip is an error here: a warning would be read when
+/// answers are wrong. Of a stored template it stays a warning, because what one version does not know may be of a later one.
+pub(crate) fn written(json: &str) -> Checked {
+    let mut checked = template(json);
+    for slip in checked.findings.iter_mut().filter(|found| found.misspelt) {
+        slip.severity = Severity::Error;
+    }
+    checked
+}
+
 /// Reads a template.
 pub(crate) fn template(json: &str) -> Checked {
     let (template, findings) = Template::parse(json.as_bytes());
     let mut findings = findings.into_vec();
+    if findings.iter().all(|found| found.code != "not_json") && !inline::is_readable(json) {
+        let message = "the template is nested too deeply to be looked through for keys";
+        findings.push(Diagnostic::error("not_json", "", message));
+    }
     if json.contains("PRIVATE KEY-----") {
         findings.push(
             Diagnostic::warning(

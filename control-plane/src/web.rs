@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use countersign_tls::{accept::accept, server::ServerTls};
@@ -29,6 +30,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
+    connections::bounded,
     metrics::Observe,
     service::access::{Connection, Guard},
 };
@@ -55,7 +57,7 @@ pub(crate) fn serve(
     addr: SocketAddr,
     routes: Routes,
     (observe, guard): (Observe, Guard),
-    tls: Option<&Arc<ServerTls>>,
+    (tls, opening): (Option<&Arc<ServerTls>>, Duration),
     stopping: CancellationToken,
 ) -> AbortOnDropHandle<Result<(), tonic::transport::Error>> {
     let door = Door::new(addr, tls.is_some());
@@ -69,9 +71,10 @@ pub(crate) fn serve(
     let ended = stopping.cancelled_owned();
     let task = if let Some(tls) = tls {
         let incoming = accept(listener, Arc::clone(tls)).map(|one| one.map(Connection::from));
+        let incoming = bounded(incoming, opening);
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     } else {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = bounded(TcpIncoming::from(listener).with_nodelay(Some(true)), opening);
         tokio::spawn(router.serve_with_incoming_shutdown(incoming, ended))
     };
     AbortOnDropHandle::new(task)

@@ -1,7 +1,7 @@
 //! The admin listener: `/healthz`, `/readyz`, `/metrics`, `/status` and `/journal` tell; `POST /reset` begins all turns anew, and
 //! `DELETE /journal` forgets what was noted.
 //!
-//! A web page must not read it by way of a rebound name, so requests for names other than `localhost` are refused on a loopback address. What
+//! A web page must not read it by way of a rebound name, so requests for anything but `localhost` and loopback addresses are refused on a loopback address. What
 //! changes something is for loopback addresses only, and for no web page at all.
 
 mod journal;
@@ -110,8 +110,8 @@ impl Admin {
     async fn answer(&self, request: &Request<Incoming>) -> Response {
         if !self.admits(request) {
             return ours(
-                StatusCode::FORBIDDEN,
-                &json!({ "error": "host", "message": "ask for localhost or an address" }),
+                StatusCode::MISDIRECTED_REQUEST,
+                &json!({ "error": "host", "message": "ask for localhost, 127.0.0.1 or [::1]" }),
             );
         }
         if request.uri().path() == "/reset" {
@@ -323,11 +323,12 @@ fn key(name: &str, report: &Report) -> Value {
         "kind": report.kind,
         "thumbprint": report.thumbprint,
         "problem": report.problem.as_ref().map(|(code, message)| json!({ "code": code, "message": message })),
+        "note": report.note.map(|note| json!({ "code": note.code, "message": note.message })),
         "generation": report.generation,
     })
 }
 
-/// Whether the request names an address or `localhost`, as opposed to a name that somebody else resolves.
+/// Whether the request names this machine, as opposed to a name that somebody else resolves, or an address that leads here by accident (0.0.0.0).
 fn names_this_host(request: &Request<Incoming>) -> bool {
     let named = match request.uri().authority() {
         Some(authority) => Some(authority.clone()),
@@ -340,7 +341,8 @@ fn names_this_host(request: &Request<Incoming>) -> bool {
 
 fn is_this_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -348,11 +350,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_and_localhost_are_this_host() {
+    fn only_loopback_addresses_and_localhost_are_this_host() {
         for host in ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"] {
             assert!(is_this_host(host), "{host}");
         }
-        for host in ["rebound.example", "localhost.example", ""] {
+        for host in ["rebound.example", "localhost.example", "", "0.0.0.0", "[::]", "[::1%25lo]"] {
             assert!(!is_this_host(host), "{host}");
         }
     }

@@ -6,7 +6,7 @@ mod follow;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +23,7 @@ pub use crate::entrances::Mapped;
 use crate::{
     admin::Admin,
     api::{self, ApiError, Shared},
-    config::{Config, DEFAULT_SECRET_DIR},
+    config::Config,
     control_plane::Way,
     drain::Drain,
     entrances::Entrances,
@@ -34,7 +34,7 @@ use crate::{
     passthrough::Passing,
     readiness::Readiness,
     report::Reporter,
-    secrets::{Pace, Secrets},
+    secrets::{self, Secrets},
     sequence::{self, PeerTls, PeerTlsError, Sequences},
     serve_request::Plane,
     server::{self, Workers},
@@ -94,7 +94,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     // The API counts apart from the workers.
     let metrics = Arc::new(Metrics::new(workers + 1));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
-    let secrets = secrets(&config, &snapshots, &metrics);
+    let secrets = Arc::new(Secrets::of(&config, &snapshots, &metrics));
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots), config.expects_replay));
     let journal = Journal::new(config.journal).map(Arc::new);
     let mut own = entrances.addresses();
@@ -174,12 +174,6 @@ fn serve_api(
 ) -> Result<api::Running, StartError> {
     let failed = |error: ApiError| StartError::Api { addr, source: Box::new(error) };
     api::serve(listener, shared).map_err(failed)
-}
-
-fn secrets(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Arc<Secrets> {
-    let pace = Pace { overlap: config.key_overlap, grace: config.key_grace };
-    let (snapshots, metrics) = (Arc::clone(snapshots), Arc::clone(metrics));
-    Arc::new(Secrets::new(config.secret_dir.clone(), pace, snapshots, metrics))
 }
 
 impl Running {
@@ -340,7 +334,8 @@ fn check(config: &Config) -> Result<Option<Way>, StartError> {
     {
         return Err(StartError::InsecureApi(addr));
     }
-    check_secrets(config)?;
+    let dir = &config.secret_dir;
+    secrets::check(dir).map_err(|source| StartError::SecretDir { dir: dir.clone(), source })?;
     check_peers(config)?;
     let url = config.control_plane.clone();
     Ok(url
@@ -375,23 +370,5 @@ fn peer_tls(config: &Config) -> Result<Option<PeerTls>, StartError> {
     match PeerTls::read(&config.control_plane_tls) {
         Err(PeerTlsError::Identity(_)) if config.peer_listen.is_none() => Ok(None),
         read => read.map_err(|error| StartError::PeerTls(Box::new(error))),
-    }
-}
-
-fn check_secrets(config: &Config) -> Result<(), StartError> {
-    match std::fs::read_dir(&config.secret_dir) {
-        // Without secrets, tokens are served as recorded; that is no reason not to start.
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound
-                && config.secret_dir == Path::new(DEFAULT_SECRET_DIR) =>
-        {
-            tracing::warn!(
-                dir = DEFAULT_SECRET_DIR,
-                "there is no secret directory yet; tokens are served as recorded until their keys appear"
-            );
-            Ok(())
-        }
-        Err(source) => Err(StartError::SecretDir { dir: config.secret_dir.clone(), source }),
-        Ok(_) => Ok(()),
     }
 }

@@ -59,6 +59,10 @@ pub struct Config {
     pub replays: Vec<String>,
     /// How often the secret directory is read.
     pub secret_poll: Duration,
+    /// How long a key signs on after its file has gone or holds none that can be used; nothing is strict.
+    pub secret_grace: Duration,
+    /// Whether files of keys that everybody may read are refused, except in the kubelet's mounts.
+    pub strict_perms: bool,
     /// How long a new signing key is published in key sets before it signs.
     pub key_overlap: Duration,
     /// How long a signing key is published after the next one has taken over.
@@ -145,6 +149,8 @@ pub struct Limits {
     pub write_pause: Duration,
     /// How long a body may pause.
     pub body_pause: Duration,
+    /// How many requests may wait for a signature that takes long.
+    pub sign_queue: usize,
 }
 
 impl Default for Limits {
@@ -158,6 +164,7 @@ impl Default for Limits {
             idle: Duration::from_secs(120),
             write_pause: Duration::from_secs(30),
             body_pause: Duration::from_secs(30),
+            sign_queue: 256,
         }
     }
 }
@@ -185,6 +192,8 @@ impl Default for Config {
             project: "default".to_owned(),
             replays: Vec::new(),
             secret_poll: Duration::from_secs(1),
+            secret_grace: Duration::from_secs(3600),
+            strict_perms: false,
             key_overlap: Duration::ZERO,
             key_grace: Duration::from_secs(600),
             serve_jwks: false,

@@ -26,7 +26,7 @@ mod readiness;
 pub mod record;
 pub mod recorder;
 pub mod report;
-mod secrets;
+pub mod secrets;
 mod seldom;
 mod sequence;
 mod serve_call;

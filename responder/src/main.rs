@@ -142,6 +142,15 @@ struct Args {
     /// Which threads serve connections.
     #[arg(long, value_enum, default_value_t = Runtime::PerCore)]
     runtime: Runtime,
+    /// How long a signing key is used after its file has gone or holds none that can be used; with 0s its tokens are served as recorded at once.
+    #[arg(long, env = "COUNTERSIGN_SECRET_GRACE", value_name = "TIME", default_value = "1h", value_parser = duration)]
+    secret_grace: Duration,
+    /// Refuses key files that everybody on the machine may read, except in the kubelet's mounts, where that is usual.
+    #[arg(long, env = "COUNTERSIGN_STRICT_PERMS")]
+    strict_perms: bool,
+    /// How many requests may wait for an RSA signature; more are answered with 503 and asked to come again.
+    #[arg(long, env = "COUNTERSIGN_SIGN_QUEUE", value_name = "REQUESTS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    sign_queue: u32,
     /// How long a new signing key is published in key sets before it signs, for verifiers that keep a key set, for example 5m.
     #[arg(long, env = "COUNTERSIGN_KEY_OVERLAP", value_name = "TIME", default_value = "0s", value_parser = duration)]
     key_overlap: Duration,
@@ -317,6 +326,8 @@ impl Args {
             replays: self.replays.into_iter().filter(|replay| !replay.is_empty()).collect(),
             key_overlap: self.key_overlap,
             key_grace: self.key_grace,
+            secret_grace: self.secret_grace,
+            strict_perms: self.strict_perms,
             serve_jwks: self.serve_jwks,
             drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
@@ -340,6 +351,7 @@ impl Args {
             limits: Limits {
                 body: self.max_body,
                 connections: self.max_connections,
+                sign_queue: usize::try_from(self.sign_queue).unwrap_or(usize::MAX),
                 ..Limits::default()
             },
             ..Config::default()

@@ -1,4 +1,5 @@
-//! Secret directories become a key ring. Read again once a second; a key that cannot be used never replaces one that can.
+//! Secret directories become a key ring. Read again once a second; a key that cannot be used never replaces one that can, which is given up after
+//! a while all the same.
 //!
 //! The keys of one secret are read through one directory descriptor, so that they belong to one generation. Content decides what is new,
 //! never a time stamp. Whoever needs further keys asks with [`Secrets::require`], which reads them before it returns.
@@ -8,7 +9,8 @@ mod rotation;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,8 +25,13 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::{metrics::Metrics, snapshots::Snapshots};
-use open::OpenError;
+use crate::{
+    config::{Config, DEFAULT_SECRET_DIR},
+    metrics::Metrics,
+    snapshots::Snapshots,
+};
+use open::Content;
+pub use open::OpenError;
 pub(crate) use rotation::Pace;
 use rotation::Rotation;
 
@@ -42,7 +49,11 @@ const SETTLE_ROUNDS: usize = 10;
 pub(crate) struct Secrets {
     dir: PathBuf,
     pace: Pace,
+    /// Files that everybody may read are refused, except in the kubelet's mounts.
+    strict: bool,
     state: Mutex<State>,
+    /// Held while files are read, which may take long; what is known can be asked for all the same.
+    reading: Mutex<()>,
     changes: watch::Sender<u64>,
     snapshots: Arc<Snapshots>,
     metrics: Arc<Metrics>,
@@ -62,12 +73,32 @@ struct Known {
     /// The digest of the file that the last good key came from.
     digest: Option<Digest>,
     problem: Option<KeyProblem>,
+    /// Since when the file has had a problem.
+    since: Option<Instant>,
+    /// What is worth knowing of a file that can be used.
+    note: Option<&'static Note>,
     /// The generation of the ring in which the key was last replaced.
     generation: u64,
-    /// The file as it was last taken over.
+    /// The file as it was last taken over, if it is an HMAC secret: of a private key nothing but the parsed form is kept.
     text: Option<Arc<Zeroizing<Vec<u8>>>>,
     /// Content that was seen once and is taken when it is seen again.
     candidate: Option<Digest>,
+}
+
+/// Whether there is a secret directory. Without the usual one, tokens are served as recorded, which is no reason not to start.
+pub(crate) fn check(dir: &Path) -> io::Result<()> {
+    match std::fs::read_dir(dir) {
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && dir == Path::new(DEFAULT_SECRET_DIR) =>
+        {
+            tracing::warn!(
+                dir = DEFAULT_SECRET_DIR,
+                "there is no secret directory yet; tokens are served as recorded until their keys appear"
+            );
+            Ok(())
+        }
+        read => read.map(drop),
+    }
 }
 
 /// What may be told about a key.
@@ -81,9 +112,31 @@ pub(crate) struct Report {
     pub(crate) thumbprint: Option<String>,
     /// What is wrong: a code and a sentence.
     pub(crate) problem: Option<(&'static str, String)>,
+    /// What is worth knowing where nothing is wrong.
+    pub(crate) note: Option<&'static Note>,
     /// Grows when the key is replaced.
     pub(crate) generation: u64,
 }
+
+/// Something that is worth knowing of a file that can be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// A stable code.
+    pub(crate) code: &'static str,
+    /// A sentence.
+    pub(crate) message: &'static str,
+}
+
+/// A file that is mounted by itself is another one than its secret's from the next change on.
+const STAYS: Note = Note {
+    code: "secret_will_not_rotate",
+    message: "the file is mounted by itself (subPath), so that a change of the secret never reaches it; mount the secret as a directory",
+};
+/// Outside of the kubelet's mounts, which everybody in a container may read, this is mostly an oversight.
+const EXPOSED: Note = Note {
+    code: "secret_world_readable",
+    message: "everybody on this machine may read the file; take that away, for example with chmod 0400 (--strict-perms refuses it)",
+};
 
 /// Whether all files have been taken as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,14 +150,22 @@ pub(crate) enum Settled {
 /// A file of a secret as it was found.
 #[derive(Debug)]
 struct Found {
-    content: Result<Zeroizing<Vec<u8>>, OpenError>,
+    content: Result<Content, OpenError>,
     /// It came through the kubelet's link, which is only switched to files that are whole.
     atomic: bool,
 }
 
 impl Secrets {
+    /// Those of a node with these settings.
+    pub(crate) fn of(config: &Config, snapshots: &Arc<Snapshots>, metrics: &Arc<Metrics>) -> Self {
+        let Config { key_overlap: overlap, key_grace: grace, secret_grace: kept, .. } = *config;
+        let place = (config.secret_dir.clone(), config.strict_perms);
+        let pace = Pace { overlap, grace, kept };
+        Self::new(place, pace, Arc::clone(snapshots), Arc::clone(metrics))
+    }
+
     pub(crate) fn new(
-        dir: PathBuf,
+        (dir, strict): (PathBuf, bool),
         pace: Pace,
         snapshots: Arc<Snapshots>,
         metrics: Arc<Metrics>,
@@ -112,7 +173,9 @@ impl Secrets {
         Self {
             dir,
             pace,
+            strict,
             state: Mutex::default(),
+            reading: Mutex::default(),
             changes: watch::Sender::new(0),
             snapshots,
             metrics,
@@ -132,19 +195,37 @@ impl Secrets {
                 state.keys.entry(secret.clone()).or_default();
             }
         }
-        let _: Settled = self.reload();
+        // A file that is there for the first time may be half written, too.
+        for _ in 0..SETTLE_ROUNDS {
+            if self.reload() == Settled::Yes {
+                return;
+            }
+            std::thread::park_timeout(SETTLE);
+        }
     }
 
     /// Forgets all keys but these.
     pub(crate) fn retain(&self, needed: &BTreeSet<SecretRef>) {
-        self.lock().keys.retain(|secret, _| needed.contains(secret));
+        let ring = {
+            let mut state = self.lock();
+            let before = state.keys.len();
+            state.keys.retain(|secret, _| needed.contains(secret));
+            (state.keys.len() < before).then(|| Arc::new(state.ring()))
+        };
+        if let Some(ring) = ring {
+            self.snapshots.forget_keys(ring);
+        }
     }
 
     /// Reads all secrets again and, when anything changed, serves with the new keys from now on.
     pub(crate) fn reload(&self) -> Settled {
+        // One after the other, so that what was read first does not come last.
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted: BTreeSet<SecretRef> = self.lock().keys.keys().cloned().collect();
+        let found = self.read(&wanted);
         let (settled, generation, ring) = {
             let mut state = self.lock();
-            let (changed, settled) = self.update(&mut state);
+            let (changed, settled) = self.update(&mut state, found);
             if !changed {
                 return settled;
             }
@@ -191,19 +272,23 @@ impl Secrets {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads all keys; tells whether anything changed, and whether a file has to be looked at once more before it counts.
-    fn update(&self, state: &mut State) -> (bool, Settled) {
+    /// Reads these keys.
+    fn read(&self, secrets: &BTreeSet<SecretRef>) -> BTreeMap<SecretRef, Found> {
         let mut wanted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for secret in state.keys.keys() {
+        for secret in secrets {
             wanted.entry(&secret.secret).or_default().insert(&secret.key);
         }
-        let found: BTreeMap<SecretRef, Found> =
-            wanted.into_iter().flat_map(|(secret, keys)| self.read_secret(secret, &keys)).collect();
+        wanted.into_iter().flat_map(|(secret, keys)| self.read_secret(secret, &keys)).collect()
+    }
+
+    /// Takes over what was read; tells whether anything changed, and whether a file has to be looked at once more before it counts.
+    fn update(&self, state: &mut State, found: BTreeMap<SecretRef, Found>) -> (bool, Settled) {
         let next = state.generation + 1;
         let mut changed = state.generation == 0 && !state.keys.is_empty();
         for (secret, found) in found {
             let Some(known) = state.keys.get_mut(&secret) else { continue };
             changed |= known.adopt(&secret, &found, next, self.pace, &self.metrics);
+            changed |= known.expire(&secret, self.pace, Instant::now());
             if known.keys.advance(self.pace, Instant::now()) {
                 known.generation = next;
                 changed = true;
@@ -234,10 +319,12 @@ impl Secrets {
             found = keys
                 .iter()
                 .map(|key| {
-                    let content = if is_plain(key) {
-                        open::read(&directory, key)
-                    } else {
-                        Err(OpenError::Escape)
+                    let content = match open::read(&directory, key) {
+                        _ if !is_plain(key) => Err(OpenError::Escape),
+                        Ok(read) if self.strict && !atomic && read.is_exposed() => {
+                            Err(OpenError::Exposed(read.mode))
+                        }
+                        read => read,
                     };
                     (named(secret, key), Found { content, atomic })
                 })
@@ -253,15 +340,32 @@ impl Secrets {
     }
 
     fn open_secret(&self, secret: &str) -> Result<(std::os::fd::OwnedFd, bool), OpenError> {
-        if !is_plain(secret) {
-            return Err(OpenError::Escape);
-        }
-        let directory = open::directory(open::root(&self.dir)?, secret)?;
-        match open::directory(&directory, DATA_LINK) {
-            Ok(generation) => Ok((generation, true)),
-            Err(OpenError::Missing) => Ok((directory, false)),
-            Err(error) => Err(error),
-        }
+        open_in(&self.dir, secret)
+    }
+}
+
+/// Reads a key beneath a directory, once. Links that lead out of it, devices and large files are refused, and nothing is waited for.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_secret(dir: &Path, secret: &SecretRef) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    if !is_plain(&secret.key) {
+        return Err(OpenError::Escape);
+    }
+    let (directory, _) = open_in(dir, &secret.secret)?;
+    open::read(&directory, &secret.key)
+}
+
+/// Opens a secret, as it is now; tells whether it came through the kubelet's link.
+fn open_in(dir: &Path, secret: &str) -> Result<(std::os::fd::OwnedFd, bool), OpenError> {
+    if !is_plain(secret) {
+        return Err(OpenError::Escape);
+    }
+    let directory = open::directory(open::root(dir)?, secret)?;
+    match open::directory(&directory, DATA_LINK) {
+        Ok(generation) => Ok((generation, true)),
+        Err(OpenError::Missing) => Ok((directory, false)),
+        Err(error) => Err(error),
     }
 }
 
@@ -304,25 +408,27 @@ impl Known {
         pace: Pace,
         metrics: &Metrics,
     ) -> bool {
-        let bytes = match &found.content {
-            Ok(bytes) => bytes,
+        let content = match &found.content {
+            Ok(content) => content,
             Err(error) => {
-                self.candidate = None;
+                (self.candidate, self.note) = (None, None);
                 return self.fail(secret, error.code(), error.to_string(), metrics);
             }
         };
+        let bytes = &content.bytes;
+        self.remark(secret, content, found.atomic);
         let digest = Digest::of(bytes);
         if self.digest == Some(digest) {
-            self.candidate = None;
+            (self.candidate, self.since) = (None, None);
             return self.problem.take().is_some();
         }
         // A writer that replaces a file in place may be half done, and half an HMAC secret is a valid HMAC secret.
-        if self.digest.is_some() && !found.atomic && self.candidate.replace(digest) != Some(digest)
-        {
+        if !found.atomic && self.candidate.replace(digest) != Some(digest) {
             return false;
         }
         match SigningKey::parse(bytes) {
             Ok(key) => {
+                let text = key.is_hmac().then(|| Arc::new(Zeroizing::new(bytes.to_vec())));
                 let (kind, mut keys) = (key.kind(), std::mem::take(&mut self.keys));
                 keys.push(key, pace, Instant::now());
                 tracing::info!(%secret, kind, waits = keys.is_waiting(), "signing key loaded");
@@ -330,8 +436,10 @@ impl Known {
                     keys,
                     digest: Some(digest),
                     problem: None,
+                    since: None,
+                    note: self.note,
                     generation,
-                    text: Some(Arc::new(Zeroizing::new(bytes.to_vec()))),
+                    text,
                     candidate: None,
                 };
                 true
@@ -343,6 +451,32 @@ impl Known {
         }
     }
 
+    /// Notes what is worth knowing of a file, and says it once.
+    fn remark(&mut self, secret: &SecretRef, content: &Content, atomic: bool) {
+        let note = match content {
+            _ if atomic => None,
+            Content { is_mount: true, .. } => Some(&STAYS),
+            exposed if exposed.is_exposed() => Some(&EXPOSED),
+            _ => None,
+        };
+        if let Some(note) = note.filter(|note| self.note != Some(note)) {
+            tracing::warn!(%secret, code = note.code, "{}", note.message);
+        }
+        self.note = note;
+    }
+
+    /// Gives up a key whose file has had a problem for too long; tells whether it did.
+    fn expire(&mut self, secret: &SecretRef, pace: Pace, now: Instant) -> bool {
+        let over = self.since.is_some_and(|since| now.duration_since(since) >= pace.kept);
+        if !over || self.keys.signing().is_none() {
+            return false;
+        }
+        self.keys.give_up(pace, now);
+        (self.digest, self.text) = (None, None);
+        tracing::warn!(%secret, kept_secs = pace.kept.as_secs(), "signing key given up: its file was not put right in time");
+        true
+    }
+
     /// Keeps the key and notes what is wrong with its successor.
     fn fail(
         &mut self,
@@ -351,6 +485,7 @@ impl Known {
         message: String,
         metrics: &Metrics,
     ) -> bool {
+        self.since.get_or_insert_with(Instant::now);
         if self
             .problem
             .as_ref()
@@ -370,6 +505,7 @@ impl Known {
             kind: self.keys.signing().map(|key| key.kind()).unwrap_or_default(),
             thumbprint: self.keys.signing().and_then(|key| key.thumbprint()),
             problem: self.problem.as_ref().map(|problem| (problem.code, problem.message.clone())),
+            note: self.note,
             generation: self.generation,
         }
     }

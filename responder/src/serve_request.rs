@@ -68,6 +68,8 @@ pub(crate) struct Plane {
     sequences: Arc<Sequences>,
     /// Slow signatures that are made at a time.
     signatures: Arc<Semaphore>,
+    /// Room for requests that wait for one, or have it made.
+    signing: Arc<Semaphore>,
     control: Handle,
 }
 
@@ -88,6 +90,8 @@ enum Outcome {
     NotServed(Box<NotServed>),
     /// Nothing is served yet; these are awaited.
     Unavailable(Vec<String>),
+    /// As many requests wait for a slow signature as may.
+    Busy,
     /// The engine has a defect.
     Defect,
 }
@@ -126,6 +130,7 @@ impl Plane {
             tracer: None,
             sequences,
             signatures: Arc::new(Semaphore::new(server::cores())),
+            signing: Arc::new(Semaphore::new(server::cores() + limits.sign_queue)),
             control,
         }
     }
@@ -344,6 +349,10 @@ fn unanswered(outcome: Outcome, lane: &Lane) -> (journal::Outcome, Response) {
             lane.unavailable();
             (journal::Outcome::Unavailable, write::unavailable(&awaited))
         }
+        Outcome::Busy => {
+            lane.unavailable();
+            (journal::Outcome::Unavailable, write::signing())
+        }
         Outcome::Defect
         | Outcome::Hit(..)
         | Outcome::Owed(..)
@@ -457,12 +466,13 @@ async fn in_turn(
 
 /// Has a slow signature made off the data plane's threads, so that no other request waits for it.
 async fn pay(plane: &Plane, replay: Arc<Replay>, owed: Owed) -> Outcome {
+    let Ok(room) = Arc::clone(&plane.signing).try_acquire_owned() else { return Outcome::Busy };
     let Ok(turn) = Arc::clone(&plane.signatures).acquire_owned().await else {
         return Outcome::Defect;
     };
     let signed = plane.control.spawn_blocking(move || {
         let hit = guard(|| replay.serving.pay(&owed)).flatten();
-        drop(turn);
+        drop((turn, room));
         hit.map_or(Outcome::Defect, |hit| Outcome::Hit(hit, replay.serial))
     });
     signed.await.unwrap_or(Outcome::Defect)

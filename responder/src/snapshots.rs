@@ -422,6 +422,20 @@ impl Snapshots {
         });
     }
 
+    /// The keys that it serves with.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.ring.lock().unwrap_or_else(PoisonError::into_inner).keys)
+    }
+
+    /// Holds no keys but these any more, if they are still those that are served with: replays hold what they need by themselves.
+    pub(crate) fn forget_keys(&self, keys: Arc<KeyRing>) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.generation == keys.generation() {
+            ring.keys = keys;
+        }
+    }
+
     /// The one place that swaps. The old table is dropped by the writer, so that its memory is seldom freed within a request.
     fn change(&self, edit: impl FnOnce(&mut Ring, &mut Table)) {
         let old = {

@@ -42,6 +42,12 @@ impl Client {
         Self { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), server }
     }
 
+    /// The address that it asks.
+    #[must_use]
+    pub fn server(&self) -> SocketAddr {
+        self.server
+    }
+
     /// A GET without more.
     pub async fn get(&self, target: &str) -> Response {
         self.send(Method::GET, target, HeaderMap::new(), Bytes::new()).await

@@ -37,22 +37,25 @@ fn mount(dir: &Path, version: &str, key: &str) {
 }
 
 fn dev(dir: &Path) -> Process {
+    dev_with(dir, &[])
+}
+
+fn dev_with(dir: &Path, more: &[&str]) -> Process {
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
-    Process::start(
-        "countersign",
-        [
-            "dev",
-            &path("login.jsonl"),
-            "--transform",
-            &path("t.json"),
-            "--secret-dir",
-            &path("secrets"),
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ],
-    )
+    let (login, template, secrets) = (path("login.jsonl"), path("t.json"), path("secrets"));
+    let arguments = [
+        "dev",
+        &login,
+        "--transform",
+        &template,
+        "--secret-dir",
+        &secrets,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    Process::start("countersign", arguments.iter().chain(more).copied())
 }
 
 /// The token that is served, if it verifies under the key.
@@ -100,6 +103,23 @@ async fn files_may_be_edited_while_they_are_served() {
     .await;
     assert!(valid(&client, NEW).await.is_some());
     assert!(dev.terminate().await.success(), "{}", dev.text());
+}
+
+#[tokio::test]
+async fn templates_read_the_environment_as_far_as_they_are_allowed_to() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path());
+    let template = r#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[{"type":"constant","config":{"new":"path=${{env_var:PATH}}"}}]}]}"#;
+    fs::write(dir.path().join("t.json"), template).unwrap();
+    for (more, expected) in
+        [(&[][..], String::new()), (&["--template-env", "PATH"], std::env::var("PATH").unwrap())]
+    {
+        let mut dev = dev_with(dir.path(), more);
+        let client = Client::new(dev.address("data").await);
+        let answer = client.get("/token").await;
+        assert_eq!(answer.body, format!("path={expected}"), "{more:?}");
+        assert!(dev.terminate().await.success(), "{}", dev.text());
+    }
 }
 
 #[test]

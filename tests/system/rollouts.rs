@@ -153,7 +153,11 @@ async fn a_new_version_is_served_once_all_have_prepared_it_and_one_can_go_back()
 }
 
 /// A responder that refuses to prepare anything as long as it is told to; otherwise it says what is expected. It serves nothing.
-async fn odd_one(grpc: SocketAddr, name: &str, refuses: Arc<AtomicBool>) -> JoinHandle<()> {
+pub(crate) async fn odd_one(
+    grpc: SocketAddr,
+    name: &str,
+    refuses: Arc<AtomicBool>,
+) -> JoinHandle<()> {
     let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
     let (say, said) = mpsc::channel(16);
     let hello = Hello {
@@ -178,6 +182,7 @@ async fn odd_one(grpc: SocketAddr, name: &str, refuses: Arc<AtomicBool>) -> Join
                 let found = Diagnostic {
                     severity: Severity::Error.into(),
                     code: "odd".into(),
+                    field_path: "responder[0]".into(),
                     message: "it does not feel like it".into(),
                     ..Diagnostic::default()
                 };

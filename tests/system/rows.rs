@@ -1,14 +1,19 @@
 //! What is promised of bad inputs and faults, a test for each: the code that is told, the place that is named, that a recorded response is served as it was
 //! recorded, and that all the while another route is served with good tokens.
 //!
-//! The names begin with the letter of the topic and a number: `j` tokens and keys, `k` the files of keys, `u` users and their tokens.
+//! The names begin with the letter of the topic and a number: `j` tokens and keys, `k` the files of keys, `s` imports, `t` transforms, `u` users and the
+//! web UI.
 
 mod admin;
+mod console;
+mod imports;
 mod jwt;
 mod keys;
+mod templates;
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -19,6 +24,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use harness::{
+    binaries,
     client::Client,
     process::{self, Finished, Process},
     recording, wait_until,
@@ -41,6 +47,12 @@ struct Case {
     key: Option<Vec<u8>>,
     /// More settings of `jwt_resign`.
     config: Value,
+    /// Other steps than those that sign the token.
+    steps: Option<Value>,
+    /// Another body than the one with the token.
+    answer: Option<Vec<u8>>,
+    /// Another recorded pair than this makes.
+    line: Option<String>,
 }
 
 /// A token with this JOSE header and claims, as they are written.
@@ -56,7 +68,20 @@ fn of_alg(alg: &str) -> String {
 
 impl Case {
     fn new(name: &str, token: String, key: &[u8]) -> Self {
-        Self { name: name.into(), token, key: Some(key.to_vec()), config: json!({}) }
+        let (name, key) = (name.into(), Some(key.to_vec()));
+        let config = json!({});
+        Self { name, token, key, config, steps: None, answer: None, line: None }
+    }
+
+    /// A route that is answered with this body, on which these steps work.
+    fn of_steps(name: &str, answer: impl Into<Vec<u8>>, steps: Value) -> Self {
+        let (steps, answer) = (Some(steps), Some(answer.into()));
+        Self { key: None, steps, answer, ..Self::new(name, String::new(), b"") }
+    }
+
+    /// A pair of which no more is known here; nothing works on it.
+    fn of_line(name: &str, line: String) -> Self {
+        Self { line: Some(line), ..Self::of_steps(name, "", json!([])) }
     }
 
     /// With one more setting.
@@ -73,13 +98,37 @@ impl Case {
         format!("/{}", self.name)
     }
 
-    fn body(&self) -> Value {
-        json!({"access_token": self.token})
+    /// The body as it was recorded.
+    fn body(&self) -> Vec<u8> {
+        let answer = self.answer.clone();
+        answer.unwrap_or_else(|| json!({"access_token": self.token}).to_string().into_bytes())
+    }
+
+    /// The recorded pair.
+    fn line(&self) -> String {
+        if let Some(line) = &self.line {
+            return line.clone();
+        }
+        let mut pair: Value =
+            serde_json::from_str(&recording::line("GET", &self.path(), &json!(null)))
+                .unwrap_or_default();
+        let body = base64::engine::general_purpose::STANDARD.encode(self.body());
+        pair["http"]["res"]["bodyBase64"] = json!(body);
+        pair.to_string()
     }
 
     fn chain(&self) -> Value {
+        if let Some(steps) = &self.steps {
+            return json!({
+                "filters": {"filters": [{"include": true, "detectedLocation": self.path()}]},
+                "extractor": {"type": "res_body"},
+                "transforms": steps,
+            });
+        }
         let mut config = self.config.clone();
-        config["secretPath"] = json!(format!("${{{{secret:keys/{}}}}}", self.name));
+        if config["secretPath"].is_null() {
+            config["secretPath"] = json!(format!("${{{{secret:keys/{}}}}}", self.name));
+        }
         json!({
             "filters": {"filters": [{"include": true, "detectedLocation": self.path()}]},
             "extractor": {"type": "res_body"},
@@ -101,6 +150,19 @@ struct World {
     client: Client,
     admin: Client,
     probe: Probe,
+}
+
+/// The circumstances of a world.
+#[derive(Debug, Clone, Copy, Default)]
+struct Setup<'s> {
+    /// More flags of the control plane.
+    of_plane: &'s [&'s str],
+    /// More flags of the responder.
+    of_responder: &'s [&'s str],
+    /// More variables of the responder.
+    variables: &'s [(String, String)],
+    /// Whose process the responder is, and whose the keys are.
+    uid: Option<u32>,
 }
 
 /// Asks for a route all the time.
@@ -148,6 +210,17 @@ fn verifies(token: &str, secret: &[u8]) -> bool {
 impl World {
     /// Serves these cases.
     async fn serve(cases: Vec<Case>) -> Self {
+        Self::serve_with(cases, &[], &[]).await
+    }
+
+    /// The same by a control plane and a responder with more flags.
+    async fn serve_with(cases: Vec<Case>, of_plane: &[&str], of_responder: &[&str]) -> Self {
+        Self::set_up(cases, Setup { of_plane, of_responder, ..Setup::default() }).await
+    }
+
+    /// The same in other circumstances.
+    async fn set_up(cases: Vec<Case>, setup: Setup<'_>) -> Self {
+        let Setup { of_plane, of_responder, variables, uid } = setup;
         let dir = tempfile::tempdir().unwrap();
         let secrets = dir.path().join("secrets");
         fs::create_dir_all(secrets.join("keys")).unwrap();
@@ -155,23 +228,40 @@ impl World {
         let all: Vec<&Case> = cases.iter().chain([&probe]).collect();
         for case in &all {
             if let Some(key) = &case.key {
-                fs::write(secrets.join("keys").join(&case.name), key).unwrap();
+                let file = secrets.join("keys").join(&case.name);
+                fs::write(&file, key).unwrap();
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+                chown(&file, uid, None).unwrap();
             }
         }
-        let lines = all.iter().map(|case| recording::line("GET", &case.path(), &case.body()));
+        let lines = all.iter().map(|case| case.line());
         fs::write(dir.path().join("all.jsonl"), lines.collect::<Vec<_>>().join("\n")).unwrap();
         let chains: Vec<Value> = all.iter().map(|case| case.chain()).collect();
         let template = json!({"id": "t", "responder": chains}).to_string();
         fs::write(dir.path().join("t.json"), template).unwrap();
 
-        let mut plane = process::control_plane(&dir.path().join("data"), "127.0.0.1:0");
+        let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        let (data, cache, secrets) = (path("data"), path("cache"), path("secrets"));
+        let own = ["--listen", "127.0.0.1:0", "--data-dir", &data];
+        let mut plane = Process::start("countersign-control-plane", [&own, of_plane].concat());
         let grpc = plane.address("grpc").await;
-        let mut responder =
-            process::responder("r", grpc, &secrets, Some(&dir.path().join("cache")));
+        let server = format!("http://{grpc}");
+        let own = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", "r"];
+        let from = ["--control-plane", &server, "--secret-dir", &secrets, "--cache-dir", &cache];
+        let flags = [&own[..], &from, of_responder].concat();
+        let mut responder = match uid {
+            None => Process::start_in("countersign-responder", flags, variables),
+            Some(uid) => {
+                fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+                let binary = binaries::path("countersign-responder");
+                let who = [format!("--reuid={uid}"), format!("--regid={uid}")];
+                let words = who.iter().map(String::as_str);
+                let words = words.chain(["--clear-groups", binary.to_str().unwrap()]).chain(flags);
+                Process::start_program("setpriv", words, variables)
+            }
+        };
         let client = Client::new(responder.address("data").await);
         let admin = Client::new(responder.address("admin").await);
-        let server = format!("http://{grpc}");
-        let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
         for arguments in [
             &["snapshot", "import", &path("all.jsonl"), "--id", "all"][..],
             &["transform", "put", &path("t.json")],
@@ -218,8 +308,10 @@ impl World {
     /// Asserts that a case is served byte for byte as recorded, and that the reason is told with its place.
     async fn unchanged(&self, case: &str, code: &str) {
         let answer = self.client.get(&format!("/{case}")).await;
-        let recorded = self.cases.iter().find(|one| one.name == case).unwrap().body().to_string();
-        assert_eq!(String::from_utf8_lossy(&answer.body), recorded, "{case}");
+        let recorded = self.cases.iter().find(|one| one.name == case).unwrap().body();
+        let shown =
+            |body: &[u8]| String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
+        assert!(*answer.body == *recorded, "{case}: {} is not as recorded", shown(&answer.body));
         self.told(case, code).await;
     }
 
@@ -288,21 +380,44 @@ impl World {
     }
 }
 
+impl World {
+    /// Uploads a template, which must be refused at each of these places with this code, all in one answer, and nothing be stored; what is said.
+    fn refuses(&self, template: &str, findings: &[(&str, &str)]) -> String {
+        let file = self.dir.path().join("bad.json");
+        fs::write(&file, template).unwrap();
+        let out = self.cli(&["transform", "put", &file.to_string_lossy(), "--id", "bad"]);
+        let shown: String = template.chars().take(300).collect();
+        assert_eq!(out.code(), 2, "{shown}: {}", out.text());
+        for (place, code) in findings {
+            let is_it = |line: &str| line.contains(place) && line.contains(&format!("[{code}]"));
+            let text = out.text();
+            assert!(text.lines().any(is_it), "{shown}: no {code} at {place} in {text}");
+        }
+        let listed = self.cli(&["transform", "list", "--output", "json"]).ok();
+        assert!(!listed.stdout().contains("transforms/bad"), "nothing is stored");
+        out.text()
+    }
+}
+
 /// Validates a template with one `jwt_resign`, which must be refused with this code at this setting.
 async fn refused_at_upload(config: &Value, code: &str, field: &str) {
     let world = World::serve(Vec::new()).await;
     let chain = json!({"extractor": {"type": "res_body"}, "transforms": [
         {"type": "json_path", "config": {"path": "a"}}, {"type": "jwt_resign", "config": config}]});
-    let file = world.dir.path().join("bad.json");
-    fs::write(&file, json!({"id": "bad", "responder": [chain]}).to_string()).unwrap();
-    let out = world.cli(&["transform", "put", &file.to_string_lossy()]);
-    assert_eq!(out.code(), 2, "{config}: {}", out.text());
     let place = format!("responder[0].transforms[1].config.{field}");
-    assert!(out.text().contains(&place), "{config}: no {place} in {}", out.text());
-    assert!(out.text().contains(&format!("[{code}]")), "{config}: no {code} in {}", out.text());
-    let listed = world.cli(&["transform", "list", "--output", "json"]).ok();
-    assert!(!listed.stdout().contains("transforms/bad"), "nothing is stored");
+    let template = json!({"id": "bad", "responder": [chain]}).to_string();
+    drop(world.refuses(&template, &[(&*place, code)]));
     drop(world.end().await);
+}
+
+/// How much memory a process has now, and at the most so far, in bytes.
+fn memory(pid: u32) -> (u64, u64) {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let bytes = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    };
+    (bytes("VmRSS:"), bytes("VmHWM:"))
 }
 
 /// Runs openssl, whose keys are made by an implementation that is not ours.

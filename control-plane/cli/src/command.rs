@@ -69,19 +69,32 @@ async fn client(global: &Global) -> Result<Client, Failure> {
     .await
 }
 
-/// The text of a file, or of stdin for `-`.
+/// The largest document; with what goes along it has to fit into a message, which has 4 MiB at the most.
+const MAX_DOCUMENT: u64 = 4 * 1024 * 1024 - 64 * 1024;
+
+/// The text of a document, out of a file, or of stdin for `-`.
 pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .map_err(|source| Failure::io("read stdin", source))?;
-        bytes
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        let read = std::io::stdin().take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
+        read.map_err(|source| Failure::io("read stdin", source))?;
     } else {
-        std::fs::read(path).map_err(|source| Failure::read(path, source))?
-    };
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::refused(format!("{} is no UTF-8 text", path.display())))
+        let file = std::fs::File::open(path).map_err(|source| Failure::read(path, source))?;
+        let read = file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes);
+        read.map_err(|source| Failure::read(path, source))?;
+    }
+    let name = path.display();
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_DOCUMENT {
+        let message = format!("{name} has more than {MAX_DOCUMENT} bytes [limit_exceeded]");
+        return Err(Failure::refused(message));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let is_wide =
+            [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| error.as_bytes().starts_with(*mark));
+        let hint = if is_wide { "; it is UTF-16, save it as UTF-8" } else { "" };
+        Failure::refused(format!("{name} is no UTF-8 text at its byte {at}{hint} [invalid_utf8]"))
+    })
 }
 
 /// A directory that goes when the command ends.

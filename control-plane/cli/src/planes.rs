@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) secret_dir: PathBuf,
     /// Files and tables that templates name.
     pub(crate) files_dir: PathBuf,
+    /// The environment variables that templates may read: whoever reaches the control plane, which asks nobody who they are, writes templates.
+    pub(crate) template_env: Vec<String>,
     /// The project of both.
     pub(crate) project: String,
     /// What becomes of requests that nothing recorded answers.
@@ -91,8 +93,7 @@ impl Planes {
             expects_replay: true,
             secret_dir: settings.secret_dir,
             files_dir: Some(settings.files_dir),
-            // Templates and environment are the same person's here.
-            template_env: vec!["*".to_owned()],
+            template_env: settings.template_env,
             project: settings.project.clone(),
             drain_timeout: Duration::from_secs(2),
             passthrough: settings.passthrough,

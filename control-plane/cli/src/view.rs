@@ -245,6 +245,8 @@ impl View for Diagnostic {
             "hint": self.hint,
             "subject": self.subject,
             "line": self.line,
+            "record": self.record,
+            "byteOffset": self.byte_offset,
             "count": self.count.max(1),
         })
     }
@@ -304,7 +306,11 @@ fn place(found: &Diagnostic) -> String {
     let mut parts = Vec::new();
     if !found.subject.is_empty() {
         let line = if found.line > 0 { format!(":{}", found.line) } else { String::new() };
-        parts.push(format!("{}{line}", found.subject));
+        let record = match (found.record, found.byte_offset) {
+            (0, _) => String::new(),
+            (record, byte) => format!(" (record {record}, byte {byte})"),
+        };
+        parts.push(format!("{}{line}{record}", found.subject));
     } else if found.line > 0 {
         parts.push(format!("line {}", found.line));
     }

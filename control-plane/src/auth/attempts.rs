@@ -1,16 +1,18 @@
-//! Who has tried tokens that are no good, by address: so many a minute are looked at, the rest is refused unseen.
+//! Who has tried tokens that are no good, by address: of so many a minute it is told why they are refused, of the rest it is not.
 //!
 //! What is good is let in whatever else came from its address, so that nobody is locked out by a neighbour. Bounded: of the addresses that failed
 //! longest ago none is remembered.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// So many bad tokens of one address are looked at in a row.
+use countersign_tls::places::network;
+
+/// So many bad tokens of one address are told of in a row.
 pub(crate) const BURST: u32 = 10;
 /// After this time one more is.
 const REFILL: Duration = Duration::from_secs(6);
@@ -22,7 +24,7 @@ const ADDRESSES: usize = 4096;
 pub(crate) enum Counted {
     /// It is one of few.
     Failed,
-    /// It was the last that is looked at; what comes now is refused unseen.
+    /// It was the last that is told of.
     Locked,
     /// It is one of many.
     Still,
@@ -52,18 +54,9 @@ impl Tries {
 }
 
 impl Attempts {
-    /// Whether a token of this address is still looked at closely.
-    pub(crate) fn may_try(&self, address: IpAddr, now: Instant) -> bool {
-        let address = counted(address);
-        let mut addresses = self.lock();
-        let Some(tries) = addresses.get_mut(&address) else { return true };
-        tries.refill(now);
-        tries.left > 0
-    }
-
     /// Counts one that was no good.
     pub(crate) fn failed(&self, address: IpAddr, now: Instant) -> Counted {
-        let address = counted(address);
+        let address = network(address);
         let mut addresses = self.lock();
         if addresses.len() >= ADDRESSES && !addresses.contains_key(&address) {
             let oldest = addresses.iter().min_by_key(|(_, tries)| tries.since);
@@ -87,14 +80,6 @@ impl Attempts {
     }
 }
 
-/// Whom an address stands for: whoever has one of IPv6 has its whole network of 64 bits.
-fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,17 +92,14 @@ mod tests {
     fn after_a_burst_an_address_waits_and_others_do_not() {
         let (attempts, now) = (Attempts::default(), Instant::now());
         for nth in 1..=BURST {
-            assert!(attempts.may_try(address(1), now));
             let expected = if nth == BURST { Counted::Locked } else { Counted::Failed };
             assert_eq!(attempts.failed(address(1), now), expected);
         }
-        assert!(!attempts.may_try(address(1), now));
         assert_eq!(attempts.failed(address(1), now), Counted::Still);
-        assert!(attempts.may_try(address(2), now));
+        assert_eq!(attempts.failed(address(2), now), Counted::Failed);
         let later = now + REFILL;
-        assert!(attempts.may_try(address(1), later));
         assert_eq!(attempts.failed(address(1), later), Counted::Locked);
-        assert!(!attempts.may_try(address(1), later));
+        assert_eq!(attempts.failed(address(1), later), Counted::Still);
     }
 
     #[test]
@@ -127,9 +109,14 @@ mod tests {
             let address = format!("2001:db8::{nth:x}").parse().unwrap();
             attempts.failed(address, now);
         }
-        let may = |text: &str| attempts.may_try(text.parse().unwrap(), now);
-        assert!(!may("2001:db8::ffff:1") && may("2001:db8:0:1::1"));
-        assert!(may("10.0.0.1") && may("::ffff:10.0.0.1"));
+        let failed = |text: &str| attempts.failed(text.parse().unwrap(), now);
+        assert_eq!(failed("2001:db8::ffff:1"), Counted::Still);
+        assert_eq!(failed("2001:db8:0:1::1"), Counted::Failed);
+        for nth in 1..=BURST {
+            let expected = if nth == BURST { Counted::Locked } else { Counted::Failed };
+            let one = if nth % 2 == 0 { "10.0.0.1" } else { "::ffff:10.0.0.1" };
+            assert_eq!(failed(one), expected);
+        }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! Tokens of an identity provider (OpenID Connect): its keys are discovered and kept for a while, and what its tokens claim becomes a role in projects.
 //!
 //! Keys are fetched when a token names one that is not known, and after ten minutes, so that a key that was withdrawn is not believed for long; fetches are
-//! one at a time and seldom, whatever tokens come. While the provider is down its last keys count for an hour.
+//! one at a time and seldom, whatever tokens come, and go on beside the calls: whoever shows a token of a known key waits for none that is slow. While the
+//! provider is down its last keys count for an hour.
 
 mod claims;
 mod fetch;
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use countersign_engine::jwt::{
     alg::Alg,
     trusted::{DistrustError, KeySetError, TrustedKeys},
@@ -20,7 +22,7 @@ use countersign_tls::CertificateError;
 use http::Uri;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use tokio::{sync::watch, time::timeout};
 
 use self::{
     claims::ClaimError,
@@ -47,6 +49,8 @@ const FRESH: Duration = Duration::from_secs(600);
 const LAST: Duration = Duration::from_secs(3600);
 /// The provider is asked so seldom, whatever keys tokens name.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Newer keys are waited for so long where there are some that may still do.
+const BRIEF: Duration = Duration::from_millis(500);
 /// Where a provider describes itself (OpenID Connect Discovery, section 4).
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
@@ -86,6 +90,8 @@ pub enum OidcError {
 pub(crate) enum TokenError {
     #[error("the identity provider cannot be asked")]
     Fetch(#[source] FetchError),
+    #[error("the identity provider's keys could not be had")]
+    NotFetched,
     #[error("the identity provider calls itself `{0}`")]
     OtherIssuer(String),
     #[error("the identity provider's description names no keys that may be fetched")]
@@ -101,7 +107,7 @@ pub(crate) enum TokenError {
 impl TokenError {
     /// Whether it is not the token's fault.
     pub(crate) fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Fetch(_) | Self::OtherIssuer(_) | Self::NoKeys | Self::Keys(_))
+        !matches!(self, Self::Distrust(_) | Self::Claims(_))
     }
 
     /// Whether the token has been good.
@@ -115,34 +121,52 @@ impl TokenError {
 pub(crate) struct Oidc {
     settings: Settings,
     fetcher: Fetcher,
-    kept: Mutex<Kept>,
+    kept: ArcSwapOption<Kept>,
+    asking: Mutex<Asking>,
+    /// Counts the fetches that have ended.
+    ended: watch::Sender<u64>,
 }
 
 /// Keys as they were fetched last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
-    keys: Option<(Instant, Arc<TrustedKeys>)>,
-    asked: Option<Instant>,
+    since: Instant,
+    keys: Arc<TrustedKeys>,
+}
+
+/// How the provider is asked.
+#[derive(Debug, Default)]
+struct Asking {
+    last: Option<Instant>,
+    goes_on: bool,
+    /// The last answer was none.
+    failed: bool,
 }
 
 impl Oidc {
-    pub(crate) fn new(settings: Settings) -> Result<Self, OidcError> {
+    pub(crate) fn new(settings: Settings) -> Result<Arc<Self>, OidcError> {
         let wrong = || OidcError::Issuer(settings.issuer.chars().take(200).collect());
         let url: Uri = settings.issuer.parse().map_err(|_| wrong())?;
         if !fetch::may_be_asked(&url) || url.query().is_some() {
             return Err(wrong());
         }
         let fetcher = Fetcher::new(settings.authorities.as_deref())?;
-        Ok(Self { settings, fetcher, kept: Mutex::default() })
+        Ok(Arc::new(Self {
+            settings,
+            fetcher,
+            kept: ArcSwapOption::empty(),
+            asking: Mutex::default(),
+            ended: watch::Sender::new(0),
+        }))
     }
 
     /// Whose token it is.
-    pub(crate) async fn who(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
-        let keys = self.keys(false).await?;
+    pub(crate) async fn who(self: &Arc<Self>, token: &str) -> Result<Arc<Principal>, TokenError> {
+        let keys = self.keys(false, Instant::now()).await?;
         let claims = match keys.claims(token, &ALLOWED) {
             Err(DistrustError::UnknownKey) => {
                 // It may be newer than what is known.
-                self.keys(true).await?.claims(token, &ALLOWED)?
+                self.keys(true, Instant::now()).await?.claims(token, &ALLOWED)?
             }
             other => other?,
         };
@@ -158,38 +182,59 @@ impl Oidc {
     }
 
     /// The provider's keys; `anew` asks for newer ones, if that is not too often.
-    async fn keys(&self, anew: bool) -> Result<Arc<TrustedKeys>, TokenError> {
-        // Whoever comes meanwhile waits for the same answer.
-        let mut kept = self.kept.lock().await;
-        let now = Instant::now();
-        let age = |since: Instant| now.saturating_duration_since(since);
-        let rested = kept.asked.is_none_or(|asked| age(asked) >= PAUSE);
-        if let Some((since, keys)) = &kept.keys {
-            let is_fresh = age(*since) < FRESH && !anew;
-            if is_fresh || (!rested && age(*since) < LAST) {
-                return Ok(Arc::clone(keys));
-            }
-        } else if !rested {
-            return Err(TokenError::Fetch(FetchError::Resting));
+    async fn keys(
+        self: &Arc<Self>,
+        anew: bool,
+        now: Instant,
+    ) -> Result<Arc<TrustedKeys>, TokenError> {
+        let age = |kept: &Kept| now.saturating_duration_since(kept.since);
+        let kept = self.kept.load_full().filter(|kept| age(kept) < LAST);
+        if let Some(kept) = kept.as_ref().filter(|kept| age(kept) < FRESH && !anew) {
+            return Ok(Arc::clone(&kept.keys));
         }
-        kept.asked = Some(now);
-        match self.fetch().await {
-            Ok(keys) => {
-                let keys = Arc::new(keys);
-                kept.keys = Some((now, Arc::clone(&keys)));
-                Ok(keys)
-            }
-            Err(error) => match &kept.keys {
-                Some((since, keys)) if age(*since) < LAST => {
-                    tracing::warn!(
-                        error = crate::service::chain(&error),
-                        "the identity provider's last keys are kept"
-                    );
-                    Ok(Arc::clone(keys))
-                }
-                _ => Err(error),
-            },
+        let Some((mut ended, failed)) = self.ask(now) else {
+            let rests = || TokenError::Fetch(FetchError::Resting);
+            return kept.map(|kept| Arc::clone(&kept.keys)).ok_or_else(rests);
+        };
+        // Newer keys are needed where there are none, or not the one that is named. Otherwise they are waited for a moment, unless they just did not come.
+        let patience = match &kept {
+            Some(_) if !anew && failed => Duration::ZERO,
+            Some(_) if !anew => BRIEF,
+            _ => Duration::MAX,
+        };
+        if !patience.is_zero() {
+            // The sender is this one's own.
+            drop(timeout(patience, ended.changed()).await);
         }
+        let kept = self.kept.load_full().filter(|kept| age(kept) < LAST);
+        kept.map(|kept| Arc::clone(&kept.keys)).ok_or(TokenError::NotFetched)
+    }
+
+    /// Has the keys fetched, unless they were a moment ago. Tells when that has ended, and whether the time before it failed.
+    fn ask(self: &Arc<Self>, now: Instant) -> Option<(watch::Receiver<u64>, bool)> {
+        let mut asking = self.asking();
+        let (ended, failed) = (self.ended.subscribe(), asking.failed);
+        if asking.goes_on {
+            return Some((ended, failed));
+        }
+        let rested = |last| now.saturating_duration_since(last) >= PAUSE;
+        if !asking.last.is_none_or(rested) {
+            return None;
+        }
+        (asking.last, asking.goes_on, asking.failed) = (Some(now), true, true);
+        let fetching = Fetching(Arc::clone(self));
+        tokio::spawn(async move { fetching.run(now).await });
+        Some((ended, failed))
+    }
+
+    /// Has it know these keys, as if they had been fetched.
+    #[cfg(test)]
+    pub(super) fn keep(&self, keys: TrustedKeys, since: Instant) {
+        self.kept.store(Some(Arc::new(Kept { since, keys: Arc::new(keys) })));
+    }
+
+    fn asking(&self) -> MutexGuard<'_, Asking> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self) -> Result<TrustedKeys, TokenError> {
@@ -212,8 +257,36 @@ impl Oidc {
     }
 }
 
+/// A fetch that goes on, until it is dropped.
+struct Fetching(Arc<Oidc>);
+
+impl Fetching {
+    async fn run(self, now: Instant) {
+        match self.0.fetch().await {
+            Ok(keys) => {
+                let kept = Kept { since: now, keys: Arc::new(keys) };
+                self.0.kept.store(Some(Arc::new(kept)));
+                self.0.asking().failed = false;
+            }
+            Err(error) => tracing::warn!(
+                error = crate::service::chain(&error),
+                "the identity provider's keys cannot be had; the last ones are kept for a while"
+            ),
+        }
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.asking().goes_on = false;
+        self.0.ended.send_modify(|ended| *ended = ended.wrapping_add(1));
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn settings(issuer: &str) -> Settings {
@@ -243,8 +316,45 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let oidc = Oidc::new(settings(&format!("http://{free}"))).unwrap();
         let first = oidc.who("a.b.c").await.unwrap_err();
-        assert!(first.is_unavailable() && !matches!(first, TokenError::Fetch(FetchError::Resting)));
+        assert!(matches!(first, TokenError::NotFetched) && first.is_unavailable(), "{first:?}");
         let second = oidc.who("a.b.c").await.unwrap_err();
+        assert!(matches!(second, TokenError::Fetch(FetchError::Resting)), "{second:?}");
+    }
+
+    /// A provider that takes connections and never answers, and its keys of that moment.
+    fn silent() -> (std::net::TcpListener, Arc<Oidc>, Instant) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (oidc, now) = (Oidc::new(settings(&url)).unwrap(), Instant::now());
+        oidc.keep(TrustedKeys::default(), now);
+        (listener, oidc, now)
+    }
+
+    #[tokio::test]
+    async fn whoever_shows_a_known_key_does_not_wait_for_a_provider_that_hangs() {
+        let (_listener, oidc, now) = silent();
+        let unknown = tokio::spawn({
+            let oidc = Arc::clone(&oidc);
+            async move { oidc.keys(true, now).await.is_ok() }
+        });
+        while !oidc.asking().goes_on {
+            tokio::task::yield_now().await;
+        }
+        assert!(oidc.keys(false, now).now_or_never().is_some_and(|keys| keys.is_ok()));
+        // Nor once its keys should be newer, after the first has waited a moment in vain.
+        let later = now + FRESH;
+        assert!(oidc.keys(false, later).now_or_never().is_some_and(|keys| keys.is_ok()));
+        unknown.abort();
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_too_old_are_asked_for_seldom_too() {
+        let (listener, oidc, now) = silent();
+        drop(listener);
+        let late = now + LAST;
+        let first = oidc.keys(false, late).await.unwrap_err();
+        assert!(matches!(first, TokenError::NotFetched), "{first:?}");
+        let second = oidc.keys(false, late + Duration::from_secs(1)).await.unwrap_err();
         assert!(matches!(second, TokenError::Fetch(FetchError::Resting)), "{second:?}");
     }
 }

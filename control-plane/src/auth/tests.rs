@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_engine::jwt::{alg::Alg, key::SigningKey, trusted::TrustedKeys};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::{rights::Level, token::TokenHash, *};
@@ -76,6 +78,41 @@ async fn who_tries_too_many_is_refused_unseen_but_good_tokens_are_not() {
     let elsewhere = Some(IpAddr::from([10, 0, 0, 1]));
     let other = authority.who(&Caller::Anonymous, elsewhere, Said::Token("cst_guess")).await;
     assert_eq!(other, Err(Stranger::Token));
+}
+
+#[tokio::test]
+async fn bad_tokens_lock_out_no_good_one_of_a_provider_at_the_same_address() {
+    const KEY: &[u8] = include_bytes!("../../../responder/engine/src/jwt/vectors/rfc8037-a1.pem");
+    let key = SigningKey::parse(KEY).unwrap();
+    let provider = oidc::Settings {
+        issuer: "https://id.example".into(),
+        audience: "countersign".into(),
+        role_claim: "role".into(),
+        project_claim: "projects".into(),
+        authorities: None,
+    };
+    let settings = Settings { users: None, oidc: Some(provider) };
+    let authority = Authority::new(settings, false).unwrap();
+    let set = serde_json::json!({ "keys": [key.jwk().unwrap()] });
+    let keys = TrustedKeys::parse(set.to_string().as_bytes()).unwrap();
+    authority.oidc.as_ref().unwrap().keep(keys, Instant::now());
+    let claims = serde_json::json!({
+        "iss": "https://id.example", "aud": "countersign", "sub": "anna", "role": "editor",
+        "projects": "shop", "exp": Timestamp::now().as_second() + 600,
+    });
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let message = format!("{}.{}", part(r#"{"alg":"EdDSA"}"#), part(&claims.to_string()));
+    let mut signature = Vec::new();
+    key.sign(Alg::EdDsa, message.as_bytes(), &mut signature).unwrap();
+    let good = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+    let bad = format!("{message}.{}", part("no signature of that key"));
+    let who =
+        async |token: &str| authority.who(&Caller::Anonymous, here(), Said::Token(token)).await;
+    for _ in 0..attempts::BURST {
+        assert_eq!(who(&bad).await, Err(Stranger::Token));
+    }
+    assert_eq!(who(&bad).await, Err(Stranger::TooMany));
+    assert_eq!(who(&good).await.unwrap().rights.level("shop"), Some(Level::Editor));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 
 use countersign_engine::{
     diagnostic::Diagnostic,
-    formats::{Entry, FileReader, Half, Joiner, Sink},
+    formats::{Entry, FileReader, Half, Joiner, Sink, remark},
     snapshot::{
         Direction, RrPair,
         chunk::{self, Encoded},
@@ -142,7 +142,8 @@ fn collect<E>(
 /// Reads batches until there are no more, or nobody takes what comes of them.
 fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>, mut worker: Worker) -> Worker {
     for Batch { path, items, bytes_done } in batches {
-        let mut read = Read { outcomes: Vec::with_capacity(items.len()), worker: &mut worker };
+        let outcomes_of = Vec::with_capacity(items.len());
+        let mut read = Read { path: &path, outcomes: outcomes_of, worker: &mut worker };
         for item in items {
             match item {
                 Item::Entry(entry) => entry.read(&mut read),
@@ -160,6 +161,7 @@ fn work(batches: &Receiver<Batch>, outcomes: &SyncSender<Outcomes>, mut worker: 
 
 /// What comes of entries.
 struct Read<'w> {
+    path: &'w str,
     outcomes: Vec<Outcome>,
     worker: &'w mut Worker,
 }
@@ -169,6 +171,9 @@ impl Sink for Read<'_> {
         if !self.worker.pair(&mut pair) {
             self.outcomes.push(Outcome::Filtered);
             return;
+        }
+        if let Some(why) = remark(&pair) {
+            self.outcomes.push(Outcome::Noted(why.subject(self.path)));
         }
         let (ts, inbound) = (pair.ts, pair.direction == Direction::In);
         self.outcomes.push(Outcome::Pair(Pair { ts, inbound, encoded: chunk::encode(pair) }));
@@ -234,7 +239,7 @@ struct Joined<'w> {
 
 impl Joined<'_> {
     fn take(&mut self, read: impl FnOnce(&mut Read<'_>)) {
-        let mut one = Read { outcomes: Vec::new(), worker: self.worker };
+        let mut one = Read { path: &self.path, outcomes: Vec::new(), worker: self.worker };
         read(&mut one);
         self.outcomes.extend(one.outcomes.into_iter().map(|told| (Arc::clone(&self.path), told)));
     }

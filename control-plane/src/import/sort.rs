@@ -14,7 +14,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::store::{StoreError, blob::io_error};
+use crate::store::{
+    StoreError,
+    blob::{io_error, make_dir},
+};
 
 /// Where spilled runs lie while they are needed.
 #[derive(Debug, Clone)]
@@ -43,7 +46,7 @@ impl Scratch {
             _ => Err(error),
         });
         cleared.map_err(io_error("clear", &self.root))?;
-        fs::create_dir_all(&self.root).map_err(io_error("make", &self.root))
+        make_dir(&self.root)
     }
 
     fn file(&self) -> Result<fs::File, StoreError> {

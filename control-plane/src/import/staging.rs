@@ -18,7 +18,7 @@ use rapidhash::v3::rapidhash_v3;
 
 use crate::store::{
     StoreError,
-    blob::{io_error, sync_dir},
+    blob::{io_error, make_dir, sync_dir},
 };
 
 /// A piece holds at most so many bytes of a file.
@@ -103,7 +103,7 @@ impl Staging {
     /// When the file cannot be used.
     pub fn open(&self, snapshot: &str, upload_id: &str) -> Result<Log, StoreError> {
         let dir = self.directory(snapshot);
-        fs::create_dir_all(&dir).map_err(io_error("make", &dir))?;
+        make_dir(&dir)?;
         sync_dir(&self.root)?;
         let path = self.path(snapshot, upload_id);
         let file =
@@ -160,7 +160,7 @@ impl Staging {
     /// When the directory cannot be made or read, or uploads cannot be removed.
     pub fn retain(&self, snapshots: &[String]) -> Result<(), StoreError> {
         let keep: Vec<PathBuf> = snapshots.iter().map(|name| self.directory(name)).collect();
-        fs::create_dir_all(&self.root).map_err(io_error("make", &self.root))?;
+        make_dir(&self.root)?;
         for entry in fs::read_dir(&self.root).map_err(io_error("read", &self.root))? {
             let path = entry.map_err(io_error("read", &self.root))?.path();
             if !keep.contains(&path) {

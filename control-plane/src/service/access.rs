@@ -18,7 +18,7 @@ use std::{
 
 use countersign_proto::discovery::v1::Hello;
 use countersign_tls::accept::{Caller, Secured};
-use http::Request;
+use http::{HeaderMap, HeaderValue, Request};
 use tonic::{
     Code, Status,
     body::Body,
@@ -189,6 +189,13 @@ impl Peer {
 #[derive(Debug)]
 pub(crate) struct Connection(Secured);
 
+impl Connection {
+    /// From where it comes.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer()
+    }
+}
+
 impl From<Secured> for Connection {
     fn from(secured: Secured) -> Self {
         Self(secured)
@@ -234,11 +241,18 @@ mod io {
 pub(crate) struct Guard {
     authority: Arc<Authority>,
     audit: Audit,
+    /// The listener before it has judged whether a page may call.
+    behind_door: bool,
 }
 
 impl Guard {
     pub(crate) fn new(authority: Arc<Authority>, audit: Audit) -> Self {
-        Self { authority, audit }
+        Self { authority, audit, behind_door: false }
+    }
+
+    /// The same for a listener that judges by itself which pages may call.
+    pub(crate) fn behind_door(self) -> Self {
+        Self { behind_door: true, ..self }
     }
 
     /// Lets a request through to its service, or tells why not.
@@ -246,6 +260,11 @@ impl Guard {
         let path = request.uri().path().to_owned();
         let peer = Peer::of(&request);
         let from = peer.from.map(|from| from.ip());
+        if !self.behind_door
+            && let Err(problem) = is_no_page(request.headers())
+        {
+            return Err(self.refuse(None, from, &path, problem, false));
+        }
         let row = table::row(&path);
         if row.is_some_and(|row| row.least == Least::Anybody) {
             return Ok(Admitted { request, follow: None });
@@ -324,8 +343,9 @@ impl Guard {
         problem: Problem,
         is_counted: bool,
     ) -> Status {
-        // One that is refused unseen was logged when it began.
+        // That an address is held back was logged when it began.
         if is_counted {
+            self.audit.pass_over();
             return problem.into();
         }
         tracing::info!(path, %problem, "call refused");
@@ -335,6 +355,23 @@ impl Guard {
         self.audit.list(entry, status.code());
         status
     }
+}
+
+/// Whether no browser sends this: one shows its user's certificate whatever page asks for it, and says so. What is no gRPC could come of a form, which
+/// a browser sends anywhere without asking first (Fetch, section 3.2.2).
+fn is_no_page(headers: &HeaderMap) -> Result<(), Problem> {
+    let kind = headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let is_grpc = kind.is_some_and(|kind| {
+        let rest = kind.strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    });
+    let from_page = ["origin", "sec-fetch-site"].iter().any(|name| headers.contains_key(*name));
+    if is_grpc && !from_page {
+        return Ok(());
+    }
+    let message =
+        "this port takes gRPC calls, and none of a web page; pages call the port of the UI";
+    Err(Problem::Denied { reason: "NOT_FOR_PAGES", message: message.to_owned() })
 }
 
 /// A request that may go on.

@@ -27,7 +27,12 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Plane, Problem, name, wire};
 use crate::auth::rights::Principal;
-use crate::{content::SCHEMA, fleet, publish::Table, store::now};
+use crate::{
+    content::SCHEMA,
+    fleet::{self, wants},
+    publish::Table,
+    store::now,
+};
 use session::Session;
 
 /// A responder that takes nothing for so long is gone.
@@ -82,6 +87,7 @@ async fn subscribe(
     };
     check(&hello)?;
     who.map_or(Ok(()), |who| who.may_be(&hello))?;
+    let _place = plane.open.subscribe(&hello.project)?;
     let mut table = plane.publisher.subscribe();
     if hello.store_uid == plane.meta.identity() {
         let fresh = async {
@@ -144,6 +150,15 @@ fn check(hello: &Hello) -> Result<(), Problem> {
             "hello",
             "TOO_MANY",
             format!("a responder may hold and select {HELLO_LIMIT} replays"),
+        ));
+    }
+    // What it holds is withdrawn or shared by name, so that a foreign name would be told of another project's responders.
+    let of_project = |name: &str| wants(&hello.project, &[], name);
+    if let Some(foreign) = hello.held.iter().position(|held| !of_project(&held.name)) {
+        return Err(Problem::field(
+            format!("hello.held[{foreign}].name"),
+            "WRONG_PROJECT",
+            format!("a responder of {} holds replays of it only", hello.project),
         ));
     }
     if hello.max_schema < SCHEMA {

@@ -68,6 +68,7 @@ impl Inspect {
         request: PreviewTransformRequest,
     ) -> Result<PreviewTransformResponse, Problem> {
         let project = name::project("parent", &request.parent)?;
+        let _turn = self.plane.look(&project).await?;
         let Checked { template, findings } = match request.template {
             Some(Given::Transform(name)) => self.template("transform", &project, &name).await?,
             Some(Given::TemplateJson(json)) => validate::template(&json),

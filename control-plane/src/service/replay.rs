@@ -118,9 +118,11 @@ impl ReplayService for Replays {
         request: Request<WatchReplayRequest>,
     ) -> Result<Response<Self::WatchReplayStream>, Status> {
         let name = Name::parse(Kind::Replay, "name", &request.into_inner().name)?;
+        let place = self.plane.open.watch(&name.project)?;
         let (sender, receiver) = mpsc::channel(1);
         let replays = self.clone();
         tokio::spawn(async move {
+            let _place = place;
             let stopping = replays.plane.stopping.clone();
             let watched = tokio::select! {
                 watched = replays.watch(&name, &sender) => watched,

@@ -100,9 +100,11 @@ impl ReportService for Reports {
         let every = asked.unwrap_or(USUAL).clamp(FASTEST, Duration::from_secs(3600));
         // Who asks for what is not there is told so at once.
         let first = self.report(&name, request.run).await?;
+        let place = self.plane.open.watch(&name.project)?;
         let (sender, receiver) = mpsc::channel(1);
         let reports = self.clone();
         tokio::spawn(async move {
+            let _place = place;
             let stopping = reports.plane.stopping.clone();
             let watched = tokio::select! {
                 watched = reports.watch(&name, request.run, (first, every), &sender) => watched,

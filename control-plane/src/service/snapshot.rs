@@ -231,6 +231,7 @@ impl Snapshots {
         let name = Name::parse(Kind::Snapshot, "parent", &request.parent)?;
         let limit = u64::try_from(page::size(request.page_size)?).unwrap_or(u64::MAX);
         let (_, manifest) = ready(&self.plane, &name).await?;
+        let _turn = self.plane.look(&name.project).await?;
         // The manifest is in the list's identity: a token does not survive a snapshot of the same name with other content.
         let list = format!("{}@{manifest}", name.full);
         let after = page::after(&list, &request.page_token)?;

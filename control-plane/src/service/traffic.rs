@@ -54,6 +54,7 @@ impl Traffic {
 
     async fn pair(&self, request: GetPairRequest) -> Result<GetPairResponse, Problem> {
         let name = Name::parse(Kind::Snapshot, "snapshot", &request.snapshot)?;
+        let _turn = self.plane.look(&name.project).await?;
         let inspect = Inspect { plane: Arc::clone(&self.plane) };
         let record =
             RecordRef { snapshot: name.full, ordinal: request.ordinal, ..RecordRef::default() };

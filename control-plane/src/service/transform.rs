@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_engine::{
     diagnostic::has_errors,
-    jwt::inline,
+    jwt::inline::{self, NotRestored},
     lineage::Options,
     snapshot::{
         Serve,
@@ -193,7 +193,7 @@ impl Transforms {
         request: ValidateTransformRequest,
     ) -> Result<ValidateTransformResponse, Problem> {
         let project = name::project("parent", &request.parent)?;
-        let Checked { template, mut findings } = validate::template(&request.template_json);
+        let Checked { template, mut findings } = validate::written(&request.template_json);
         let required_secrets = template.required_secrets().iter().map(encode_secret_ref).collect();
         if !request.snapshot.is_empty() {
             let name = Name::parse(Kind::Snapshot, "snapshot", &request.snapshot)?;
@@ -273,17 +273,29 @@ pub(crate) fn read(record: Record) -> Result<Transform, Problem> {
 /// The same as it is told: without the keys that stand in it.
 fn shown(record: Record) -> Result<Transform, Problem> {
     let transform = read(record)?;
-    Ok(Transform { template_json: inline::redacted(&transform.template_json), ..transform })
+    let json = inline::redacted(&transform.template_json);
+    Ok(Transform { digest: digest(&json), template_json: json, ..transform })
 }
 
 /// A template as it was written, with the keys that stood where it has marks.
 fn with_keys(json: &str, before: &str) -> Result<String, Problem> {
-    inline::restored(json, before).map_err(|path| {
-        let message = format!(
-            "`{}` stands for a key that is not shown, and here is none that it could stand for; write the key, or use `secretPath`",
-            inline::REDACTED
-        );
-        Problem::field(format!("transform.template_json.{path}"), "KEY_NOT_SHOWN", message)
+    inline::restored(json, before).map_err(|why| {
+        let (mark, path) = (inline::REDACTED, why.path());
+        let (reason, message) = match &why {
+            NotRestored::NoKey(_) => (
+                "KEY_NOT_SHOWN",
+                format!(
+                    "`{mark}` stands for a key that is not shown, and here is none that it could stand for; write the key, or use `secretPath`"
+                ),
+            ),
+            NotRestored::Doubled(_) => (
+                "DOUBLED_MEMBER",
+                format!(
+                    "there are two members of this name, which case does not tell apart, so that it is not clear what `{mark}` stands for"
+                ),
+            ),
+        };
+        Problem::field(format!("transform.template_json.{path}"), reason, message)
     })
 }
 
@@ -293,7 +305,7 @@ pub(crate) fn expect(etag: String) -> Expect {
 }
 
 fn accept(json: &str) -> Result<Checked, Problem> {
-    let checked = validate::template(json);
+    let checked = validate::written(json);
     if has_errors(&checked.findings) {
         return Err(Problem::Document {
             what: "the template",
@@ -304,9 +316,14 @@ fn accept(json: &str) -> Result<Checked, Problem> {
     Ok(checked)
 }
 
+/// The digest of a template as it is shown: by that of a key the key could be guessed.
+fn digest(shown: &str) -> Option<countersign_proto::r#type::v1::Digest> {
+    Some(encode_digest(&Digest::of(shown.as_bytes())))
+}
+
 fn transform(json: String, checked: &Checked) -> Transform {
     Transform {
-        digest: Some(encode_digest(&Digest::of(json.as_bytes()))),
+        digest: digest(&inline::redacted(&json)),
         template_json: json,
         required_secrets: checked
             .template

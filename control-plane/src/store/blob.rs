@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs, io,
     io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -48,11 +49,7 @@ impl FileBlobs {
             }
             _ => {}
         }
-        fs::create_dir_all(&temporary).map_err(|source| StoreError::Io {
-            doing: "make",
-            path: temporary,
-            source,
-        })?;
+        make_dir(&temporary)?;
         let packs = Arc::new(Packs::open(root.join(PACKS))?);
         sync_dir(root)?;
         Ok(Self { root: root.to_owned(), packs, function: Function::default() })
@@ -84,7 +81,7 @@ impl FileBlobs {
         if shelf.is_dir() {
             return Ok(());
         }
-        fs::create_dir_all(shelf).map_err(io_error("make", shelf))?;
+        make_dir(shelf)?;
         sync_dir(&self.root)
     }
 
@@ -172,7 +169,7 @@ impl FileBlobs {
                 found.damaged.push(blob.display().to_string());
                 if put_aside {
                     let aside = self.root.join(ASIDE);
-                    fs::create_dir_all(&aside).map_err(io_error("make", &aside))?;
+                    make_dir(&aside)?;
                     fs::rename(&blob, aside.join(name)).map_err(io_error("put aside", &blob))?;
                     found.put_aside += 1;
                 }
@@ -250,6 +247,12 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), StoreError> {
 /// Adds what was tried, and where, to the system's error.
 pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { doing, path: path.to_owned(), source }
+}
+
+/// Makes a directory that is absent, and those that lead to it. What is stored holds recorded tokens, so that nobody but the owner may look into it.
+pub(crate) fn make_dir(path: &Path) -> Result<(), StoreError> {
+    let mut make = fs::DirBuilder::new();
+    make.recursive(true).mode(0o700).create(path).map_err(io_error("make", path))
 }
 
 /// Whether a file was written so long ago; not when nobody can tell.

@@ -19,7 +19,7 @@ use countersign_engine::snapshot::digest::{Digest, Function};
 
 use super::{
     Scrubbed, StoreError,
-    blob::{io_error, is_older, read_dir, sync_dir},
+    blob::{io_error, is_older, make_dir, read_dir, sync_dir},
 };
 
 /// The last bytes of every pack.
@@ -46,7 +46,7 @@ struct Place {
 impl Packs {
     /// Opens the directory, makes it when it is absent, and reads the lists. A pack without a sound list is reported and left alone.
     pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
-        fs::create_dir_all(&dir).map_err(io_error("make", &dir))?;
+        make_dir(&dir)?;
         // Whoever wrote the last pack may have died before its name was durable.
         sync_dir(&dir)?;
         let mut places = HashMap::new();

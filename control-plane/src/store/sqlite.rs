@@ -7,6 +7,8 @@ mod dump;
 mod lease;
 
 use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -231,6 +233,10 @@ impl Inner {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    if !path.exists() {
+        // For its owner alone; SQLite gives the files beside it the same mode. What is wrong with the path SQLite says.
+        drop(fs::File::options().create_new(true).append(true).mode(0o600).open(path));
+    }
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

@@ -32,7 +32,7 @@ use tonic::{
 use super::{Server, assert_refused, config, with_config};
 use crate::{
     app::{self, StartError},
-    auth::{Settings, token::TokenHash, users},
+    auth::{Settings, attempts, token::TokenHash, users},
     config::Config,
 };
 
@@ -333,6 +333,19 @@ async fn a_tenant_cannot_tell_what_another_has_from_what_there_is_not() {
 }
 
 #[tokio::test]
+async fn a_page_gets_nothing_of_the_grpc_port() {
+    let server = world().await;
+    create(&server, "cst_editor", "shop", "s").await.unwrap();
+    for (name, value) in [("origin", "https://evil.test"), ("sec-fetch-site", "same-site")] {
+        let mut request =
+            Request::new(GetSnapshotRequest { name: "projects/shop/snapshots/s".into() });
+        request.metadata_mut().insert(name, value.parse().unwrap());
+        let refused = snapshots(&server, "cst_admin").get_snapshot(request).await;
+        assert_refused(refused, Code::PermissionDenied, "NOT_FOR_PAGES");
+    }
+}
+
+#[tokio::test]
 async fn the_audit_log_tells_who_did_what_and_who_was_refused_and_no_token() {
     let server = world().await;
     create(&server, "cst_editor", "shop", "s").await.unwrap();
@@ -342,7 +355,8 @@ async fn the_audit_log_tells_who_did_what_and_who_was_refused_and_no_token() {
     assert!(create(&server, "cst_viewer", "shop", "t").await.is_err());
     assert!(get(&server, "cst_stranger", "projects/shop/snapshots/s").await.is_err());
     assert!(get(&server, "cst_guess", "projects/shop/snapshots/s").await.is_err());
-    let text = fs::read_to_string(server.dir.path().join("audit")).unwrap();
+    let read = || fs::read_to_string(server.dir.path().join("audit")).unwrap();
+    let text = read();
     let told: Vec<String> = text
         .lines()
         .map(|line| {
@@ -368,6 +382,19 @@ async fn the_audit_log_tells_who_did_what_and_who_was_refused_and_no_token() {
         ]
     );
     assert!(!text.contains("cst_"), "{text}");
+
+    // Of guesses that are held back the number is told, with the next that is listed.
+    let guesses = 1 + u64::from(attempts::BURST) + 3;
+    for _ in 1..guesses {
+        assert!(get(&server, "cst_guess", "projects/shop/snapshots/s").await.is_err());
+    }
+    let path = "/countersign.control.v1.SnapshotService/GetSnapshot";
+    assert_eq!(call(&server.channel(), None, path, Vec::new()).await, Code::Unauthenticated);
+    let lines = read();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let counted = lines.filter(|line| line["by"] == "none");
+    let counted = counted.map(|line| 1 + line["unlisted"].as_u64().unwrap_or_default());
+    assert_eq!(counted.sum::<u64>(), guesses + 1);
 }
 
 #[tokio::test]

@@ -1,19 +1,22 @@
 //! Transforms and test configs.
 
-use countersign_engine::test_config::TestConfig as Parsed;
+use countersign_engine::{
+    snapshot::{digest::Digest, wire::encode_digest},
+    test_config::TestConfig as Parsed,
+};
 use countersign_proto::{
     control::v1::{
-        CloneTestConfigRequest, CreateTestConfigRequest, CreateTransformRequest,
-        DeleteTestConfigRequest, DeleteTransformRequest, GetTestConfigRequest, GetTransformRequest,
-        ListTestConfigsRequest, TestConfig, UpdateTestConfigRequest, UpdateTransformRequest,
-        ValidateTransformRequest,
+        CloneTestConfigRequest, CommitSnapshotManifestRequest, CommitSnapshotRequest,
+        CreateTestConfigRequest, CreateTransformRequest, DeleteTestConfigRequest,
+        DeleteTransformRequest, GetTestConfigRequest, GetTransformRequest, ListTestConfigsRequest,
+        TestConfig, UpdateTestConfigRequest, UpdateTransformRequest, ValidateTransformRequest,
     },
     transform::v1::Transform,
 };
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::{PROJECT, assert_refused, pair, server};
+use super::{PROJECT, assert_refused, pair, pieces, server};
 
 const TEMPLATE: &str = r#"{"id":"mine","generator":[],"responder":[]}"#;
 const BROKEN: &str = r#"{"id":"t","responder":[{"extractor":{"type":"http_res_body"},"transforms":[{"type":"json_path","config":{"path":"a"}},{"type":"jwt_resign","config":{"iss":"x"}}]},{"extractor":{"type":"http_res_body"},"transforms":[{"type":"jwt_resign","config":{"iss":"x"}}]}]}"#;
@@ -248,4 +251,73 @@ async fn a_clone_can_be_changed_and_pages_hold_the_built_in_one() {
         Code::InvalidArgument,
         "INVALID_TEST_CONFIG",
     );
+}
+
+#[tokio::test]
+async fn a_key_in_a_template_is_shown_by_no_way_of_writing_it() {
+    let server = server().await;
+    let with = |steps: &str| {
+        format!(
+            r#"{{"id":"k","responder":[{{"extractor":{{"type":"http_res_body"}},"transforms":[{steps}]}}]}}"#
+        )
+    };
+    let plain =
+        with(r#"{"type":"jwt_resign","config":{"key":"hush-hush-hush-hush-hush-hush-hush"}}"#);
+    let marked = format!("\u{feff}{plain}");
+    let stored =
+        server.transforms().create_transform(create(&marked, "")).await.unwrap().into_inner();
+    assert!(!stored.template_json.contains("hush"), "{}", stored.template_json);
+    assert!(stored.template_json.starts_with('{'));
+    // Nor can it be guessed from its digest.
+    let other = plain.replace("hush", "hash");
+    let other = server.transforms().create_transform(create(&other, "o")).await.unwrap();
+    assert_eq!(other.into_inner().digest, stored.digest);
+
+    let update = |json: String| {
+        let transform =
+            Transform { name: stored.name.clone(), template_json: json, ..Default::default() };
+        let request = UpdateTransformRequest { transform: Some(transform), ..Default::default() };
+        let mut client = server.transforms();
+        async move { client.update_transform(request).await.map(tonic::Response::into_inner) }
+    };
+    let two = with(r#"{"type":"store_sig","TYPE":"jwt_resign","config":{"key":"(redacted)"}}"#);
+    assert_refused(update(two).await, Code::InvalidArgument, "DOUBLED_MEMBER");
+    let kept = update(format!("\u{feff}{}", stored.template_json)).await.unwrap();
+    assert_eq!(kept.template_json, stored.template_json);
+    let deep = format!(r#"{{"id":"k","note":{}1{}}}"#, "[".repeat(127), "]".repeat(127));
+    let refused = update(deep).await;
+    assert!(refused.is_err() || refused.is_ok_and(|t| !t.template_json.contains("hush")));
+}
+
+#[tokio::test]
+async fn a_snapshot_takes_no_transform_of_another_project() {
+    let server = server().await;
+    let elsewhere =
+        CreateTransformRequest { parent: "projects/other".into(), ..create(TEMPLATE, "") };
+    let foreign = server.transforms().create_transform(elsewhere).await.unwrap().into_inner().name;
+    let name = server.create_snapshot("s").await.name;
+    let files = [("a.jsonl", pair("OUT", "/a"))];
+    server.upload(&name, "u", pieces(&files)).await.unwrap();
+    let request = CommitSnapshotRequest {
+        name: name.clone(),
+        upload_id: "u".into(),
+        default_transform: foreign.clone(),
+        ..Default::default()
+    };
+    for request in [
+        request.clone(),
+        CommitSnapshotRequest { strip_signatures: true, ..request.clone() },
+        CommitSnapshotRequest { transform: format!("{PROJECT}/transforms/mine"), ..request },
+    ] {
+        let refused = server.commit_as(request).await;
+        assert_refused(refused, Code::InvalidArgument, "WRONG_PROJECT");
+    }
+    let request = CommitSnapshotManifestRequest {
+        name,
+        manifest: Some(encode_digest(&Digest::of(b"x"))),
+        default_transform: foreign,
+    };
+    let mut events = server.snapshots().commit_snapshot_manifest(request).await.unwrap();
+    let refused = events.get_mut().message().await;
+    assert_refused(refused, Code::InvalidArgument, "WRONG_PROJECT");
 }

@@ -5,16 +5,17 @@ use countersign_proto::{
     control::v1::{
         CreateReplayRequest, DeleteReplayRequest, DeleteSnapshotRequest, GetReplayRequest,
         ListRecordsRequest, ListReplaysRequest, Replay, ReplayState, StartReplayRequest,
-        StopReplayRequest, WatchReplayRequest,
+        StopReplayRequest, WatchReplayRequest, replay_service_client::ReplayServiceClient,
     },
     discovery::v1::{ReadChunksRequest, ReadChunksResponse},
     snapshot::v1::{Bundle, Manifest, ManifestPage, ServeDirection},
     r#type::v1::{ConditionStatus, Digest},
 };
 use prost::Message as _;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use super::{PROJECT, Server, assert_refused, pair, server};
+use crate::turns::WATCHES;
 
 fn create(replay: Replay) -> CreateReplayRequest {
     CreateReplayRequest { parent: PROJECT.into(), replay: Some(replay), ..Default::default() }
@@ -250,4 +251,27 @@ async fn a_start_removes_what_nothing_names_any_more() {
     read(&server, &replay.name, vec![replay.bundle.unwrap()]).await.unwrap();
     let list = ListRecordsRequest { parent: kept.name, ..Default::default() };
     assert_eq!(server.snapshots().list_records(list).await.unwrap().into_inner().records.len(), 1);
+}
+
+#[tokio::test]
+async fn watches_of_one_project_are_bounded() {
+    let server = server().await;
+    let replay = server.running_replay("r").await;
+    let watch = |channel: &Channel| {
+        let mut client = ReplayServiceClient::new(channel.clone());
+        let request = WatchReplayRequest { name: replay.name.clone() };
+        async move { client.watch_replay(request).await.map(Response::into_inner) }
+    };
+    let (mut open, mut channel) = (Vec::new(), server.channel());
+    for nth in 0..WATCHES.0 {
+        if nth % 90 == 0 {
+            let endpoint = Channel::from_shared(format!("http://{}", server.running.addr()));
+            channel = endpoint.unwrap().connect().await.unwrap();
+        }
+        open.push(watch(&channel).await.unwrap());
+    }
+    let channel = server.channel();
+    assert_refused(watch(&channel).await, Code::Unavailable, "BUSY");
+    drop(open.pop());
+    while watch(&channel).await.is_err() {}
 }

@@ -1,6 +1,8 @@
 //! Starting and stopping, and why it is refused.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -10,8 +12,12 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use super::{config, server};
-use crate::{app, config::Config, service::chain};
+use super::{config, pair, server};
+use crate::{
+    app,
+    config::{Config, Timing, Ui},
+    service::chain,
+};
 
 async fn refusal(config: Config) -> String {
     chain(&app::start(config).await.unwrap_err())
@@ -25,6 +31,41 @@ async fn a_port_in_use_is_named() {
     let message = refusal(Config { listen, ..config(&dir) }).await;
     assert!(message.starts_with(&format!("address already in use: {listen}")), "{message}");
     assert!(!dir.path().join("data").exists(), "the data is left alone");
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    let timing = Timing { opening: Duration::from_millis(50), ..config.timing };
+    let ui = Ui::At("127.0.0.1:0".parse().unwrap());
+    let running = app::start(Config { timing, ui, ..config }).await.unwrap();
+    for address in [running.addr(), running.ui_addr().unwrap()] {
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut heard = Vec::new();
+        // Whatever it says before, it ends.
+        drop(silent.read_to_end(&mut heard).await);
+    }
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn nobody_else_looks_into_what_is_stored() {
+    let server = server().await;
+    server.import("s", &[("a.jsonl", pair("OUT", "/a"))]).await;
+    let data = server.dir.path().join("data");
+    let (mut places, mut seen) = (vec![data.clone()], 0);
+    while let Some(place) = places.pop() {
+        let mode = fs::metadata(&place).unwrap().permissions().mode() & 0o777;
+        let (is_dir, is_db) = (place.is_dir(), place.starts_with(data.join("meta.db")));
+        assert!(!is_dir || mode == 0o700, "{} is {mode:o}", place.display());
+        assert!(!is_db || mode == 0o600, "{} is {mode:o}", place.display());
+        seen += usize::from(is_dir);
+        if is_dir {
+            places.extend(fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    assert!(seen > 4, "{seen}");
 }
 
 #[tokio::test]

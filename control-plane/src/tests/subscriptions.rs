@@ -33,6 +33,12 @@ pub(super) fn hello(name: &str) -> Hello {
     }
 }
 
+fn holding(name: &str) -> Hello {
+    let own = HeldAssignment { name: format!("{PROJECT}/replays/a"), ..Default::default() };
+    let held = HeldAssignment { name: name.into(), ..Default::default() };
+    Hello { held: vec![own, held], ..hello("a") }
+}
+
 impl Responder {
     pub(super) async fn connect(server: &Server) -> Self {
         let (say, receiver) = mpsc::channel(16);
@@ -117,6 +123,9 @@ async fn the_first_message_has_to_be_a_hello_and_in_time() {
         (Hello { project: "x".into(), ..hello("a") }, Code::InvalidArgument, "INVALID_NAME"),
         (hello(""), Code::InvalidArgument, "INVALID_RESPONDER"),
         (Hello { max_schema: 1, ..hello("a") }, Code::FailedPrecondition, "SCHEMA_TOO_OLD"),
+        (holding("projects/other/replays/r"), Code::InvalidArgument, "WRONG_PROJECT"),
+        (holding("projects/defaults/replays/r"), Code::InvalidArgument, "WRONG_PROJECT"),
+        (holding(PROJECT), Code::InvalidArgument, "WRONG_PROJECT"),
     ] {
         let mut responder = Responder::connect(&server).await;
         responder.say(Say::Hello(bad)).await;

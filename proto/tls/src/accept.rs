@@ -3,10 +3,11 @@
 //! A connection lives no longer than the certificate that it was opened with.
 
 use std::{
+    collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
@@ -15,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -26,12 +27,17 @@ use crate::{
     chain,
     describe::About,
     identity::{Identity, IdentityError, TrustDomain},
+    places::{Places, network},
     plaintext,
     server::ServerTls,
 };
 
-/// Handshakes at a time; more connections wait to be accepted.
+/// Handshakes at a time, and those with one address, so that whoever begins them and is silent keeps nobody else waiting.
 const HANDSHAKES: usize = 512;
+const HANDSHAKES_EACH: usize = 128;
+/// Connections that wait for their handshake, and those of one address; more are closed.
+const HERE: usize = 16 * 1024;
+const HERE_EACH: usize = HERE / 2;
 /// How long a handshake may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted, for want of files for example.
@@ -102,9 +108,9 @@ async fn run(
     tls: Arc<ServerTls>,
     through: mpsc::Sender<io::Result<Secured>>,
 ) {
-    let turns = Arc::new(Semaphore::new(HANDSHAKES));
+    let turns = Arc::new(Turns::new(HANDSHAKES, HANDSHAKES_EACH));
+    let places = Places::new(HERE, HERE_EACH);
     loop {
-        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = through.closed() => return,
@@ -117,16 +123,50 @@ async fn run(
                 continue;
             }
         };
-        let (tls, through) = (Arc::clone(&tls), through.clone());
+        let Some(place) = places.take(peer.ip()) else {
+            tracing::debug!(%peer, "connection closed, too many from there wait already");
+            continue;
+        };
+        let (tls, through, turns) = (Arc::clone(&tls), through.clone(), Arc::clone(&turns));
         tokio::spawn(async move {
+            let Some(turn) = turns.take(peer.ip()).await else { return };
             let done = timeout(PATIENCE, handshake(stream, &tls)).await;
-            drop(turn);
+            drop((turn, place));
             match done.unwrap_or(Err(HandshakeError::TooSlow)) {
                 // The server may be ending.
                 Ok(secured) => drop(through.send(Ok(secured)).await),
                 Err(error) => refused(peer, &error),
             }
         });
+    }
+}
+
+/// Turns at handshakes.
+#[derive(Debug)]
+struct Turns {
+    all: Arc<Semaphore>,
+    each: usize,
+    networks: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+}
+
+impl Turns {
+    fn new(all: usize, each: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), each, networks: Mutex::default() }
+    }
+
+    /// Waits for a turn. Of each network no more wait for a common one than may have one.
+    async fn take(&self, from: IpAddr) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = {
+            let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+            if networks.len() > HANDSHAKES {
+                // Each turn, and whoever waits for one, holds on to its network's.
+                networks.retain(|_, turns| Arc::strong_count(turns) > 1);
+            }
+            let own = networks.entry(network(from));
+            Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(self.each))))
+        };
+        let own = own.acquire_owned().await.ok()?;
+        Some([own, Arc::clone(&self.all).acquire_owned().await.ok()?])
     }
 }
 
@@ -198,3 +238,27 @@ impl AsyncRead for Secured {
 }
 
 forward_write!(Secured, stream);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A turn, if there is one now.
+    async fn now(turns: &Turns, last: u8) -> Option<[OwnedSemaphorePermit; 2]> {
+        tokio::select! {
+            biased;
+            turn = turns.take(IpAddr::from([10, 0, 0, last])) => turn,
+            () = std::future::ready(()) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn silent_handshakes_of_one_address_leave_turns_to_others() {
+        let turns = Turns::new(3, 2);
+        let silent = [now(&turns, 1).await.unwrap(), now(&turns, 1).await.unwrap()];
+        assert!(now(&turns, 1).await.is_none());
+        assert!(now(&turns, 2).await.is_some());
+        drop(silent);
+        assert!(now(&turns, 1).await.is_some());
+    }
+}

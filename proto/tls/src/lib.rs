@@ -7,6 +7,7 @@
 //! 2. [`files`] and [`describe`]: certificates and keys as they lie on disk;
 //! 3. [`bearer`]: the token that is shown where there is no certificate;
 //! 4. [`server`] and [`accept`]: the side that is connected to; [`client`]: the side that connects;
+//!    [`places`]: how many connections there may be;
 //! 5. [`issue`]: makes authorities and certificates;
 //! 6. [`process`]: keeps keys out of core files and swap.
 
@@ -20,6 +21,7 @@ mod forward;
 pub mod identity;
 pub mod issue;
 mod opened;
+pub mod places;
 mod plaintext;
 pub mod process;
 pub mod server;

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::transform::{did_you_mean, is_misspelt};
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -32,8 +34,15 @@ pub struct Diagnostic {
     pub subject: String,
     /// The line within the file, one-based; 0 when unknown.
     pub line: u32,
+    /// Which record of the file it is about, counted from one; 0 when unknown.
+    pub record: u64,
+    /// Where that record begins, in bytes from the beginning of the file; of no account when the record is unknown.
+    pub offset: u64,
     /// How many occurrences it stands for.
     pub count: u64,
+    /// The name that is not known is a known one but for a slip of the pen. Whoever stores documents refuses it; whoever is handed one that another
+    /// version has stored goes by the severity.
+    pub misspelt: bool,
 }
 
 impl Diagnostic {
@@ -70,7 +79,10 @@ impl Diagnostic {
             hint: String::new(),
             subject: String::new(),
             line: 0,
+            record: 0,
+            offset: 0,
             count: 1,
+            misspelt: false,
         }
     }
 
@@ -79,6 +91,12 @@ impl Diagnostic {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
+    }
+
+    /// Says which known name may have been meant by one that is not known.
+    #[must_use]
+    pub(crate) fn unknown_name(self, name: &str, known: &[&str]) -> Self {
+        Self { misspelt: is_misspelt(name, known), ..self }.hint(did_you_mean(name, known))
     }
 
     /// Adds the file or pair that it is about.
@@ -94,16 +112,25 @@ impl Diagnostic {
         self.line = line;
         self
     }
+
+    /// The file or pair, with the line and the record where they are known.
+    #[must_use]
+    pub fn whereabouts(&self) -> String {
+        let mut place = self.subject.clone();
+        if self.line > 0 {
+            place.push_str(&format!(":{}", self.line));
+        }
+        if self.record > 0 {
+            place.push_str(&format!(" (record {}, byte {})", self.record, self.offset));
+        }
+        place
+    }
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.subject.is_empty() {
-            f.write_str(&self.subject)?;
-            if self.line > 0 {
-                write!(f, ":{}", self.line)?;
-            }
-            f.write_str(": ")?;
+            write!(f, "{}: ", self.whereabouts())?;
         }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;

@@ -12,6 +12,7 @@ mod entry;
 mod exchange;
 mod fields;
 mod foreign;
+mod framing;
 mod goreplay;
 mod halves;
 mod har;
@@ -40,6 +41,7 @@ pub mod write;
 use crate::{diagnostic::Diagnostic, formats::kind::Named, snapshot::RrPair};
 
 pub use entry::Entry;
+pub use framing::remark;
 pub use halves::{Half, Joiner};
 pub use reader::FileReader;
 

@@ -91,16 +91,16 @@ impl Serving {
             })
             .collect();
         let mut diagnostics = snapshot.diagnostics().to_vec();
-        diagnostics.extend(binder.finish(snapshot.required_secrets()));
+        diagnostics.extend(binder.finish(&snapshot));
         let (published, told) = token_world::publish(&snapshot.token_world, keys);
         diagnostics.extend(told);
         Self {
             serial: ready::serial(),
+            keys: Arc::new(keys.only(snapshot.required_secrets())),
             snapshot,
             costly: tokens.iter().any(Token::is_costly),
             budget: Budget::of_cores(1),
             tokens,
-            keys: Arc::new(keys.clone()),
             published,
             start: 0,
             diagnostics,

@@ -5,6 +5,7 @@
 //! extractor decides whether a chain works on requests (before matching, recorded and live alike) or on recorded responses.
 
 mod document;
+mod effort;
 pub(crate) mod extractor;
 pub(crate) mod filter;
 mod materials;
@@ -38,7 +39,7 @@ use filter::Filters;
 pub use filter::PairFilter;
 pub use materials::{Materials, Required};
 use message::Message;
-pub(crate) use nearest::did_you_mean;
+pub(crate) use nearest::{did_you_mean, is_misspelt};
 pub(crate) use op::Nature;
 use op::{Effects, Op, StepError};
 pub(crate) use step::Step;
@@ -92,6 +93,7 @@ impl Template {
             }
         };
         let (root, at) = unwrap(&document);
+        document::find_twice(root, &at, &mut found);
         let id = root.get("id").and_then(Node::as_str).unwrap_or_default().to_owned();
         if id.is_empty() {
             found.push(Diagnostic::error(
@@ -104,10 +106,15 @@ impl Template {
         for (path, node) in section(root, &at, "responder", &mut found) {
             responder.extend(Chain::parse(&node, path, &mut found));
         }
-        let variables = section(root, &at, "responderVariables", &mut found)
-            .into_iter()
-            .filter_map(|(path, node)| Variable::parse(&node, &path, &mut found))
-            .collect();
+        let variables: Vec<(String, Variable)> =
+            section(root, &at, "responderVariables", &mut found)
+                .into_iter()
+                .filter_map(|(path, node)| {
+                    Variable::parse(&node, &path, &mut found).map(|variable| (path, variable))
+                })
+                .collect();
+        variable::find_cycles(&variables, &mut found);
+        let variables = variables.into_iter().map(|(_, variable)| variable).collect();
         let generator = section(root, &at, "generator", &mut found);
         let sent = generator
             .iter()
@@ -194,7 +201,7 @@ impl Template {
     /// The world that its chains start in.
     pub(crate) fn world(&self, redactor: Option<Redactor>) -> Arc<World> {
         let world = World::new(Arc::clone(&self.materials), self.variables.clone());
-        Arc::new(world.redacting(redactor))
+        Arc::new(world.redacting(redactor).telling(self.required().secret_texts))
     }
 
     pub(crate) fn chains(&self) -> &[Chain] {

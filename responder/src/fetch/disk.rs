@@ -8,6 +8,7 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io::{self, Read as _, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::SystemTime,
@@ -107,7 +108,8 @@ impl Held {
 impl Disk {
     /// Uses this directory, creating it when needed. Of blobs that are not needed so many bytes may stay that there are `limit` in all.
     pub(crate) fn open(dir: PathBuf, limit: u64) -> io::Result<Self> {
-        fs::create_dir_all(dir.join(BLOBS))?;
+        // Bundles hold recorded tokens, and keys that stand in templates.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join(BLOBS))?;
         let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
         let disk = Self { dir, limit, lock, writes: AtomicBool::new(false) };
         if !disk.writes() {
@@ -229,6 +231,18 @@ mod tests {
             generation: 3,
             start_time: -1,
             revision: 7,
+        }
+    }
+
+    #[test]
+    fn nobody_else_looks_into_the_cache() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("deep/cache");
+        Disk::open(cache.clone(), 0).unwrap();
+        for made in [dir.path().join("deep"), cache.clone(), cache.join(BLOBS)] {
+            assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
         }
     }
 

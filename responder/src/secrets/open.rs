@@ -4,15 +4,20 @@
 //! outcome. Opening never blocks, and only regular files of a bounded size are read.
 
 use std::{
+    fmt,
     fs::File,
     io::Read as _,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use rustix::{
-    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat, openat2, readlinkat},
+    fs::{
+        AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat, open,
+        openat, openat2, readlinkat, statx,
+    },
     io::Errno,
+    process::{getegid, geteuid},
 };
 use zeroize::Zeroizing;
 
@@ -25,11 +30,16 @@ const MAX_LINKS: usize = 40;
 
 /// Why a file or directory was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum OpenError {
+#[expect(missing_docs, reason = "each message says it")]
+pub enum OpenError {
     #[error("there is no such file")]
     Missing,
-    #[error("this process may not read it")]
-    Permission,
+    #[error("{0}")]
+    Permission(Denied),
+    #[error(
+        "everybody may read it (mode {0:04o}); take that away, for example with chmod 0400, or mount it as the kubelet does"
+    )]
+    Exposed(u32),
     #[error("it leads outside of the secret directory")]
     Escape,
     #[error("it is not a regular file")]
@@ -40,12 +50,51 @@ pub(super) enum OpenError {
     Io(#[source] Errno),
 }
 
+/// That a file may not be read, by whom, and whose it is if that can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Denied {
+    /// The owner, the group and the permissions of the file.
+    owner: Option<(u32, u32, u32)>,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        write!(f, "this process (uid {uid}, gid {gid}) may not read it")?;
+        match self.owner {
+            Some((uid, gid, mode)) => {
+                write!(f, ", which is of uid {uid}, gid {gid}, mode {mode:04o}")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub(super) struct Content {
+    /// All of it.
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// Who may read and write it.
+    pub(super) mode: u32,
+    /// It is mounted by itself, as `subPath` does it, and not with its directory.
+    pub(super) is_mount: bool,
+}
+
+impl Content {
+    /// Whether anybody on the machine may read it.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.mode & 0o004 != 0
+    }
+}
+
 impl OpenError {
     /// A stable code.
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::Missing => "secret_missing",
-            Self::Permission => "secret_permission",
+            Self::Permission(_) => "secret_permission",
+            Self::Exposed(_) => "secret_world_readable",
             Self::Escape => "secret_path_escape",
             Self::WrongType => "secret_wrong_type",
             Self::TooLarge => "secret_too_large",
@@ -58,7 +107,7 @@ impl From<Errno> for OpenError {
     fn from(error: Errno) -> Self {
         match error {
             Errno::NOENT => Self::Missing,
-            Errno::ACCESS | Errno::PERM => Self::Permission,
+            Errno::ACCESS | Errno::PERM => Self::Permission(Denied { owner: None }),
             Errno::XDEV => Self::Escape,
             Errno::NOTDIR | Errno::ISDIR | Errno::NXIO | Errno::NODEV => Self::WrongType,
             other => Self::Io(other),
@@ -77,13 +126,14 @@ pub(super) fn directory(parent: impl AsFd, name: &str) -> Result<OwnedFd, OpenEr
 }
 
 /// Reads a file beneath a directory whole.
-pub(super) fn read(parent: impl AsFd, name: &str) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let fd = beneath(
-        parent,
-        name,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
-    )?;
+pub(super) fn read(parent: impl AsFd, name: &str) -> Result<Content, OpenError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = match beneath(&parent, name, flags) {
+        Err(Errno::ACCESS) => return Err(OpenError::Permission(denied(&parent, name))),
+        opened => opened?,
+    };
     let stat = fstat(&fd)?;
+    let is_mount = is_mount(&fd);
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(OpenError::WrongType);
     }
@@ -102,16 +152,40 @@ pub(super) fn read(parent: impl AsFd, name: &str) -> Result<Zeroizing<Vec<u8>>, 
     if u64::try_from(bytes.len()).map_or(true, |size| size > MAX_SIZE) {
         return Err(OpenError::TooLarge);
     }
-    Ok(bytes)
+    Ok(Content { bytes, mode: stat.st_mode & 0o7777, is_mount })
+}
+
+/// Whose a file is that may not be read; where even that may not be looked at, nobody's.
+fn denied(parent: impl AsFd, name: &str) -> Denied {
+    let found = beneath(parent, name, OFlags::PATH | OFlags::CLOEXEC).and_then(fstat);
+    Denied { owner: found.ok().map(|stat| (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777)) }
+}
+
+/// Whether a file is the root of a mount; kernels before 5.8 do not tell.
+fn is_mount(file: impl AsFd) -> bool {
+    let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn beneath(parent: impl AsFd, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let kernel = |parent: BorrowedFd<'_>| openat2(parent, name, flags, Mode::empty(), resolve);
+    resolved_by(kernel, parent, name, flags)
+}
+
+/// Has the kernel resolve the path, or resolves it here where it does not.
+fn resolved_by(
+    kernel: impl Fn(BorrowedFd<'_>) -> Result<OwnedFd, Errno>,
+    parent: impl AsFd,
+    name: &str,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
     for _ in 0..ATTEMPTS {
-        match openat2(&parent, name, flags, Mode::empty(), resolve) {
+        match kernel(parent.as_fd()) {
             // Somebody renamed something, anywhere, while `..` was followed, so that the kernel cannot tell where it led.
             Err(Errno::AGAIN) => {}
-            Err(Errno::NOSYS) => break,
+            // Seccomp profiles of before the call was there forbid what they do not know.
+            Err(Errno::NOSYS | Errno::PERM) => break,
             opened => return opened,
         }
     }
@@ -172,7 +246,7 @@ mod tests {
 
     type Opener = fn(&OwnedFd, &str, OFlags) -> Result<OwnedFd, Errno>;
 
-    /// The kernel and our walk have to agree on every path.
+    /// The kernel and our walk have to agree on every path, also where the kernel may not be asked.
     fn both(check: impl Fn(&OwnedFd, Opener)) {
         let dir = tempfile::tempdir().unwrap();
         let inside = dir.path().join("root");
@@ -189,6 +263,7 @@ mod tests {
         let root = root(&inside).unwrap();
         check(&root, |root, path, flags| beneath(root, path, flags));
         check(&root, |root, path, flags| walk(root, path, flags));
+        check(&root, |root, path, flags| resolved_by(|_| Err(Errno::PERM), root, path, flags));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Pace {
     pub(crate) overlap: Duration,
     /// How long a key is published after it has signed.
     pub(crate) grace: Duration,
+    /// How long a key signs on after its file has gone, or holds none that can be used.
+    pub(crate) kept: Duration,
 }
 
 /// The keys of one secret, in the order in which they came.
@@ -56,6 +58,14 @@ impl Rotation {
         }
         self.retired.retain(|(until, _)| *until > now);
         before != (self.is_waiting(), self.retired.len())
+    }
+
+    /// Signs with none any more. What has signed stays published for its time.
+    pub(crate) fn give_up(&mut self, pace: Pace, now: Instant) {
+        let waiting = self.waiting.take();
+        self.retire(waiting.as_ref().map(|(_, key)| &**key), pace, now);
+        let signing = self.signing.take();
+        self.retire(signing.as_deref(), pace, now);
     }
 
     fn sign_with(&mut self, key: Arc<SigningKey>, pace: Pace, now: Instant) {
@@ -122,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_successor_is_published_before_it_signs_and_a_predecessor_after() {
-        let pace = Pace { overlap: 5 * MINUTE, grace: 10 * MINUTE };
+        let pace = Pace { overlap: 5 * MINUTE, grace: 10 * MINUTE, kept: MINUTE };
         let begin = Instant::now();
         let mut rotation = Rotation::default();
         rotation.push(key(0), pace, begin);
@@ -139,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_successor_that_is_replaced_before_its_time_never_signs() {
-        let pace = Pace { overlap: 5 * MINUTE, grace: 10 * MINUTE };
+        let pace = Pace { overlap: 5 * MINUTE, grace: 10 * MINUTE, kept: MINUTE };
         let begin = Instant::now();
         let mut rotation = Rotation::default();
         rotation.push(key(0), pace, begin);
@@ -158,12 +168,12 @@ mod tests {
     fn without_overlap_and_for_secrets_the_new_key_signs_at_once() {
         let begin = Instant::now();
         let mut rotation = Rotation::default();
-        let at_once = Pace { overlap: Duration::ZERO, grace: MINUTE };
+        let at_once = Pace { overlap: Duration::ZERO, grace: MINUTE, kept: MINUTE };
         rotation.push(key(0), at_once, begin);
         rotation.push(key(1), at_once, begin);
         assert_eq!(state(&rotation), (Some(name(1)), vec![name(0)]));
 
-        let slow = Pace { overlap: MINUTE, grace: MINUTE };
+        let slow = Pace { overlap: MINUTE, grace: MINUTE, kept: MINUTE };
         let secret = || SigningKey::parse(b"a secret of at least thirty-two bytes").unwrap();
         rotation.push(secret(), slow, begin);
         assert_eq!(state(&rotation), (None, vec![name(0), name(1)]));
@@ -172,10 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_given_up_signs_no_more_and_stays_published() {
+        let pace = Pace { overlap: 5 * MINUTE, grace: 10 * MINUTE, kept: MINUTE };
+        let begin = Instant::now();
+        let mut rotation = Rotation::default();
+        rotation.push(key(0), pace, begin);
+        rotation.push(key(1), pace, begin);
+        rotation.give_up(pace, begin);
+        assert_eq!(state(&rotation), (None, vec![name(1), name(0)]));
+        rotation.push(key(2), pace, begin);
+        assert_eq!(state(&rotation).0, Some(name(2)));
+    }
+
+    #[test]
     fn what_is_published_is_bounded() {
         let begin = Instant::now();
         for overlap in [Duration::ZERO, MINUTE] {
-            let pace = Pace { overlap, grace: MINUTE };
+            let pace = Pace { overlap, grace: MINUTE, kept: MINUTE };
             let mut rotation = Rotation::default();
             for nth in 0..2 * MAX_BESIDE {
                 rotation.push(key(nth % 3), pace, begin);

@@ -29,8 +29,12 @@ impl Node {
         let metrics = Arc::new(Metrics::new(1));
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), true));
         let secrets = Arc::new(Secrets::new(
-            root.path().to_owned(),
-            Pace { overlap: Duration::ZERO, grace: Duration::from_secs(600) },
+            (root.path().to_owned(), false),
+            Pace {
+                overlap: Duration::ZERO,
+                grace: Duration::from_secs(600),
+                kept: Duration::from_secs(3600),
+            },
             Arc::clone(&snapshots),
             Arc::clone(&metrics),
         ));
@@ -158,6 +162,61 @@ fn all_keys_of_a_secret_come_from_one_generation() {
         let contents: Vec<_> = found.iter().map(|(_, f)| f.content.as_ref().unwrap()).collect();
         assert_eq!(contents[0], contents[1]);
     }
+}
+
+#[test]
+fn what_is_known_is_told_while_files_are_read() {
+    let node = Node::new();
+    node.write("jwt", "key", KEY);
+    node.require("jwt", "key");
+    // As long as a mount hangs.
+    let _reading = node.secrets.reading.lock().unwrap();
+    assert!(node.secrets.report(&named("jwt", "key")).resolved);
+    assert_eq!(node.secrets.reports().len(), 1);
+}
+
+#[test]
+fn half_of_a_first_file_does_not_count() {
+    let node = Node::new();
+    let key = named("jwt", "key");
+    node.secrets.lock().keys.entry(key.clone()).or_default();
+    node.write("jwt", "key", KEY.split_at(20).0);
+    assert_eq!(node.secrets.reload(), Settled::NotYet);
+    assert!(!node.secrets.report(&key).resolved);
+    node.write("jwt", "key", KEY);
+    assert_eq!(node.secrets.reload(), Settled::NotYet);
+    assert_eq!(node.secrets.reload(), Settled::Yes);
+    let ring = node.secrets.lock().ring();
+    assert_eq!(ring.get(&key).unwrap().text.as_deref().unwrap().as_slice(), KEY.as_bytes());
+}
+
+#[test]
+fn keys_that_nothing_needs_are_in_no_ring() {
+    let node = Node::new();
+    node.write("jwt", "key", KEY);
+    node.write("jwt", "other", NEXT);
+    node.require("jwt", "key");
+    node.require("jwt", "other");
+    let known =
+        || node.snapshots.keys().iter().map(|(name, _)| name.key.clone()).collect::<Vec<_>>();
+    assert_eq!(known(), ["key", "other"]);
+    node.secrets.retain(&BTreeSet::from([named("jwt", "other")]));
+    assert_eq!(known(), ["other"]);
+}
+
+#[test]
+fn of_a_private_key_no_text_is_kept() {
+    const RSA: &str = include_str!("../../engine/src/jwt/vectors/rfc7515-a2.pem");
+    let node = Node::new();
+    node.write("jwt", "key", RSA);
+    node.write("jwt", "shared", KEY);
+    let told = |key: &str| {
+        assert!(node.require("jwt", key).resolved, "{key}");
+        let ring = node.secrets.lock().ring();
+        ring.get(&named("jwt", key)).unwrap().text.is_some()
+    };
+    assert!(!told("key"));
+    assert!(told("shared"), "templates may put it into answers");
 }
 
 #[test]

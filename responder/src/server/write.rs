@@ -193,6 +193,15 @@ pub(crate) fn too_many() -> Response {
     ours(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "too_many", "message": message }))
 }
 
+/// As many requests wait for a slow signature as may.
+pub(crate) fn signing() -> Response {
+    let message = "more tokens are asked for than can be signed; ask again, or raise --sign-queue";
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut response = ours(status, &json!({ "error": "signing_busy", "message": message }));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// The engine could not make the answer; the next request may well be answered.
 pub(crate) fn defect() -> Response {
     let message = "the answer could not be made; please report this with the responder's log";

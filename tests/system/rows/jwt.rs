@@ -2,8 +2,6 @@
 
 mod signing;
 
-use std::fs;
-
 use harness::has_openssl;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -204,17 +202,100 @@ async fn j25_a_clock_that_is_far_off_does_not_end_signing() {
     drop(world.end().await);
 }
 
+/// A library that has the clock of whoever loads it go wrong by as many seconds as a file says; `None` where there is no compiler of C.
+fn wrong_clock(dir: &Path) -> Option<PathBuf> {
+    let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
+    let text = r#"
+        #define _GNU_SOURCE
+        #include <fcntl.h>
+        #include <stdlib.h>
+        #include <sys/syscall.h>
+        #include <time.h>
+        #include <unistd.h>
+        int clock_gettime(clockid_t clock, struct timespec *now) {
+            int failed = syscall(SYS_clock_gettime, clock, now);
+            const char *path = getenv("WRONG_BY");
+            if (failed || clock != CLOCK_REALTIME || !path) return failed;
+            char text[32] = {0};
+            int file = open(path, O_RDONLY | O_CLOEXEC);
+            if (file >= 0) {
+                if (read(file, text, sizeof text - 1) > 0) now->tv_sec += atoll(text);
+                close(file);
+            }
+            return 0;
+        }"#;
+    fs::write(&source, text).ok()?;
+    let words = ["-shared", "-fPIC", "-O1", "-o"];
+    let built = Command::new("cc").args(words).arg(&library).arg(&source).output().ok()?;
+    built.status.success().then_some(library)
+}
+
 #[tokio::test]
-async fn j26_costly_signatures_do_not_keep_other_routes_waiting() {
+async fn j25_a_clock_that_is_put_back_while_tokens_are_signed_does_not_end_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(library) = wrong_clock(dir.path()) else {
+        harness::notice("there is no compiler of C, so that no clock is put back");
+        return;
+    };
+    let by = dir.path().join("by");
+    // It begins ahead of the verifier's, so that what is signed after it was put back has not expired.
+    fs::write(&by, "7200").unwrap();
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let variables = [("LD_PRELOAD".to_owned(), text(&library)), ("WRONG_BY".to_owned(), text(&by))];
+    let setup = Setup { variables: &variables, ..Setup::default() };
+    let world = World::set_up(vec![hs256("login", of_alg("HS256"))], setup).await;
+    let issued = async || {
+        let token = world.token("login").await;
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        let claims = String::from_utf8(claims).unwrap();
+        assert_eq!(number(&claims, "exp") - number(&claims, "iat"), 600, "{claims}");
+        number(&claims, "iat") - harness::now()
+    };
+    assert!((issued().await - 7_200).abs() <= 60);
+    // Tokens follow the clock in both directions: one that went on counting from the wrong hour would be of the future for everybody else. So what
+    // was signed before is not given out any more, and nothing waits for the hour to pass.
+    for wrong in [3_600, 86_400, 0] {
+        fs::write(dir.path().join("next"), wrong.to_string()).unwrap();
+        fs::rename(dir.path().join("next"), &by).unwrap();
+        wait_until(&format!("tokens are of {wrong} s"), || async {
+            ((issued().await - wrong).abs() <= 60).then_some(())
+        })
+        .await;
+    }
+    world.signed("login", SECRET).await;
+    drop(world.end().await);
+}
+
+#[tokio::test]
+async fn j26_of_costly_signatures_a_bounded_number_is_waited_for_and_other_routes_go_on() {
     if !has_openssl() {
         return;
     }
     let (key, public) = pair("genrsa 4096");
-    let world = World::serve(vec![Case::new("costly", of_alg("RS256"), &key)]).await;
-    let asked = futures_util::future::join_all((0..200).map(|_| world.client.get("/costly"))).await;
-    assert!(asked.iter().all(|answer| answer.status == 200 || answer.status == 503));
-    assert!(asked.iter().any(|answer| answer.status == 200));
-    world.signed_by("costly", "RS256", &public).await;
+    let names: Vec<String> = (0..60).map(|nth| format!("costly{nth}")).collect();
+    let cases = names.iter().map(|name| Case::new(name, of_alg("RS256"), &key));
+    let world = World::serve_with(cases.collect(), &[], &["--sign-queue", "4"]).await;
+    // Each has a token of its own to be signed, and none has been yet.
+    let paths: Vec<String> = names.iter().map(|name| format!("/{name}")).collect();
+    let asked =
+        futures_util::future::join_all(paths.iter().map(|path| world.client.get(path))).await;
+    let (signed, refused): (Vec<_>, Vec<_>) = asked.iter().partition(|answer| answer.status == 200);
+    assert!(!signed.is_empty() && !refused.is_empty(), "{} of 60 are refused", refused.len());
+    for answer in refused {
+        assert_eq!(answer.status, 503);
+        assert_eq!(
+            (&answer.headers["retry-after"], &answer.json()["error"]),
+            (&"1".parse().unwrap(), &json!("signing_busy"))
+        );
+    }
+    // Who comes again is served.
+    for name in &names {
+        wait_until(&format!("{name} is signed"), || async {
+            (world.client.get(&format!("/{name}")).await.status == 200).then_some(())
+        })
+        .await;
+    }
+    world.signed_by("costly59", "RS256", &public).await;
     // That the probe was served meanwhile is seen at the end.
     drop(world.end().await);
 }
@@ -246,7 +327,16 @@ async fn j28_a_kid_is_compared_and_nothing_else() {
     cases.push(hs256("long", with(json!("x".repeat(5_000)))));
     let world = World::serve(cases).await;
     for (name, _) in &good {
+        let token = world.token(name).await;
+        assert_ne!(token, world.recorded(name), "{name} is not signed");
         // Not every verifier reads a `kid` that is a number, which is left as it was.
+        if *name == "number" {
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET);
+            let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            aws_lc_rs::hmac::verify(&key, message.as_bytes(), &signature).unwrap();
+            continue;
+        }
         world.signed_by(name, "HS256", std::str::from_utf8(SECRET).unwrap()).await;
     }
     world.unchanged("long", "limit_exceeded").await;
@@ -268,22 +358,13 @@ async fn j29_many_requests_with_many_tokens_leave_nothing_behind() {
         assert!(answers.iter().all(|answer| answer.status == 200));
     };
     ask(0).await;
-    let before = resident(&world).await;
+    let before = memory(world.responder.id()).0;
     for round in 1..8 {
         ask(round * 500).await;
     }
-    let after = resident(&world).await;
+    let after = memory(world.responder.id()).0;
     assert!(after < before + 16 * 1024 * 1024, "{before} bytes became {after}");
     drop(world.end().await);
-}
-
-/// How much memory the responder has, by its own metrics.
-async fn resident(world: &World) -> u64 {
-    let pid = world.responder.id();
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
 }
 
 #[tokio::test]

@@ -1,4 +1,6 @@
-//! Files of keys that are torn, lost, unreadable, of the wrong kind, somewhere else, or replaced.
+//! Files of keys that are torn, of the wrong kind, somewhere else, or replaced; `lost` has those that are gone or open to others.
+
+mod lost;
 
 use std::{
     fs,
@@ -116,35 +118,6 @@ async fn k02_a_half_written_file_does_not_replace_a_good_key() {
 }
 
 #[tokio::test]
-async fn k03_a_file_that_may_not_be_read_keeps_the_key() {
-    // Root reads everything.
-    if rustix::process::geteuid().is_root() {
-        harness::notice("permissions do not bind root, so that one that is missing is not tried");
-        return;
-    }
-    let world = World::serve(vec![case("locked")]).await;
-    world.signed("locked", OLD).await;
-    let file = world.keys().join("locked");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
-    let told = world.secret("locked", Some("secret_permission")).await;
-    assert_eq!(told["resolved"], true, "{told}");
-    world.signed("locked", OLD).await;
-    drop(world.end().await);
-}
-
-#[tokio::test]
-async fn k04_a_deleted_key_goes_on_and_is_told() {
-    let world = World::serve(vec![case("gone"), case("never").without_key()]).await;
-    world.unchanged("never", "secret_missing").await;
-    fs::remove_file(world.keys().join("gone")).unwrap();
-    let told = world.secret("gone", Some("secret_missing")).await;
-    assert_eq!(told["resolved"], true, "{told}");
-    world.signed("gone", OLD).await;
-    world.told("gone", "secret_missing").await;
-    drop(world.end().await);
-}
-
-#[tokio::test]
 async fn k05_what_is_no_regular_file_of_bounded_size_is_not_read() {
     let names = ["directory", "fifo", "socket", "device", "large"];
     let world = World::serve(names.map(|name| case(name).without_key()).to_vec()).await;
@@ -228,33 +201,6 @@ async fn k07_names_that_could_lead_elsewhere_are_refused_at_upload() {
 }
 
 #[tokio::test]
-async fn k08_a_key_of_another_kind_is_told_and_not_used_for_what_it_does_not_fit() {
-    if !has_openssl() {
-        return;
-    }
-    let (rsa, public) = pair("genrsa 2048");
-    let (ec, _) = pair("ecparam -name prime256v1 -genkey -noout");
-    let world = World::serve(vec![Case::new("kind", of_alg("RS256"), &rsa)]).await;
-    world.signed_by("kind", "RS256", &public).await;
-    replace(&world.keys().join("kind"), &ec);
-    wait_until("the other key is told of", || async {
-        (!world.findings("key_alg_mismatch").await.is_empty()).then_some(())
-    })
-    .await;
-    world.unchanged("kind", "key_alg_mismatch").await;
-    drop(world.end().await);
-}
-
-#[tokio::test]
-async fn k09_a_file_without_the_kubelets_links_is_read_all_the_same() {
-    // A subPath mount looks like any file. What it never does, change, is nothing that could be seen.
-    let world = World::serve(vec![case("plain")]).await;
-    assert!(!world.keys().join("..data").exists());
-    world.signed("plain", OLD).await;
-    drop(world.end().await);
-}
-
-#[tokio::test]
 async fn k10_no_event_is_needed_to_see_a_change() {
     // Files are read each second, whatever becomes of inotify: the responder has no watch at all.
     let world = World::serve(vec![case("polled")]).await;
@@ -296,16 +242,6 @@ async fn k12_a_storm_of_changes_is_read_at_the_pace_of_the_poll() {
     assert!(written > 50, "{written} changes are no storm");
     // Each poll takes one at the most, and a few while it settles.
     assert!(last - first < written / 2, "{written} changes were read {} times", last - first);
-    drop(world.end().await);
-}
-
-#[tokio::test]
-async fn k13_a_key_that_everybody_may_read_is_used() {
-    // Kubernetes mounts secrets so; who may read the directory is not judged here.
-    let world = World::serve(vec![case("open")]).await;
-    let file = world.keys().join("open");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    world.signed("open", OLD).await;
     drop(world.end().await);
 }
 

@@ -59,6 +59,7 @@ pub(crate) async fn run(
         data_dir: root.join("data"),
         secret_dir: root.join("secret"),
         files_dir: root.join("files"),
+        template_env: Vec::new(),
         project: global.project.clone(),
         transport: Transport::default(),
     })

@@ -75,6 +75,11 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "DIR")]
     files_dir: Option<PathBuf>,
 
+    /// The environment variables that templates may read with ${{env_var:NAME}}, separated by commas; * stands for all. Whoever reaches
+    /// this process's gRPC port or UI can write a template that reads them
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    template_env: Vec<String>,
+
     /// Which recorded pairs are served; `out` by default, or `in` when there are no others
     #[arg(long, value_enum)]
     serve: Option<Serve>,
@@ -151,6 +156,7 @@ pub(crate) async fn run(args: DevArgs, global: &Global, out: &Output) -> Result<
         files_dir: args.files_dir.unwrap_or_else(|| {
             args.recordings.first().map(|path| recording::find_files(path)).unwrap_or_default()
         }),
+        template_env: args.template_env,
         project: global.project.clone(),
         passthrough: passthrough::Settings {
             // Who names hosts here means it.

@@ -189,6 +189,9 @@ pub(crate) async fn run(
     global: &Global,
     out: &Output,
 ) -> Result<ExitCode, Failure> {
+    if let Err(error) = countersign_tls::process::forbid_core_dumps() {
+        tracing::debug!(%error, "core files cannot be forbidden");
+    }
     let target = Target::parse(&args.to).map_err(|why| Failure::refused(format!("--to: {why}")))?;
     let source = Source::new(&args, global);
     let settings = source.settings(out).await?;

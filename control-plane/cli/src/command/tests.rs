@@ -74,6 +74,7 @@ async fn planes(files: &[(&str, String)]) -> (Planes, TempDir) {
         data_dir: root.path().join("data"),
         secret_dir: root.path().join("keys"),
         files_dir: root.path().join("files"),
+        template_env: Vec::new(),
         project: "default".into(),
         transport: Transport::default(),
     });
@@ -348,6 +349,7 @@ async fn a_port_in_use_is_told_and_nothing_is_left_running() {
         data_dir: root.path().join("data"),
         secret_dir: root.path().to_owned(),
         files_dir: root.path().to_owned(),
+        template_env: Vec::new(),
         project: "default".into(),
         transport: Transport::default(),
     };

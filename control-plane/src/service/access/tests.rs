@@ -98,6 +98,31 @@ fn each_role_may_call_what_it_is_for_and_no_more() {
 }
 
 #[test]
+fn what_a_browser_can_send_is_no_call() {
+    let judged = |fields: &[(&'static str, &str)]| {
+        let fields = fields.iter().map(|(name, value)| {
+            (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        });
+        is_no_page(&fields.collect())
+    };
+    for kind in ["application/grpc", "application/grpc+proto", "application/grpc;x=y"] {
+        assert!(judged(&[("content-type", kind)]).is_ok(), "{kind}");
+        for (name, value) in [
+            ("origin", "https://evil.test"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-origin"),
+        ] {
+            assert!(judged(&[("content-type", kind), (name, value)]).is_err(), "{name} {value}");
+        }
+    }
+    for kind in ["text/plain", "multipart/form-data", "application/grpc-web", "application/grpcx"] {
+        assert!(judged(&[("content-type", kind)]).is_err(), "{kind}");
+    }
+    assert!(judged(&[]).is_err());
+}
+
+#[test]
 fn paths_are_matched_whole() {
     for path in [
         "",

@@ -1,6 +1,7 @@
 //! `WriteChunks`: takes blobs in pieces, verifies them, makes them durable, acknowledges.
 //!
-//! What has arrived is stored together, up to a few MiB. What all streams hold in memory is bounded, and so is how long a stream may be silent.
+//! What has arrived is stored together, up to a few MiB. What all streams hold in memory is bounded, and of one project's less than that, so that nobody
+//! keeps the others from writing; so is how long a stream may be silent, and how long a blob may take.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +13,8 @@ use countersign_engine::snapshot::{
 use countersign_proto::discovery::v1::{WriteChunksRequest, WriteChunksResponse};
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    sync::mpsc,
+    time::{Instant, timeout},
 };
 use tonic::{Code, Status, Streaming};
 
@@ -22,6 +23,7 @@ use crate::{
     import::staging::StagingError,
     service::{Plane, Problem, name::Name, snapshot},
     store::{Kind, Record, StoreError, blocking},
+    turns::{Turn, Turns},
 };
 
 /// The largest blob: a chunk of one pair, which is read from a text of 64 MiB at most, with room to spare.
@@ -32,35 +34,37 @@ pub(super) const MAX_PIECE: usize = 1024 * 1024;
 const BATCH: u64 = 4 * 1024 * 1024;
 /// A stream may be silent for so long.
 const SILENCE: Duration = Duration::from_secs(60);
+/// A blob has to come at so many bytes a second, after a minute.
+const PACE: u64 = 512 * 1024;
 
 pub(super) type Answers = mpsc::Sender<Result<WriteChunksResponse, Status>>;
 
 /// Bounds the bytes of blobs that all streams hold in memory.
 #[derive(Debug, Clone)]
-pub(super) struct Memory(Arc<Semaphore>);
+pub(super) struct Memory(Arc<Turns>);
 
 impl Default for Memory {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(Self::ALL)))
+        Self(Arc::new(Turns::new(Self::EACH, 2 * Self::EACH)))
     }
 }
 
 impl Memory {
-    /// In KiB; two of the largest blobs.
-    const ALL: usize = 2 * 128 * 1024;
+    /// What one project may hold, in KiB: one of the largest blobs. All together hold two.
+    const EACH: usize = 128 * 1024;
 
     fn needed(size: u64) -> u32 {
         u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX)
     }
 
-    /// Room for a blob, if there is some now.
-    fn now(&self, size: u64) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_many_owned(Self::needed(size)).ok()
+    /// Room for a blob of a project, if there is some now.
+    fn now(&self, project: &str, size: u64) -> Option<Turn> {
+        self.0.try_many(project, Self::needed(size))
     }
 
     /// Waits for room.
-    async fn wait(&self, size: u64) -> Result<OwnedSemaphorePermit, Problem> {
-        let room = Arc::clone(&self.0).acquire_many_owned(Self::needed(size));
+    async fn wait(&self, project: &str, size: u64) -> Result<Turn, Problem> {
+        let room = self.0.take_many(project, Self::needed(size));
         match timeout(SILENCE, room).await {
             Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) => Err(StoreError::Stopped.into()),
@@ -107,6 +111,7 @@ async fn serve(
     let room = limit.saturating_sub(written);
     let mut writing = Writing {
         plane,
+        project: name.project,
         snapshot,
         memory,
         answers,
@@ -136,18 +141,28 @@ async fn next(
 struct Open {
     digest: Digest,
     data: BytesMut,
-    room: OwnedSemaphorePermit,
+    room: Turn,
+    since: Instant,
+}
+
+impl Open {
+    /// Whether it has taken so long that it only keeps room from others.
+    fn is_late(&self, now: Instant) -> bool {
+        let patience = SILENCE + Duration::from_secs(self.digest.size() / PACE);
+        now.saturating_duration_since(self.since) > patience
+    }
 }
 
 /// A blob that is there as a whole.
 struct Whole {
     digest: Digest,
     bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Turn,
 }
 
 struct Writing<'p> {
     plane: &'p Plane,
+    project: String,
     snapshot: Record,
     memory: Memory,
     answers: &'p Answers,
@@ -211,13 +226,17 @@ impl Writing<'_> {
                 return Err(Problem::field("digest", "CHUNK_INCOMPLETE", message).into());
             }
         };
+        if open.is_late(Instant::now()) {
+            let message = format!("the chunk {} came too slowly", open.digest);
+            return Err(Problem::Unavailable { reason: "UPLOAD_TOO_SLOW", message }.into());
+        }
         let size = u64::try_from(open.data.len() + piece.data.len()).unwrap_or(u64::MAX);
         if size > open.digest.size() || (piece.last && size < open.digest.size()) {
             return Err(mismatch(open.digest).into());
         }
         open.data.extend_from_slice(&piece.data);
         if piece.last {
-            let Open { digest, data, room } = open;
+            let Open { digest, data, room, .. } = open;
             self.size = self.size.saturating_add(size);
             self.batch.push(Whole { digest, bytes: data.freeze(), _room: room });
         } else {
@@ -237,15 +256,15 @@ impl Writing<'_> {
             .room
             .checked_sub(digest.size())
             .ok_or_else(|| Problem::from(StagingError::OverQuota { limit: self.limit }))?;
-        let room = match self.memory.now(digest.size()) {
+        let room = match self.memory.now(&self.project, digest.size()) {
             Some(room) => room,
             None => {
                 // Whoever waits for room gives back first what it has.
                 self.store().await?;
-                self.memory.wait(digest.size()).await?
+                self.memory.wait(&self.project, digest.size()).await?
             }
         };
-        Ok(Open { digest, data: BytesMut::new(), room })
+        Ok(Open { digest, data: BytesMut::new(), room, since: Instant::now() })
     }
 
     /// Verifies and stores what is there as a whole, and acknowledges it.
@@ -294,4 +313,29 @@ fn mismatch(digest: Digest) -> Problem {
         format!("the bytes that came for the chunk {digest} are not the ones that it names");
     let (code, reason) = (Code::InvalidArgument, "DIGEST_MISMATCH");
     Problem::Blob { code, reason, digest, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_project_leaves_room_to_another() {
+        let memory = Memory::default();
+        let held = memory.now("projects/a", MAX_CHUNK).unwrap();
+        assert!(memory.now("projects/a", 1).is_none());
+        let other = memory.now("projects/b", MAX_CHUNK).unwrap();
+        drop((held, other));
+        assert!(memory.now("projects/a", MAX_CHUNK).is_some());
+    }
+
+    #[test]
+    fn a_blob_that_trickles_in_holds_its_room_for_a_bounded_time() {
+        let since = Instant::now();
+        let digest = Digest::of(b"small");
+        let room = Memory::default().now("projects/a", digest.size()).unwrap();
+        let open = Open { digest, data: BytesMut::new(), room, since };
+        assert!(!open.is_late(since + SILENCE));
+        assert!(open.is_late(since + SILENCE + Duration::from_secs(1)));
+    }
 }

@@ -166,7 +166,8 @@ fn sharing(fleet: &Fleet, table: &Table) -> BTreeMap<String, Heard> {
     for project in projects {
         for responder in fleet.list(project).iter().filter(|responder| responder.connected) {
             for (replay, member) in memberships(responder) {
-                if let Some(heard) = sharing.get_mut(replay) {
+                // What it says of a replay that is not for it counts for nothing, whichever control plane heard it.
+                if let Some(heard) = sharing.get_mut(replay).filter(|_| responder.wants(replay)) {
                     heard.insert(responder.name.clone(), member);
                 }
             }
@@ -237,3 +238,6 @@ impl Told {
         news
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Counts on their way into the store: those of many responders in one commit, a few times a second at most, so that a large fleet costs the store no
 //! more than a small one. Whoever sent them is answered once they are durable.
+//!
+//! What waits is bounded, in number and size, and of one project less than that; one whose counts cannot be stored keeps no other's from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{
     RUNS, runs,
-    stored::{Contribution, RunName},
+    stored::{Contribution, RunName, bound},
 };
 use crate::{
     service::{Plane, Problem, chain},
@@ -22,8 +24,9 @@ use crate::{
 
 /// How long counts are gathered before they are committed.
 const GATHER: Duration = Duration::from_millis(300);
-/// So many messages wait at a time.
+/// So many messages of one project wait at a time, and of all together.
 const WAITING: usize = 2000;
+const WAITING_IN_ALL: usize = 2 * WAITING;
 /// So many records go into a commit.
 const TOGETHER: usize = 50;
 /// So many runs may be in a message.
@@ -39,9 +42,23 @@ pub(crate) struct Intake {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: Vec<Sent>,
+    /// By project.
+    messages: BTreeMap<String, Vec<Sent>>,
     /// Somebody will store them.
     scheduled: bool,
+}
+
+impl Waiting {
+    /// Takes a message in, if there is room.
+    fn add(&mut self, project: &str, sent: Sent) -> bool {
+        let all: usize = self.messages.values().map(Vec::len).sum();
+        let own = self.messages.get(project).map_or(0, Vec::len);
+        if own >= WAITING || all >= WAITING_IN_ALL {
+            return false;
+        }
+        self.messages.entry(project.to_owned()).or_default().push(sent);
+        true
+    }
 }
 
 /// A message.
@@ -67,14 +84,14 @@ impl Intake {
     ) -> Result<SendTallyResponse, Problem> {
         check(project, &request)?;
         let (done, outcome) = oneshot::channel();
-        let SendTallyRequest { responder, session_id, runs, .. } = request;
+        let SendTallyRequest { responder, session_id, mut runs, .. } = request;
+        runs.iter_mut().for_each(bound);
         let schedule = {
             let mut waiting = self.lock();
-            if waiting.messages.len() >= WAITING {
+            if !waiting.add(project, Sent { responder, session_id, runs, done }) {
                 let message = "too many counts wait to be stored; send them again".to_owned();
                 return Err(Problem::Unavailable { reason: "BUSY", message });
             }
-            waiting.messages.push(Sent { responder, session_id, runs, done });
             !std::mem::replace(&mut waiting.scheduled, true)
         };
         if schedule {
@@ -95,28 +112,35 @@ impl Intake {
             waiting.scheduled = false;
             std::mem::take(&mut waiting.messages)
         };
-        let mut records: BTreeMap<(String, u64, String), Counted> = BTreeMap::new();
-        for sent in &messages {
-            for run in &sent.runs {
-                let key = (run.replay.clone(), run.run, sent.responder.clone());
-                records.entry(key).or_default().push((sent.session_id.clone(), run.clone()));
-            }
-        }
-        let stored = store(plane, records).await.map_err(|problem| chain(&problem));
-        if let Err(error) = &stored {
-            tracing::warn!(error, "counts of responders could not be stored");
-        }
-        for sent in messages {
-            // Whoever does not wait any more sends it again.
-            drop(sent.done.send(stored.clone().map(|unknown| {
-                let own = |replay: &String| sent.runs.iter().any(|run| run.replay == *replay);
-                unknown.into_iter().filter(own).collect()
-            })));
+        for (project, messages) in messages {
+            store_all(plane, &project, messages).await;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stores what waits of a project, and tells everybody who waits for that.
+async fn store_all(plane: &Plane, project: &str, messages: Vec<Sent>) {
+    let mut records: BTreeMap<(String, u64, String), Counted> = BTreeMap::new();
+    for sent in &messages {
+        for run in &sent.runs {
+            let key = (run.replay.clone(), run.run, sent.responder.clone());
+            records.entry(key).or_default().push((sent.session_id.clone(), run.clone()));
+        }
+    }
+    let stored = store(plane, records).await.map_err(|problem| chain(&problem));
+    if let Err(error) = &stored {
+        tracing::warn!(project, error, "counts of responders could not be stored");
+    }
+    for sent in messages {
+        // Whoever does not wait any more sends it again.
+        drop(sent.done.send(stored.clone().map(|unknown| {
+            let own = |replay: &String| sent.runs.iter().any(|run| run.replay == *replay);
+            unknown.into_iter().filter(own).collect()
+        })));
     }
 }
 
@@ -224,4 +248,24 @@ async fn forget_old(plane: &Plane, begun: &BTreeSet<(&String, u64)>) -> Result<(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_project_leaves_room_to_others() {
+        let mut waiting = Waiting::default();
+        let mut add = |project: &str| {
+            let (done, _) = oneshot::channel();
+            let sent =
+                Sent { responder: "r".into(), session_id: "1".into(), runs: Vec::new(), done };
+            waiting.add(project, sent)
+        };
+        while add("projects/busy") {}
+        assert!(add("projects/other"));
+        while add("projects/other") {}
+        assert!(!add("projects/third"), "all together are bounded, too");
+    }
 }

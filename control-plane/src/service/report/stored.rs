@@ -136,7 +136,7 @@ impl Contribution {
 }
 
 /// Keeps a message within its bounds, whoever sent it.
-fn bound(run: &mut RunTally) {
+pub(super) fn bound(run: &mut RunTally) {
     run.endpoints.truncate(ENDPOINTS);
     run.near_misses.truncate(GROUPS);
     run.steps.truncate(STEPS);

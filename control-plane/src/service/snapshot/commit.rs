@@ -63,7 +63,7 @@ async fn commit(
     if let Known::Ready(snapshot) = known(plane, &name, &request.upload_id).await? {
         return Ok(snapshot);
     }
-    let transform = default_transform(plane, &request.default_transform).await?;
+    let transform = default_transform(plane, &name, &request.default_transform).await?;
     let wanted = Wanted { treating: treating::of(plane, &name, &request).await?, ..wanted };
     if !along {
         mirror::fetch(plane, &name.full, &request.upload_id).await?;
@@ -111,12 +111,21 @@ async fn commit(
     finish(plane, record, stored, (storing, manifest)).await
 }
 
-/// The name of a transform, which must exist; empty for none.
-pub(super) async fn default_transform(plane: &Plane, name: &str) -> Result<String, Problem> {
+/// The name of a transform, which must exist in the snapshot's project; empty for none.
+pub(super) async fn default_transform(
+    plane: &Plane,
+    snapshot: &Name,
+    name: &str,
+) -> Result<String, Problem> {
     if name.is_empty() {
         return Ok(String::new());
     }
-    let name = Name::parse(Kind::Transform, "default_transform", name)?;
+    let field = "default_transform";
+    let name = Name::parse(Kind::Transform, field, name)?;
+    if name.project != snapshot.project {
+        let message = "the transform belongs to another project";
+        return Err(Problem::field(field, "WRONG_PROJECT", message));
+    }
     Ok(plane.get(Kind::Transform, &name.full).await?.name)
 }
 

@@ -45,7 +45,7 @@ async fn commit(
     if let Some(snapshot) = committed(&record, manifest)? {
         return Ok(snapshot);
     }
-    let transform = commit::default_transform(plane, &request.default_transform).await?;
+    let transform = commit::default_transform(plane, &name, &request.default_transform).await?;
     let _permit = plane.heavy(&name.project).await?;
     let storing = plane.storing().await?;
     let held = held::of(&*plane.meta, &record).await?;

@@ -37,6 +37,7 @@ impl Traffic {
         let limit = page::size(request.page_size)?;
         let filter = filter(&request.filter)?;
         let (_, digest) = snapshot::ready(&self.plane, &name).await?;
+        let _turn = self.plane.look(&name.project).await?;
         let manifest = self.manifest(digest).await?;
         // A token does not survive other content of the same name, nor another filter.
         let list = format!("{}@{digest}?{}", name.full, request.filter);

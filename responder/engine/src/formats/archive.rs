@@ -3,7 +3,7 @@
 //! Nothing is unpacked to anywhere, so a name in the archive is only a name. The number of entries, what they unfold to and how much
 //! larger that is than the archive are bounded; encrypted entries, and archives in archives, are refused.
 
-use std::io::Read as _;
+use std::{collections::HashSet, io::Read as _};
 
 use flate2::{Crc, bufread::DeflateDecoder};
 
@@ -38,6 +38,8 @@ struct Entry {
     size: u64,
     /// Where its local header begins.
     at: u64,
+    /// It is a symbolic link, a device or another thing that is no file.
+    special: bool,
 }
 
 /// Reads an archive; its files in the order of their names.
@@ -47,9 +49,13 @@ pub(super) fn read(path: &str, bytes: &[u8], sink: &mut dyn Sink) {
         Err(left) => return tell(sink, path, 1, left),
     };
     entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let unsafe_entries = refuse_unsafe(&mut entries, path, sink);
     entries.retain(|entry| {
         !entry.name.ends_with('/') && !is_private(&entry.name) && is_recording(&entry.name)
     });
+    if entries.is_empty() && unsafe_entries > 0 {
+        return;
+    }
     if entries.is_empty() {
         let left = Left::skipped("empty_file", "", "the archive holds no recording");
         return tell(sink, path, 1, left);
@@ -65,6 +71,48 @@ pub(super) fn read(path: &str, bytes: &[u8], sink: &mut dyn Sink) {
     }
     let Inside { sink, joiner } = inside;
     joiner.finish(sink);
+}
+
+/// Refuses entries that only somebody would make who wants to write to other places, or to be understood in two ways; tells how many they are.
+fn refuse_unsafe(entries: &mut Vec<Entry>, path: &str, sink: &mut dyn Sink) -> usize {
+    let twice: HashSet<String> = entries
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [a, b] if a.name == b.name => Some(a.name.clone()),
+            _ => None,
+        })
+        .collect();
+    let before = entries.len();
+    entries.retain(|entry| {
+        let what = if leads_out(&entry.name) {
+            "its name leads out of the archive"
+        } else if entry.special {
+            "it is a link or a device"
+        } else if twice.contains(&entry.name) {
+            "its name stands twice"
+        } else {
+            return true;
+        };
+        tell(sink, &format!("{path}/{}", printable(&entry.name)), 0, unsafe_entry(what));
+        false
+    });
+    before - entries.len()
+}
+
+/// Whether a name would lead out of the directory that an archive were unpacked to.
+fn leads_out(name: &str) -> bool {
+    let drive = name.as_bytes().get(1) == Some(&b':');
+    drive
+        || name.starts_with('/')
+        || name.contains('\0')
+        || name.split('/').any(|part| part == "..")
+}
+
+/// Whether an archive made on Unix says of an entry that it is neither a file nor a directory.
+fn is_special(made_by: u16, attributes: u32) -> bool {
+    const UNIX: u16 = 3;
+    let kind = (attributes >> 16) & 0o170_000;
+    made_by >> 8 == UNIX && !matches!(kind, 0 | 0o100_000 | 0o040_000)
 }
 
 /// Joins halves within the archive, and hands on everything else.
@@ -236,6 +284,7 @@ fn central(bytes: &[u8]) -> Option<(Entry, &[u8])> {
         packed: u32_at(bytes, 20)?.into(),
         size: u32_at(bytes, 24)?.into(),
         at: u32_at(bytes, 42)?.into(),
+        special: is_special(u16_at(bytes, 4)?, u32_at(bytes, 38)?),
     };
     widen(&mut entry, extra);
     Some((entry, rest.get(comment..)?))
@@ -305,9 +354,11 @@ mod tests {
             out.extend(&fields);
             out.extend(name.as_bytes());
             out.extend(&data);
-            directory.extend(b"PK\x01\x02\x14\x00");
+            directory.extend(b"PK\x01\x02\x14\x03");
             directory.extend(&fields);
-            directory.extend([0; 10]);
+            directory.extend([0; 6]);
+            let mode: u32 = if name.starts_with("link") { 0o120_777 } else { 0o100_644 };
+            directory.extend((mode << 16).to_le_bytes());
             directory.extend(at.to_le_bytes());
             directory.extend(name.as_bytes());
         }
@@ -373,6 +424,22 @@ mod tests {
         let directory = encrypted.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
         encrypted[directory + 8] |= 1;
         assert_eq!(read("a.zip", &[&encrypted]).refused[0].code, "archive_unsafe_entry");
+        for (name, shown) in [
+            ("../x.jsonl", "a.zip/../x.jsonl"),
+            ("d/../../x.jsonl", "a.zip/d/../../x.jsonl"),
+            ("..\\x.jsonl", "a.zip/../x.jsonl"),
+            ("/etc/x.jsonl", "a.zip//etc/x.jsonl"),
+            ("C:\\x.jsonl", "a.zip/C:/x.jsonl"),
+            ("link.jsonl", "a.zip/link.jsonl"),
+            ("../\u{1b}[2J.log", "a.zip/../\u{fffd}[2J.log"),
+        ] {
+            let seen = read("a.zip", &[&zip(&[(name, LINE), ("raw.jsonl", LINE)], true)]);
+            let refused = &seen.refused[0];
+            assert_eq!((refused.code, &*refused.subject), ("archive_unsafe_entry", shown));
+            assert_eq!((seen.pairs.len(), seen.refused.len()), (1, 1), "{name}");
+        }
+        let twice = read("a.zip", &[&zip(&[("raw.jsonl", LINE), ("raw.jsonl", LINE)], true)]);
+        assert_eq!((twice.pairs.len(), twice.refused.len(), twice.skipped.len()), (0, 2, 0));
         assert_eq!(read("a.zip", &[&zip(&[("x.log", b"")], false)]).skipped[0].code, "empty_file");
         assert_eq!(read("a.zip", &[&zip(&[], false)]).skipped[0].code, "empty_file");
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::formats::{
     Sink, document, foreign,
-    reader::tell,
+    reader::{tell, tell_at},
     rrpair_json, rrpair_markdown,
-    splitter::{self, Piece},
+    splitter::{self, Piece, Place},
     verdict::Left,
 };
 
@@ -14,7 +14,7 @@ use crate::formats::{
 #[derive(Debug)]
 pub struct Entry {
     path: Arc<str>,
-    line: u32,
+    at: Place,
     text: Vec<u8>,
     form: Form,
 }
@@ -31,9 +31,9 @@ pub(super) enum Form {
 }
 
 impl Entry {
-    /// An entry that begins on this line of a file.
-    pub(super) fn new(path: Arc<str>, line: u32, text: Vec<u8>, form: Form) -> Self {
-        Self { path, line, text, form }
+    /// An entry that begins here in a file.
+    pub(super) fn new(path: Arc<str>, at: Place, text: Vec<u8>, form: Form) -> Self {
+        Self { path, at, text, form }
     }
 
     /// The bytes of its text.
@@ -44,7 +44,7 @@ impl Entry {
 
     /// Reads it; the sink hears what came of it.
     pub fn read<S: Sink>(self, sink: &mut S) {
-        let Self { path, line, text, form } = self;
+        let Self { path, at, text, form } = self;
         match form {
             Form::Markdown => match rrpair_markdown::read(&text) {
                 Ok(pair) => sink.pair(pair),
@@ -55,24 +55,24 @@ impl Entry {
                 // It may be several, or broken somewhere.
                 Err(_) => {
                     let mut found = |piece| match piece {
-                        Piece::Entry { text, .. } => {
+                        Piece::Entry { text, at, .. } => {
                             let path = Arc::clone(&path);
-                            Self::new(path, line, text, Form::Json { foreign }).read(sink);
+                            Self::new(path, at, text, Form::Json { foreign }).read(sink);
                         }
-                        Piece::Broken { left, .. } => tell(sink, &path, line, left),
+                        Piece::Broken { at, left } => tell_at(sink, &path, at, left),
                     };
-                    splitter::check_line(&text, line, &mut found);
+                    splitter::check_line(&text, at, &mut found);
                 }
             },
             Form::Json { foreign } => match rrpair_json::read(&text) {
                 Ok(pair) => sink.pair(pair),
                 Err(left) if left.why.code == foreign::DOCUMENT => {
-                    document::read_json(&path, line, &text, sink);
+                    document::read_json(&path, at.line, &text, sink);
                 }
                 Err(left) if foreign && left.why.code == foreign::UNKNOWN => {
-                    tell(sink, &path, line, Left::skipped(foreign::UNKNOWN, "", left.why.message));
+                    tell_at(sink, &path, at, Left::skipped(foreign::UNKNOWN, "", left.why.message));
                 }
-                Err(left) => tell(sink, &path, line, left),
+                Err(left) => tell_at(sink, &path, at, left),
             },
         }
     }

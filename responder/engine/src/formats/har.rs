@@ -8,7 +8,7 @@ mod entry;
 
 use crate::formats::{
     Sink,
-    reader::tell,
+    reader::{tell, tell_at},
     splitter::{Piece, Splitter},
     verdict::Left,
 };
@@ -31,6 +31,8 @@ pub(super) struct Stream {
     entries: Splitter,
     seen: u64,
     line: u32,
+    /// The bytes that were taken so far.
+    before: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,20 +52,24 @@ impl Stream {
             word: Vec::new(),
             key: None,
             in_log: false,
-            entries: Splitter::of_array(1),
+            entries: Splitter::of_array(1, 0),
             seen: 0,
             line: 1,
+            before: 0,
         }
     }
 
     /// Takes the next bytes.
     pub(super) fn push<S: Sink>(&mut self, mut bytes: &[u8], sink: &mut S, path: &str) {
         while !bytes.is_empty() {
+            let length = bytes.len();
             match self.state {
                 State::Around => bytes = self.around(bytes, sink, path),
                 State::Entries => bytes = self.within(bytes, sink, path),
                 State::Broken => return,
             }
+            let taken = length.saturating_sub(bytes.len());
+            self.before = self.before.saturating_add(u64::try_from(taken).unwrap_or(u64::MAX));
         }
     }
 
@@ -122,7 +128,9 @@ impl Stream {
                     if byte == b'[' && self.in_log && self.is_key(2, b"entries") {
                         self.key = None;
                         self.state = State::Entries;
-                        self.entries = Splitter::of_array(self.line);
+                        let taken = u64::try_from(at.saturating_add(1)).unwrap_or(u64::MAX);
+                        let before = self.before.saturating_add(taken);
+                        self.entries = Splitter::of_array(self.line, before);
                         return bytes.get(at.saturating_add(1)..).unwrap_or_default();
                     }
                     if self.open.len() >= MAX_DEPTH {
@@ -178,11 +186,11 @@ fn deliver<S: Sink>(piece: Piece, seen: &mut u64, sink: &mut S, path: &str) {
     let place = format!("log.entries[{seen}]");
     *seen = seen.saturating_add(1);
     match piece {
-        Piece::Entry { text, line, .. } => match entry::read(&text, &place) {
+        Piece::Entry { text, at, .. } => match entry::read(&text, &place) {
             Ok(pair) => sink.pair(pair),
-            Err(left) => tell(sink, path, line, left),
+            Err(left) => tell_at(sink, path, at, left),
         },
-        Piece::Broken { line, left } => tell(sink, path, line, left.within(&place)),
+        Piece::Broken { at, left } => tell_at(sink, path, at, left.within(&place)),
     }
 }
 

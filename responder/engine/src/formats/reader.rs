@@ -11,7 +11,7 @@ use crate::formats::{
     foreign, goreplay, har,
     kind::{self, Kind, Named},
     messages,
-    splitter::{Piece, Splitter},
+    splitter::{Piece, Place, Splitter},
     verdict::{self, Left},
 };
 
@@ -127,6 +127,16 @@ fn whole<S: Sink>(kind: Kind, mut text: Vec<u8>, sink: &mut S, path: Arc<str>) {
     if kind == Kind::BodyFile {
         return sink.half(Half::body_file(&path, text.into()));
     }
+    if let Some(what) = packing(&text) {
+        let message = format!("the file is {what}, which is not read");
+        let left = Left::refused("packed_file", "", message);
+        return tell(
+            sink,
+            &path,
+            1,
+            left.hint("unpack it, or make a zip archive of the recording"),
+        );
+    }
     if text.starts_with(BYTE_ORDER_MARK) {
         text.drain(..BYTE_ORDER_MARK.len());
     }
@@ -140,8 +150,21 @@ fn whole<S: Sink>(kind: Kind, mut text: Vec<u8>, sink: &mut S, path: Arc<str>) {
         | Kind::JsonLines
         | Kind::Har
         | Kind::GoReplay => {
-            sink.entry(Entry::new(path, 1, text, Form::Markdown));
+            sink.entry(Entry::new(path, Place::line(1), text, Form::Markdown));
         }
+    }
+}
+
+/// How a file is packed that begins so.
+fn packing(text: &[u8]) -> Option<&'static str> {
+    let begins = |mark: &[u8]| text.starts_with(mark);
+    match text {
+        _ if begins(b"\x1f\x8b") => Some("compressed with gzip"),
+        _ if begins(b"\x28\xb5\x2f\xfd") => Some("compressed with zstd"),
+        _ if begins(b"BZh") => Some("compressed with bzip2"),
+        _ if begins(b"\xfd7zXZ\0") => Some("compressed with xz"),
+        _ if text.get(257..262) == Some(b"ustar") => Some("a tar archive"),
+        _ => None,
     }
 }
 
@@ -184,18 +207,24 @@ impl Entries {
 
 fn deliver<S: Sink>(sink: &mut S, path: &Arc<str>, piece: Piece, foreign: bool) {
     match piece {
-        Piece::Entry { text, line, unchecked } => {
+        Piece::Entry { text, at, unchecked } => {
             let path = Arc::clone(path);
             let form = if unchecked { Form::Line { foreign } } else { Form::Json { foreign } };
-            sink.entry(Entry::new(path, line, text, form));
+            sink.entry(Entry::new(path, at, text, form));
         }
-        Piece::Broken { line, left } => tell(sink, path, line, left),
+        Piece::Broken { at, left } => tell_at(sink, path, at, left),
     }
 }
 
 /// Hands a finding to the sink, with file and line.
 pub(super) fn tell<S: Sink + ?Sized>(sink: &mut S, path: &str, line: u32, left: Left) {
-    let why = (*left.why).subject(path).line(line);
+    tell_at(sink, path, Place::line(line), left);
+}
+
+/// The same with which record it is, and where that begins.
+pub(super) fn tell_at<S: Sink + ?Sized>(sink: &mut S, path: &str, at: Place, left: Left) {
+    let mut why = (*left.why).subject(path).line(at.line);
+    (why.record, why.offset) = (at.record, at.offset);
     if left.skipped {
         sink.skipped(why);
     } else {

@@ -14,6 +14,24 @@ use crate::formats::{
 /// Entries nested deeper than this are refused.
 const MAX_DEPTH: usize = 128;
 
+/// Where in a file something begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Place {
+    /// The line, counted from one.
+    pub(super) line: u32,
+    /// The bytes before it.
+    pub(super) offset: u64,
+    /// Which record it is, counted from one; 0 where records are not counted.
+    pub(super) record: u64,
+}
+
+impl Place {
+    /// A line of which no more is known.
+    pub(super) fn line(line: u32) -> Self {
+        Self { line, ..Self::default() }
+    }
+}
+
 /// What the splitter finds.
 #[derive(Debug)]
 pub(super) enum Piece {
@@ -21,15 +39,15 @@ pub(super) enum Piece {
     Entry {
         /// Its bytes.
         text: Vec<u8>,
-        /// The line on which it begins.
-        line: u32,
+        /// Where it begins.
+        at: Place,
         /// It is a line that looks like one object. Whoever cannot read it finds out with a splitter what it is.
         unchecked: bool,
     },
     /// Something that is no JSON object, or a part of one.
     Broken {
-        /// The line on which it begins.
-        line: u32,
+        /// Where it begins.
+        at: Place,
         /// What is wrong with it.
         left: Left,
     },
@@ -80,7 +98,13 @@ pub(super) struct Splitter {
     only_array: bool,
     ended: bool,
     line: u32,
-    begun: u32,
+    /// The bytes that came with earlier pushes.
+    before: u64,
+    /// How many bytes come before the one at hand.
+    here: u64,
+    /// How many records have begun.
+    records: u64,
+    begun: Place,
     line_start: bool,
     /// How many bytes of a byte order mark may still come.
     mark: usize,
@@ -99,15 +123,19 @@ impl Splitter {
             only_array: false,
             ended: false,
             line: 1,
-            begun: 1,
+            before: 0,
+            here: 0,
+            records: 0,
+            begun: Place::line(1),
             line_start: true,
             mark: 0,
         }
     }
 
-    /// A splitter of the objects of an array that has just begun on this line.
-    pub(super) fn of_array(line: u32) -> Self {
-        Self { in_array: true, only_array: true, line, line_start: false, ..Self::new(false) }
+    /// A splitter of the objects of an array that has just begun on this line, behind so many bytes.
+    pub(super) fn of_array(line: u32, before: u64) -> Self {
+        let new = Self::new(false);
+        Self { in_array: true, only_array: true, line, before, line_start: false, ..new }
     }
 
     /// Whether the array has ended.
@@ -137,9 +165,11 @@ impl Splitter {
             if self.ended {
                 return bytes.get(at..).unwrap_or_default();
             }
+            self.here = self.before.saturating_add(u64::try_from(at).unwrap_or(u64::MAX));
             if let Some(length) = self.whole_line(bytes.get(at..).unwrap_or_default()) {
                 let text = bytes.get(at..at + length).unwrap_or_default().to_vec();
-                found(Piece::Entry { text, line: self.line, unchecked: true });
+                let begun = self.record_begins();
+                found(Piece::Entry { text, at: begun, unchecked: true });
                 self.line = self.line.saturating_add(1);
                 // The rest of the line is its end.
                 at += memchr(b'\n', bytes.get(at + length..).unwrap_or_default())
@@ -174,7 +204,17 @@ impl Splitter {
         if !matches!(self.state, State::Between | State::Lost) {
             self.keep(bytes.get(unkept..).unwrap_or_default());
         }
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.before = self.before.saturating_add(length);
         &[]
+    }
+
+    /// A record begins at the byte at hand.
+    fn record_begins(&mut self) -> Place {
+        // Where each line is to be one, its number is what people count by.
+        self.records = if self.lines { self.line.into() } else { self.records.saturating_add(1) };
+        self.begun = Place { line: self.line, offset: self.here, record: self.records };
+        self.begun
     }
 
     /// The length of the entry that a line is, where that shows without following the grammar: it ends like an object, and the next line
@@ -197,7 +237,7 @@ impl Splitter {
         match self.state {
             State::Between if self.in_array => {
                 found(Piece::Broken {
-                    line: self.line,
+                    at: Place::line(self.line),
                     left: Left::refused(
                         "truncated",
                         "",
@@ -210,7 +250,7 @@ impl Splitter {
             _ => {
                 let left = Left::refused("truncated", "", "the file ends within this entry")
                     .hint("the entries before it are kept; record or copy the file again");
-                found(Piece::Broken { line: self.begun, left });
+                found(Piece::Broken { at: self.begun, left });
             }
         }
         *self = Self::new(self.lines);
@@ -246,7 +286,7 @@ impl Splitter {
             0xBB if self.mark == 2 => self.mark = 1,
             0xBF if self.mark == 1 => self.mark = 0,
             _ => {
-                self.begun = self.line;
+                self.record_begins();
                 self.lose("no JSON object begins here", found);
             }
         }
@@ -258,7 +298,7 @@ impl Splitter {
         self.oversize = false;
         self.open.clear();
         self.open.push(true);
-        self.begun = self.line;
+        self.record_begins();
         self.state = State::KeyOrEnd;
     }
 
@@ -306,7 +346,7 @@ impl Splitter {
                     "",
                     format!("the entry is nested deeper than {MAX_DEPTH}"),
                 );
-                found(Piece::Broken { line: self.begun, left });
+                found(Piece::Broken { at: self.begun, left });
                 self.drop_entry(State::Lost);
             }
             b'{' => {
@@ -327,21 +367,24 @@ impl Splitter {
         self.state = State::AfterValue;
         if self.open.is_empty() {
             if self.oversize {
-                found(Piece::Broken { line: self.begun, left: verdict::too_large() });
+                found(Piece::Broken { at: self.begun, left: verdict::too_large() });
             } else {
                 let text = std::mem::take(&mut self.buffer);
-                found(Piece::Entry { text, line: self.begun, unchecked: false });
+                found(Piece::Entry { text, at: self.begun, unchecked: false });
             }
             self.drop_entry(State::Between);
         }
     }
 
     fn lose(&mut self, what: &str, found: &mut impl FnMut(Piece)) {
-        let place =
-            if self.line == self.begun { String::new() } else { format!(" at line {}", self.line) };
+        let place = if self.line == self.begun.line {
+            String::new()
+        } else {
+            format!(" at line {}", self.line)
+        };
         let left = Left::refused("not_json", "", format!("{what}{place}"))
             .hint("reading goes on at the next line that begins with `{`");
-        found(Piece::Broken { line: self.begun, left });
+        found(Piece::Broken { at: self.begun, left });
         self.drop_entry(State::Lost);
     }
 
@@ -366,8 +409,8 @@ impl Splitter {
 }
 
 /// Follows the grammar of a line that was taken for an entry unchecked.
-pub(super) fn check_line(text: &[u8], line: u32, found: &mut impl FnMut(Piece)) {
-    let mut splitter = Splitter { line, ..Splitter::new(true) };
+pub(super) fn check_line(text: &[u8], at: Place, found: &mut impl FnMut(Piece)) {
+    let mut splitter = Splitter { line: at.line, before: at.offset, ..Splitter::new(true) };
     splitter.push(text, found);
     // What came behind it was an entry of its own.
     splitter.push(b"\n{", found);

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     json::Kind,
-    transform::{Nature, Required, Scope, Text, did_you_mean, split_outside},
+    transform::{Nature, Required, Scope, Text, split_outside},
 };
 
 /// Where the signing key comes from.
@@ -94,8 +94,7 @@ impl ResignConfig {
                 let at = format!("{path}.{key}");
                 let message = format!("`jwt_resign` has no setting `{key}`; it is ignored");
                 found.push(
-                    Diagnostic::warning("unknown_field", at, message)
-                        .hint(did_you_mean(key, &KNOWN)),
+                    Diagnostic::warning("unknown_field", at, message).unknown_name(key, &KNOWN),
                 );
             }
         }

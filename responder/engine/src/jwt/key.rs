@@ -10,6 +10,7 @@ mod pem;
 mod public;
 mod ring;
 mod secret;
+mod section;
 mod verify;
 
 use std::fmt;
@@ -132,6 +133,12 @@ impl SigningKey {
             Material::Ec(curve, _) => format!("EC {}", curve.name()),
             Material::Ed25519(_) => "Ed25519".to_owned(),
         }
+    }
+
+    /// Whether it is an HMAC secret, which has no public part.
+    #[must_use]
+    pub fn is_hmac(&self) -> bool {
+        matches!(self.0, Material::Hmac { .. })
     }
 
     /// About how many microseconds a signature takes.

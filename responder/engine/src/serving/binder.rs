@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    compile::CompiledSnapshot,
     diagnostic::{Diagnostic, Diagnostics},
     jwt::{
         KeySource, TokenSlot,
@@ -95,8 +96,27 @@ impl<'k> Binder<'k> {
         known.or_insert_with(|| key.thumbprint().map(Arc::from)).clone()
     }
 
-    pub(super) fn finish(mut self, required: &[SecretRef]) -> Vec<Diagnostic> {
-        for secret in required {
+    /// Templates put HMAC secrets into answers, but no private keys.
+    fn refuse_private_keys(&mut self, asked: &BTreeSet<SecretRef>) {
+        for secret in asked {
+            let key = self.keys.get(secret).and_then(|entry| entry.key.as_ref());
+            if let Some(key) = key.filter(|key| !key.is_hmac()) {
+                let message = format!(
+                    "{secret} is a private key ({}), which is put into no answer; its placeholder stays",
+                    key.kind()
+                );
+                self.found.push(
+                    Diagnostic::error("secret_is_private_key", "", message)
+                        .hint("take the placeholder out of the template")
+                        .subject(secret.to_string()),
+                );
+            }
+        }
+    }
+
+    pub(super) fn finish(mut self, snapshot: &CompiledSnapshot) -> Vec<Diagnostic> {
+        self.refuse_private_keys(&snapshot.world.secret_texts);
+        for secret in snapshot.required_secrets() {
             let name = secret.to_string();
             let tokens = self.unsigned.get(&name).copied().unwrap_or(0);
             match self.keys.get(secret) {

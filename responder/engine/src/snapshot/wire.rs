@@ -275,6 +275,8 @@ pub fn encode_diagnostic(found: &Diagnostic) -> common::Diagnostic {
         subject: found.subject.clone(),
         line: found.line,
         count: found.count,
+        record: found.record,
+        byte_offset: found.offset,
     }
 }
 

@@ -6,7 +6,8 @@ use serde::{
 };
 use std::fmt;
 
-use crate::diagnostic::Diagnostic;
+use super::join;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// A value of the document. Members keep their order and their spelling.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +65,31 @@ pub(super) fn read(json: &[u8]) -> Result<Node, Box<Diagnostic>> {
         Ok(node)
     } else {
         Err(Box::new(Diagnostic::error("wrong_type", "", "a transform template is a JSON object")))
+    }
+}
+
+/// Tells of members that stand twice in an object: one of them would not count, and nobody could say which.
+pub(super) fn find_twice(node: &Node, path: &str, found: &mut Diagnostics) {
+    match node {
+        Node::Object(members) => {
+            let mut names: Vec<&str> = members.iter().map(|member| member.0.as_str()).collect();
+            names.sort_unstable();
+            for name in names.chunk_by(|a, b| a == b).filter_map(|same| same.get(1)) {
+                let message = format!("the member `{name}` stands twice");
+                let hint = "leave one of them; which one counts is not defined";
+                let finding = Diagnostic::error("duplicate_member", join(path, name), message);
+                found.push(finding.hint(hint));
+            }
+            for (name, member) in members {
+                find_twice(member, &join(path, name), found);
+            }
+        }
+        Node::List(items) => {
+            for (nth, item) in items.iter().enumerate() {
+                find_twice(item, &format!("{path}[{nth}]"), found);
+            }
+        }
+        Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => {}
     }
 }
 

@@ -19,10 +19,11 @@ mod variable;
 use std::{fmt::Debug, sync::Arc};
 
 use super::{
-    Node, Side, Step, did_you_mean,
+    Node, Side, Step,
     materials::Required,
     message::Message,
     op::{Nature, StepError},
+    schema,
     world::Scope,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -110,12 +111,12 @@ pub(super) fn parse(node: Option<&Node>, path: &str, found: &mut Diagnostics) ->
                 format!("{path}.type"),
                 format!("there is no extractor `{}`; its chain is left out", step.kind),
             )
-            .hint(did_you_mean(step.kind, &names)),
+            .unknown_name(step.kind, &names),
         );
         return None;
     };
     let extractor = (kind.parse)(&mut step, path, found)?;
-    step.finish(path, found);
+    step.finish(schema::extractor_fields(kind.name), path, found);
     Some(extractor)
 }
 

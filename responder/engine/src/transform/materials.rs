@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::jwt::key::SecretRef;
+
 /// Files, tables and environment variables of a node.
 #[derive(Debug, Clone, Default)]
 pub struct Materials {
@@ -24,6 +26,10 @@ pub struct Required {
     pub dataframes: BTreeSet<String>,
     /// Environment variables.
     pub environment: BTreeSet<String>,
+    /// The secrets that are put into answers.
+    pub secret_texts: BTreeSet<SecretRef>,
+    /// Variables, which are no node's: other chains make them.
+    pub(crate) variables: BTreeSet<String>,
 }
 
 impl Materials {

@@ -37,7 +37,7 @@ mod xml_path;
 
 use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
-use super::{Node, Step, did_you_mean, materials::Required, world::Scope};
+use super::{Node, Step, materials::Required, schema, world::Scope};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     jwt::{ResignConfig, key::SecretRef},
@@ -274,7 +274,7 @@ pub(super) fn parse(node: &Node, path: &str, found: &mut Diagnostics) -> Option<
                 format!("{path}.type"),
                 format!("there is no transform `{}`; its chain is left out", step.kind),
             )
-            .hint(did_you_mean(step.kind, &names)),
+            .unknown_name(step.kind, &names),
         );
         return None;
     };
@@ -295,7 +295,7 @@ pub(super) fn parse(node: &Node, path: &str, found: &mut Diagnostics) -> Option<
         return None;
     }
     let op = (kind.parse)(&mut step, path, found)?;
-    step.finish(path, found);
+    step.finish(schema::step_fields(kind.name), path, found);
     Some(op)
 }
 

@@ -8,8 +8,8 @@ use rand::{SeedableRng as _, distr::Distribution as _, rngs::SmallRng};
 const MAX_REPEAT: u32 = 64;
 /// The longest pattern.
 const MAX_PATTERN: usize = 1024;
-/// What a pattern may grow to.
-const MAX_GENERATED: u64 = 1024 * 1024;
+/// What a pattern may grow to, in characters.
+const MAX_GENERATED: u64 = 64 * 1024;
 
 /// Describes random strings.
 #[derive(Debug, Clone)]
@@ -35,7 +35,9 @@ impl Pattern {
             .parse(bare)
             .map_err(|error| last_line(&error.to_string()))?;
         if largest(&hir) > MAX_GENERATED {
-            return Err("the pattern describes texts of more than a megabyte".to_owned());
+            return Err(format!(
+                "the pattern describes texts of more than {MAX_GENERATED} characters"
+            ));
         }
         let generator = rand_regex::Regex::with_hir(hir, MAX_REPEAT)
             .map_err(|error| last_line(&error.to_string()))?;

@@ -137,6 +137,16 @@ pub fn steps() -> Vec<Kind> {
     kinds.collect()
 }
 
+/// The settings of a kind of extractor.
+pub(super) fn extractor_fields(name: &str) -> &'static [Field] {
+    said(extractors::SAID, name).1
+}
+
+/// The settings of a kind of step.
+pub(super) fn step_fields(name: &str) -> &'static [Field] {
+    said(steps::SAID, name).1
+}
+
 /// Every criterion of a filter: the member of a JSON filter, the keyword of a query, and whether a key goes with it.
 #[must_use]
 pub fn criteria() -> Vec<(&'static str, &'static str, bool)> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, join};
+use super::{Node, join, schema::Field};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 
 /// A step's `type` and its `config`, whose keys are lower-cased and whose values are text.
@@ -119,15 +119,14 @@ impl<'a> Step<'a> {
         Some(value)
     }
 
-    /// Reports config keys that nobody took.
-    pub(crate) fn finish(self, path: &str, found: &mut Diagnostics) {
+    /// Reports config keys that nobody took; `known` are those that there are.
+    pub(crate) fn finish(self, known: &[Field], path: &str, found: &mut Diagnostics) {
+        let known: Vec<&str> = known.iter().map(|field| field.name).collect();
         for name in self.config.keys() {
             let at = format!("{path}.config.{name}");
-            found.push(Diagnostic::warning(
-                "unknown_field",
-                at,
-                format!("`{}` has no setting `{name}`; it is ignored", self.kind),
-            ));
+            let message = format!("`{}` has no setting `{name}`; it is ignored", self.kind);
+            let finding = Diagnostic::warning("unknown_field", at, message);
+            found.push(if known.is_empty() { finding } else { finding.unknown_name(name, &known) });
         }
     }
 }

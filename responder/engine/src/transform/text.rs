@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Placeholders nest this deep: a table's key and field may hold others.
-const MAX_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 8;
 
 /// A text of a config.
 #[derive(Debug, Clone)]
@@ -110,8 +110,12 @@ impl Text {
                     key.require(required, secrets);
                     field.require(required, secrets);
                 }
-                Source::Secret(secret) => secrets.push(secret.clone()),
-                Source::Variable(_) | Source::Random { .. } => {}
+                Source::Secret(secret) => {
+                    required.secret_texts.insert(secret.clone());
+                    secrets.push(secret.clone());
+                }
+                Source::Variable(name) => drop(required.variables.insert(name.clone())),
+                Source::Random { .. } => {}
             }
         }
     }
@@ -222,10 +226,10 @@ impl Source {
                             "there is no placeholder of the form `{other}:`; it is left in place"
                         ),
                     )
-                    .hint(super::did_you_mean(
+                    .unknown_name(
                         other,
                         &["var", "env_var", "rand_string", "file", "dataframe", "secret"],
-                    )),
+                    ),
                 );
                 return Some(None);
             }

@@ -5,6 +5,7 @@
 //! the one that finds an answer counts; a chain that fails is undone with [`Scope::rollback`].
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -41,6 +42,8 @@ pub(crate) struct World {
     tables: DashMap<String, (Bytes, Arc<Table>)>,
     cursors: DashMap<String, AtomicUsize>,
     declared: Vec<Variable>,
+    /// The secrets that are put into answers.
+    pub(crate) secret_texts: BTreeSet<SecretRef>,
     started: OnceLock<()>,
     runs: AtomicU64,
 }
@@ -53,6 +56,11 @@ impl World {
     /// The same with another redactor.
     pub(crate) fn redacting(self, redactor: Option<Redactor>) -> Self {
         Self { redactor: redactor.unwrap_or_default(), ..self }
+    }
+
+    /// The same, whose chains put these secrets into answers.
+    pub(crate) fn telling(self, secret_texts: BTreeSet<SecretRef>) -> Self {
+        Self { secret_texts, ..self }
     }
 
     /// A variable's value.
@@ -287,7 +295,10 @@ impl Scope {
 
     /// The text of a mounted secret.
     pub(crate) fn secret(&self, secret: &SecretRef) -> Option<&[u8]> {
-        self.secrets.as_ref()?.get(secret)?.text.as_ref().map(|text| text.as_slice())
+        let entry = self.secrets.as_ref()?.get(secret)?;
+        // What a private key is for is to be had without it, and who had it would need the mock no more.
+        let is_text = entry.key.as_ref().is_some_and(|key| key.is_hmac());
+        entry.text.as_ref().filter(|_| is_text).map(|text| text.as_slice())
     }
 
     pub(crate) fn mark(&self) -> Mark {

@@ -19,6 +19,7 @@ async fn j03_an_hmac_token_is_not_signed_with_the_text_of_another_key() {
     }
     let (private, public) = pair("genrsa 2048");
     let certificate = openssl_certificate();
+    // A file that holds no private key of any kind is told as what it is, whatever the token asks for: that is what has to be put right.
     refused(&[
         ("private", "HS256", private.clone(), "key_alg_mismatch"),
         ("der", "HS256", convert(&private, "pkey -outform DER"), "key_alg_mismatch"),
@@ -105,6 +106,7 @@ async fn j09_keys_work_in_the_forms_that_tools_write() {
     }
     let (pkcs8, public) = pair("genrsa 2048");
     let text = String::from_utf8(pkcs8.clone()).unwrap();
+    // Of several blocks exactly one may be a private key. A JWK is not read, and said to be one: see `jwk` above.
     let bundle = [openssl_certificate(), pkcs8.clone()].concat();
     let forms = [
         ("pkcs1", convert(&pkcs8, "rsa -traditional")),

@@ -11,12 +11,16 @@ use std::{
 use countersign_engine::{
     diagnostic::Diagnostic,
     formats::{FileReader, Half, Joiner, Sink},
-    jwt::key::{KeyEntry, KeyRing, SigningKey},
+    jwt::{
+        inline,
+        key::{KeyEntry, KeyRing, SigningKey},
+    },
     sending::Generator,
     snapshot::{RrPair, wire},
     transform::Template,
 };
 use countersign_load::recording::slim;
+use countersign_responder::secrets::read_secret;
 
 use crate::{
     command::snapshot::{self, export::read_pairs},
@@ -28,8 +32,6 @@ use crate::{
 
 /// Files are read in pieces of this size.
 const PIECE: usize = 256 * 1024;
-/// Key files larger than this are none.
-const MAX_KEY: u64 = 64 * 1024;
 /// So many findings are told.
 const MOST: usize = 20;
 
@@ -140,6 +142,12 @@ pub(super) fn generator(
             findings: found.as_slice().iter().map(ToString::to_string).collect(),
         });
     }
+    if inline::has_marks(text) {
+        return Err(Failure::refused(format!(
+            "a key stands in {named}, and is not shown: {} is written in its place; use `secretPath`",
+            inline::REDACTED
+        )));
+    }
     let mut keys = BTreeMap::new();
     for secret in template.generator_secrets() {
         let Some(dir) = secrets else {
@@ -148,9 +156,10 @@ pub(super) fn generator(
                 secret.secret, secret.key
             )));
         };
-        let path = dir.join(&secret.secret).join(&secret.key);
-        let key = SigningKey::parse(&read_key(&path)?)
-            .map_err(|why| Failure::refused(format!("{}: {why}", path.display())))?;
+        // As responders read them: beneath the directory, without waiting, and with nothing left behind.
+        let refused = |why: String| Failure::refused(format!("the key {secret}: {why}"));
+        let bytes = read_secret(dir, &secret).map_err(|why| refused(why.to_string()))?;
+        let key = SigningKey::parse(&bytes).map_err(|why| refused(why.to_string()))?;
         let key = Some(Arc::new(key));
         let entry = KeyEntry { key, problem: None, generation: 1, text: None, beside: Vec::new() };
         keys.insert(secret, entry);
@@ -171,12 +180,43 @@ pub(super) fn generator(
     Ok(generator)
 }
 
-fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|source| Failure::read(path, source))?;
-    file.take(MAX_KEY + 1).read_to_end(&mut bytes).map_err(|source| Failure::read(path, source))?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_KEY {
-        return Err(Failure::refused(format!("{} is too large for a key", path.display())));
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    const KEY: &str = "a signing key for tests, long enough for every HMAC: 0123456789abcdef";
+
+    fn template(config: &str) -> String {
+        format!(
+            r#"{{"id":"t","generator":[{{"extractor":{{"type":"http_req_header","config":{{"name":"Authorization"}}}},"transforms":[{{"type":"jwt_resign","config":{{{config}}}}}]}}]}}"#
+        )
     }
-    Ok(bytes)
+
+    #[test]
+    fn keys_are_read_as_a_responder_reads_them() {
+        let (outside, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("key"), KEY).unwrap();
+        fs::create_dir(dir.path().join("jwt")).unwrap();
+        fs::write(dir.path().join("jwt/key"), KEY).unwrap();
+        symlink(outside.path().join("key"), dir.path().join("jwt/out")).unwrap();
+        let out = Output::new(crate::output::Format::Json);
+        let read = |key: &str| {
+            let text = template(&format!(r#""secretPath":"jwt/{key}""#));
+            generator("t", &text, Some(dir.path()), &out).map(|generator| generator.chains())
+        };
+        assert_eq!(read("key").unwrap(), 1);
+        let refused = read("out").unwrap_err().to_string();
+        assert!(refused.contains("jwt/out: it leads outside"), "{refused}");
+    }
+
+    #[test]
+    fn a_mark_is_no_key() {
+        let text = template(r#""key":"(redacted)""#);
+        let refused = generator("t", &text, None, &Output::new(crate::output::Format::Json))
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("is not shown"), "{refused}");
+    }
 }

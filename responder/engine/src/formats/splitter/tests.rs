@@ -17,12 +17,12 @@ fn split(lines: bool, chunks: &[&[u8]]) -> Vec<String> {
     let mut splitter = Splitter::new(lines);
     let mut out = Vec::new();
     let name = |piece| match piece {
-        Piece::Entry { text, line, .. } => format!("{line} {}", String::from_utf8_lossy(&text)),
-        Piece::Broken { line, left } => format!("!{line} {}", left.why.code),
+        Piece::Entry { text, at, .. } => format!("{} {}", at.line, String::from_utf8_lossy(&text)),
+        Piece::Broken { at, left } => format!("!{} {}", at.line, left.why.code),
     };
     let mut found = |piece| match piece {
-        Piece::Entry { text, line, unchecked: true } => {
-            check_line(&text, line, &mut |piece| out.push(name(piece)));
+        Piece::Entry { text, at, unchecked: true } => {
+            check_line(&text, at, &mut |piece| out.push(name(piece)));
         }
         piece => out.push(name(piece)),
     };
@@ -122,5 +122,24 @@ proptest! {
         for (found, text) in found.iter().zip(&texts) {
             prop_assert!(found.ends_with(text.as_str()));
         }
+    }
+}
+
+#[test]
+fn records_are_counted_and_their_beginnings_told() {
+    let places = |lines: bool, piece: usize, text: &str| {
+        let (mut splitter, mut out) = (Splitter::new(lines), Vec::new());
+        let mut found = |piece| match piece {
+            Piece::Entry { at, .. } | Piece::Broken { at, .. } => out.push((at.record, at.offset)),
+        };
+        text.as_bytes().chunks(piece).for_each(|chunk| splitter.push(chunk, &mut found));
+        splitter.finish(&mut found);
+        out
+    };
+    let text = "{\"a\":1}\n{\"b\":}\n{\"c\":3}\n";
+    let array = "[{\"a\":1}, {\"b\":2},{\"c\":3}]";
+    for piece in [1, 5, 100] {
+        assert_eq!(places(true, piece, text), [(1, 0), (2, 8), (3, 15)]);
+        assert_eq!(places(false, piece, array), [(1, 1), (2, 10), (3, 18)]);
     }
 }

@@ -7,13 +7,14 @@ use aws_lc_rs::{
     signature::{EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use zeroize::Zeroizing;
 
 use super::{
     KeyError, Mac, Material,
     der::{self, Shape},
+    section::{Section, sections},
 };
+use crate::json;
 
 const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
@@ -80,8 +81,8 @@ fn refuse_other_wrappings(bytes: &[u8]) -> Result<(), KeyError> {
         return Err(KeyError::Malformed("it is PEM in UTF-16; save it as UTF-8"));
     }
     if begins(&[b"{"])
-        && serde_json::from_slice::<serde_json::Value>(bytes)
-            .is_ok_and(|json| json.get("kty").is_some() || json.get("keys").is_some())
+        // Nothing of it is copied.
+        && ["kty", "keys"].iter().any(|name| json::member(bytes, 0, name).is_some())
     {
         return Err(KeyError::Jwk);
     }
@@ -118,24 +119,21 @@ fn pem(text: &[u8]) -> Result<Material, KeyError> {
         return Err(KeyError::OpenSsh);
     }
     let mut private = Vec::new();
-    let mut seen = Vec::new();
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
-        let (kind, der) =
-            section.map_err(|_| KeyError::Malformed("the PEM is cut short or garbled"))?;
-        match kind {
-            SectionKind::RsaPrivateKey | SectionKind::PrivateKey | SectionKind::EcPrivateKey => {
-                private.push(Zeroizing::new(der));
-            }
-            other => seen.push(other),
+    let all = sections(text).ok_or(KeyError::Malformed("the PEM is cut short or garbled"))?;
+    let (mut certificate, mut public) = (false, false);
+    for section in all {
+        match section {
+            Section::Private(der) => private.push(der),
+            Section::Certificate => certificate = true,
+            Section::PublicKey => public = true,
+            Section::Other => {}
         }
     }
     match private.as_slice() {
         [der] if nothing_follows(text) => asymmetric(der),
         [_] => Err(KeyError::Malformed("something follows the last END line")),
-        [] if seen.contains(&SectionKind::Certificate) => Err(KeyError::Certificate),
-        [] if seen.contains(&SectionKind::PublicKey) || holds(text, b"RSA PUBLIC KEY-----") => {
-            Err(KeyError::Public)
-        }
+        [] if certificate => Err(KeyError::Certificate),
+        [] if public || holds(text, b"RSA PUBLIC KEY-----") => Err(KeyError::Public),
         [] if holds(text, b"PRIVATE KEY-----") => {
             Err(KeyError::Malformed("the PEM is cut short or garbled"))
         }

@@ -22,7 +22,7 @@ pub struct KeyEntry {
     pub problem: Option<KeyProblem>,
     /// Grows each time the key is replaced.
     pub generation: u64,
-    /// The file, byte for byte, for templates that put a secret into an answer.
+    /// The file, byte for byte, for templates that put an HMAC secret into an answer; no private key is.
     pub text: Option<Arc<Zeroizing<Vec<u8>>>>,
     /// The public halves of keys that are published beside the one in use: its successors that do not sign yet, then its predecessors,
     /// whose tokens are still about.
@@ -57,6 +57,13 @@ impl KeyRing {
         self.keys.get(secret)
     }
 
+    /// The same with the keys of these secrets only.
+    #[must_use]
+    pub fn only(&self, secrets: &[SecretRef]) -> Self {
+        let entry = |secret: &SecretRef| Some((secret.clone(), self.keys.get(secret)?.clone()));
+        Self { generation: self.generation, keys: secrets.iter().filter_map(entry).collect() }
+    }
+
     /// All secrets and their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&SecretRef, &KeyEntry)> {
         self.keys.iter()
@@ -69,5 +76,21 @@ impl std::fmt::Debug for KeyEntry {
             .field("problem", &self.problem)
             .field("generation", &self.generation)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_ring_has_no_other_keys() {
+        let secret = |key: &str| SecretRef { secret: "s".into(), key: key.into() };
+        let entry =
+            || KeyEntry { key: None, problem: None, generation: 1, text: None, beside: Vec::new() };
+        let ring = KeyRing::new(3, ["a", "b"].map(|key| (secret(key), entry())).into());
+        let part = ring.only(&[secret("b"), secret("c")]);
+        assert_eq!(part.generation(), 3);
+        assert_eq!(part.iter().map(|(name, _)| name.key.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 }

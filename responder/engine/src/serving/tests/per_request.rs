@@ -105,6 +105,16 @@ fn secrets_go_into_answers_and_nowhere_else() {
 }
 
 #[test]
+fn a_private_key_goes_into_no_answer() {
+    const RSA: &[u8] = include_bytes!("../../jwt/vectors/rfc7515-a2.pem");
+    let constant = r#"{"type":"constant","config":{"new":"key ${{secret:jwt-demo/tls.key}}"}}"#;
+    let template = many(&[chain("res_body", constant)]);
+    let serving = serve(vec![pair("GET", "/k", "", "old")], &template, &ring(Some(RSA)));
+    assert_eq!(text(&hit(ask(&serving, "GET", "/k", ""))), "key ${{secret:jwt-demo/tls.key}}");
+    assert!(serving.diagnostics().iter().any(|found| found.code == "secret_is_private_key"));
+}
+
+#[test]
 fn variables_are_made_at_the_start_or_for_each_pair() {
     let template = r#"{"id":"t","responderVariables":[
         {"name":"boot","config":{"extractor":{"type":"empty"},"transforms":[{"type":"constant","config":{"new":"${{rand_string:\"[a-z]{8}\"}}"}}]}},

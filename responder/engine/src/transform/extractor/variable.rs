@@ -7,6 +7,7 @@ use crate::{
     diagnostic::Diagnostics,
     transform::{
         Side, Step,
+        materials::Required,
         message::Message,
         op::{Nature, StepError},
         world::Scope,
@@ -43,6 +44,10 @@ impl Extract for Variable {
     ) -> Result<(), StepError> {
         scope.store(&self.name, value.into());
         Ok(())
+    }
+
+    fn require(&self, required: &mut Required) {
+        required.variables.insert(self.name.clone());
     }
 
     fn nature(&self) -> Nature {

@@ -97,6 +97,10 @@ fn regex(pattern: &str) -> Result<Regex, Wrong> {
             let why = error.to_string();
             let why = why.lines().last().unwrap_or("it does not parse");
             let why = why.trim_start_matches("error: ");
+            if why.contains("nested parentheses") {
+                let message = "the regular expression is nested too deeply".to_owned();
+                return wrong("regex_too_large", message).hint("use fewer parentheses");
+            }
             wrong("bad_regex", format!("`{pattern}` is no regular expression: {why}"))
         }
     })

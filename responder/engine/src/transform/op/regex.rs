@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
 use regex::bytes::Regex;
 
 use super::{Effects, Op, StepError, Transform, apply};
 use crate::{
     diagnostic::Diagnostics,
-    transform::{Step, filter::compile_regex},
+    transform::{Step, effort::longest, filter::compile_regex},
 };
 
 #[derive(Debug)]
 struct Pattern {
     regex: Regex,
     group: usize,
+    /// A longer value is not searched: even a linear-time engine can be made to work hard on a long one.
+    longest: usize,
 }
 
-/// A longer value is not searched: even a linear-time engine can be made to work hard on a long one.
-const MAX_SEARCHED: usize = 4 * 1024 * 1024;
 /// The value may not grow beyond this by replacing.
 const MAX_GROWN: usize = 64 * 1024 * 1024;
 
@@ -25,7 +26,8 @@ pub(super) fn parse(step: &mut Step<'_>, path: &str, found: &mut Diagnostics) ->
     let at = format!("{path}.config.pattern");
     let pattern = step.required("pattern", path, found)?;
     let group = step.number("captureGroup", 0, path, found)?;
-    Some(Arc::new(Pattern { regex: compile_regex(&pattern, &at, found)?, group }))
+    let regex = compile_regex(&pattern, &at, found)?;
+    Some(Arc::new(Pattern { regex, group, longest: longest(&pattern) }))
 }
 
 impl Transform for Pattern {
@@ -35,10 +37,10 @@ impl Transform for Pattern {
         rest: &[Op],
         effects: &mut dyn Effects,
     ) -> Result<Vec<u8>, StepError> {
-        if value.len() > MAX_SEARCHED {
+        if value.len() > self.longest {
             return Err(StepError::new(
                 "transform_budget",
-                "regex: the value is too long to search",
+                "regex: the value is too long to search for this expression",
             ));
         }
         let Some(taken) = self.regex.captures(value).and_then(|captures| captures.get(self.group))
@@ -57,7 +59,9 @@ impl Transform for Pattern {
 fn replace_all(value: &[u8], old: &[u8], new: &[u8]) -> Result<Vec<u8>, StepError> {
     let mut out = Vec::with_capacity(value.len() + new.len());
     let mut rest = value;
-    while let Some(at) = rest.windows(old.len()).position(|window| window == old) {
+    // In linear time, whatever repeats itself in the value.
+    let finder = Finder::new(old);
+    while let Some(at) = finder.find(rest) {
         let (head, tail) = rest.split_at(at);
         out.extend_from_slice(head);
         out.extend_from_slice(new);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use memchr::memmem::Finder;
+
 use super::{Effects, Op, StepError, Transform, apply};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -57,9 +59,10 @@ pub(super) fn replaced(
     let mut out = Vec::with_capacity(value.len());
     let mut rest = value;
     let mut left = count.unwrap_or(usize::MAX);
+    let finder = Finder::new(old);
     while left > 0
         && !old.is_empty()
-        && let Some(at) = find(rest, old)
+        && let Some(at) = finder.find(rest)
     {
         let (head, tail) = rest.split_at(at);
         out.extend_from_slice(head);
@@ -72,8 +75,4 @@ pub(super) fn replaced(
     }
     out.extend_from_slice(rest);
     Ok(out)
-}
-
-fn find(value: &[u8], what: &[u8]) -> Option<usize> {
-    value.windows(what.len()).position(|window| window == what)
 }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Effects, Nature, Op, StepError, Transform, apply};
-use crate::{diagnostic::Diagnostics, transform::Step};
+use crate::{
+    diagnostic::Diagnostics,
+    jwt::key::SecretRef,
+    transform::{Step, materials::Required},
+};
 
 #[derive(Debug)]
 struct Store {
@@ -58,6 +62,10 @@ impl Transform for Load {
         drop(apply(rest, value, effects)?);
         // A variable that nobody has stored is empty.
         Ok(effects.scope().variable(&self.name).map(|value| value.to_vec()).unwrap_or_default())
+    }
+
+    fn require(&self, required: &mut Required, _secrets: &mut Vec<SecretRef>) {
+        required.variables.insert(self.name.clone());
     }
 
     fn nature(&self) -> Nature {
