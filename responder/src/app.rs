@@ -99,7 +99,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new(workers + 1).showing(way.as_ref().and_then(Way::tls)));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
     let secrets = Arc::new(Secrets::of(&config, &snapshots, &metrics));
-    let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots)));
+    let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots), config.expects_replay));
     let journal = Journal::new(config.journal).map(Arc::new);
     let open = api_listener.iter().chain(&peer_listener).map(|open| open.1);
     let own = entrances.addresses().into_iter().chain(open).chain([admin_addr]).collect();

@@ -26,6 +26,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where the gRPC API is served; nowhere by default, since it has no authentication and can end the responder.
     pub api_listen: Option<SocketAddr>,
+    /// Whether a replay is sure to come, so that nothing is ready before one is served.
+    pub expects_replay: bool,
     /// Where other responders reach this one to share turns with it; nowhere by default.
     pub peer_listen: Option<SocketAddr>,
     /// What other responders are told instead of that address: a host and a port.
@@ -183,6 +185,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4140)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4141)),
             api_listen: None,
+            expects_replay: false,
             peer_listen: None,
             peer_advertise: None,
             sequence_redis: None,

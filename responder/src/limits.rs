@@ -142,6 +142,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         for wrong in ["", "10", "s", "-1s", "1.5s", "10d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! Whether requests may come: only once everything is served that was assigned to this responder at first.
+//! Whether requests may come: only once everything is served that was assigned to this responder at first, and something where that is expected.
 //!
 //! Readiness is a predicate over the table of replays and the flags below, computed when asked; nobody sets it. A replay that is started
 //! later does not take it away, however long its bundle takes or if it is refused: what is served goes on, and all responders hear of the
@@ -14,6 +14,7 @@ use crate::snapshots::Snapshots;
 #[derive(Debug)]
 pub(crate) struct Readiness {
     snapshots: Arc<Snapshots>,
+    expects_replay: bool,
     flags: watch::Sender<Flags>,
 }
 
@@ -62,8 +63,8 @@ impl Watch {
 }
 
 impl Readiness {
-    pub(crate) fn new(snapshots: Arc<Snapshots>) -> Self {
-        Self { snapshots, flags: watch::Sender::new(Flags::default()) }
+    pub(crate) fn new(snapshots: Arc<Snapshots>, expects_replay: bool) -> Self {
+        Self { snapshots, expects_replay, flags: watch::Sender::new(Flags::default()) }
     }
 
     /// Changes the flags.
@@ -99,8 +100,12 @@ impl Readiness {
             reasons.push(format!("nothing is known yet about what to serve{why}"));
         }
         let table = self.snapshots.load();
-        let counts =
-            |name: &&String| flags.source == Source::Nothing || flags.first.contains(*name);
+        if self.expects_replay && table.replays.is_empty() && table.awaited.is_empty() {
+            reasons.push("no replay was started yet".to_owned());
+        }
+        let counts = |name: &&String| {
+            flags.source == Source::Nothing || self.expects_replay || flags.first.contains(*name)
+        };
         for name in table.awaited.iter().filter(counts) {
             reasons.push(match table.rejected.get(name) {
                 Some(rejected) => format!("{name} was refused: {}", rejected.first_reason()),

@@ -20,6 +20,7 @@ pub mod faults;
 pub mod fleet;
 pub mod kubernetes;
 pub mod link;
+pub mod pages;
 pub mod process;
 pub mod python;
 pub mod real;

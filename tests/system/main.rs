@@ -3,6 +3,7 @@
 
 mod algorithms;
 mod bad_input;
+mod book;
 mod calls;
 mod chaos;
 mod clients;

@@ -89,6 +89,8 @@ impl Planes {
             admin_listen: settings.admin_listen,
             api_listen: settings.api_listen,
             control_plane: Some(server.parse::<Uri>().map_err(|error| Failure::chain(&error))?),
+            // Who waits for `/readyz` wants the recording to be served then.
+            expects_replay: true,
             secret_dir: settings.secret_dir,
             files_dir: Some(settings.files_dir),
             template_env: settings.template_env,

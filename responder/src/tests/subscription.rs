@@ -175,6 +175,29 @@ async fn a_first_replay_that_is_refused_keeps_it_from_being_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_a_replay_is_sure_to_come_nothing_is_ready_before_it() {
+    let secrets = tempfile::tempdir().unwrap();
+    let mut plane = ControlPlane::start().await;
+    let settings = Config { expects_replay: true, ..config(secrets.path(), Some(&plane)) };
+    let running = app::start(settings).await.unwrap();
+    let mut stream = plane.accept().await;
+    stream.welcome("store", 1).await;
+    stream.delta(1, 1, &[], &[], true).await;
+    let told = until(
+        || super::get_admin(running.admin_addr(), "/readyz"),
+        |told| !told.contains("nothing is known yet"),
+    )
+    .await;
+    assert_eq!(status(&told), "503");
+    assert!(told.contains("no replay was started yet"), "{told}");
+    let bundle = plane.put(vec![pair("GET", "/a", "one")], None);
+    stream.delta(2, 2, &[("r", bundle, 2)], &[], false).await;
+    let ack = stream.ack().await;
+    stream.alone(&ack).await;
+    in_time(running.ready()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_younger_tombstone_withdraws() {
     let (running, _plane, mut stream) = serving(vec![pair("GET", "/a", "one")], |_| {}).await;
     stream.delta(2, 1, &[], &[("r", 1), ("unknown", 9)], false).await;
