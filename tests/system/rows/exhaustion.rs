@@ -351,7 +351,7 @@ fn r07_a_system_that_allows_too_few_threads_is_told_at_the_start() {
     }
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-    let binary = harness::binaries::path("countersign-responder");
+    let binary = binaries::path("countersign-responder");
     assert!(fs::copy(binary, at("responder")).unwrap() > 0);
     fs::create_dir(at("secrets")).unwrap();
     let everybody = fs::Permissions::from_mode(0o777);
