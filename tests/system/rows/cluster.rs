@@ -21,7 +21,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-use super::{store::word, *};
+use super::{
+    store::{on_disk, word},
+    *,
+};
 use crate::{rollouts::odd_one, token_world::responder};
 
 /// The value of a metric without labels.
@@ -105,6 +108,7 @@ async fn c02_a_cold_responder_serves_from_its_disk_or_is_not_ready_and_never_rea
         (admin.get("/readyz").await.status == 200).then_some(())
     })
     .await;
+    on_disk(&cache, "all").await;
     warm.kill();
     world.plane.kill();
     let mut cold = start(Some(&cache));

@@ -98,6 +98,15 @@ impl World {
     }
 }
 
+/// Waits until a responder's disk cache has a replay, which is a moment after the responder serves it.
+pub(super) async fn on_disk(cache: &Path, replay: &str) {
+    wait_until("the disk cache has it", || async {
+        let served = fs::read_to_string(cache.join("current.json")).ok()?;
+        served.contains(&format!("/replays/{replay}\"")).then_some(())
+    })
+    .await;
+}
+
 /// The word that a replay with the transform `words` answers with.
 pub(super) async fn word(client: &Client, path: &str) -> Option<String> {
     let asked = client.try_send(http::Method::GET, path, Default::default(), Default::default());

@@ -177,6 +177,7 @@ async fn c16_a_name_that_leads_nowhere_is_told_and_what_is_on_disk_is_served_mea
         (admin.get("/readyz").await.status == 200).then_some(())
     })
     .await;
+    on_disk(&cache, "all").await;
     warm.kill();
     let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", "lost"];
     let (secrets, cache) = (secrets.to_string_lossy(), cache.to_string_lossy());

@@ -96,6 +96,7 @@ async fn d15_a_blob_that_is_of_another_version_is_not_served_and_the_last_good_o
         (word(&client, "/first/1").await.as_deref() == Some("one")).then_some(())
     })
     .await;
+    on_disk(&cache, "moves").await;
     late.kill();
 
     // The record tells of the second version, and where its bundle was is the first one's.
