@@ -314,11 +314,12 @@ impl Subscription {
             let teller = self.teller(&table);
             delta.upserted.iter().map(|announced| teller.outcome(announced)).collect()
         };
+        // Who is told that something is served may count on it after a crash, too.
+        self.applier.settle(self.position.clone(), work.is_idle()).await;
         say(&session.outbound, Say::Ack(proto::Ack { nonce: delta.nonce, outcomes })).await?;
         if delta.initial_sync_complete {
             self.readiness.known(Source::ControlPlane);
         }
-        self.applier.settle(self.position.clone(), work.is_idle()).await;
         Ok(())
     }
 
@@ -333,8 +334,8 @@ impl Subscription {
             let table = self.applier.snapshots.load_full();
             vec![self.teller(&table).outcome(&encode(assignment))]
         };
-        say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await?;
         self.applier.settle(self.position.clone(), work.is_idle()).await;
+        say(&session.outbound, Say::Status(proto::StatusReport { outcomes })).await?;
         Ok(())
     }
 
