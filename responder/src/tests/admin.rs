@@ -94,5 +94,5 @@ async fn only_tells_and_only_whom_it_may() {
     let post = "POST /status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     assert_eq!(status(&exchange(addr, post).await), "405");
     let rebound = "GET /status HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n";
-    assert_eq!(status(&exchange(addr, rebound).await), "403");
+    assert_eq!(status(&exchange(addr, rebound).await), "421");
 }
