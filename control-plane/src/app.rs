@@ -1,17 +1,9 @@
 //! Wiring: configuration → stores → services → server.
 
-use std::{
-    fs, io,
-    io::{Read as _, Seek as _, Write as _},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use countersign_telemetry::Tracer;
 use countersign_tls::{CertificateError, accept::accept, server::ServerTls};
-use rustix::fs::{FlockOperation, flock};
 use tokio::{
     net::{TcpListener, TcpSocket},
     task::JoinHandle,
@@ -30,6 +22,7 @@ use crate::{
     connections::bounded,
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
+    lock::lock,
     metrics::Metrics,
     publish::Publisher,
     service::{
@@ -37,11 +30,7 @@ use crate::{
         access::{Connection, Guard},
         health, members, rollout, roster, routes,
     },
-    store::{
-        StoreError,
-        blob::{io_error, make_dir},
-        blocking, now,
-    },
+    store::{StoreError, blocking, now},
     sweep,
     turns::{FOLLOWING, HEAVY, LOOKING, Turns},
     web,
@@ -277,6 +266,17 @@ impl StartError {
             _ => false,
         }
     }
+
+    /// The exit code, by what would mend it: 2 when other settings would, 78 (`EX_CONFIG`) when what lies in the data directory has to be seen to,
+    /// and 1 when starting again may.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Data { source, .. } if source.is_unusable() => 78,
+            _ if self.is_config() => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// Starts a control plane and returns when it listens.
@@ -317,7 +317,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let guard = Guard::new(Arc::clone(&authority), audit.clone());
     let routes = routes::all(&plane, &health).await;
     let routes = routes.map_err(|source| StartError::Describe { source })?;
-    let metrics = Metrics::new(tracer.clone()).of_plane(&plane);
+    let metrics = Metrics::new(tracer.clone()).of_plane(&plane).of_certificate(tls.as_ref());
     let layers = (metrics.observe(), guard);
     let ui = ui.map(|(listener, addr)| {
         let (routes, stopping) = (routes.clone(), stopping.clone());
@@ -474,26 +474,4 @@ async fn open(
         stopping,
     };
     Ok((plane, lock))
-}
-
-/// Takes the directory for this process.
-pub(crate) fn lock(dir: &Path) -> Result<fs::File, StoreError> {
-    make_dir(dir)?;
-    let path = dir.join("lock");
-    let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = file.map_err(io_error("open", &path))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut holder = String::new();
-        let known = file.take(32).read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
-        return Err(StoreError::Locked {
-            path: dir.to_owned(),
-            holder: known.then(|| holder.trim().to_owned()),
-        });
-    }
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(io_error("write", &path))?;
-    Ok(file)
 }

@@ -161,7 +161,9 @@ Examples:
     countersign snapshot import ./recording --id login
     countersign replay start login
 
-Exit codes: 0 after SIGINT or SIGTERM, 1 when it cannot start or fails, 2 for wrong usage or settings.
+Exit codes: 0 after SIGINT or SIGTERM, 1 when it cannot start or fails, 2 for wrong usage or
+settings, 78 when the data directory cannot be used as it is, so that starting again would not
+help.
 RUST_LOG selects what is logged, for example RUST_LOG=countersign_control_plane=debug.";
 
 /// Stores recordings, transforms and test configs, and tells responders what to serve.

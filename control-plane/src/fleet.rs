@@ -130,6 +130,8 @@ pub struct Responder {
     pub connect_time: i64,
     /// When it was gone, in nanoseconds since the epoch; 0 while it is connected.
     pub leave_time: i64,
+    /// How many other processes that go by its name are connected to the same control plane: only the newest counts.
+    pub others: u32,
     /// The replays that it wants; empty for all of the project.
     pub selectors: Vec<String>,
     /// What it made of each replay.
@@ -178,7 +180,8 @@ pub(crate) struct Absence {
 impl Absence {
     fn is_short(&self, since: i64) -> bool {
         let lease = i64::try_from(self.lease.as_nanos()).unwrap_or(i64::MAX);
-        self.now.saturating_sub(since) < lease
+        // Where a clock was put back, what has been lies ahead: nobody is waited for until it is there again.
+        self.now.saturating_sub(since).saturating_abs() < lease
     }
 
     /// Whether this process has not been there for long.
@@ -202,6 +205,19 @@ pub struct Fleet {
 struct Entry {
     session: u64,
     responder: Responder,
+    /// The sessions that are open, each with its process.
+    open: Vec<(u64, String)>,
+}
+
+impl Entry {
+    /// Counts the processes beside that of the newest session.
+    fn count_others(&mut self) {
+        let newest = self.open.iter().find(|(number, _)| *number == self.session);
+        let others = self.open.iter().map(|(_, process)| process);
+        let others: BTreeSet<&String> =
+            others.filter(|process| newest.is_none_or(|(_, own)| own != *process)).collect();
+        self.responder.others = u32::try_from(others.len()).unwrap_or(u32::MAX);
+    }
 }
 
 /// The right to write one responder's entry, until a newer session takes it over.
@@ -224,22 +240,42 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// Enters a responder that connected, and tells whether a session of the same name was open.
-    pub fn connect(&self, responder: Responder) -> (Session, bool) {
+    /// Enters a responder that connected, with an id of its process, and tells whether another process of its name is connected.
+    pub fn connect(&self, responder: Responder, process: &str) -> (Session, bool) {
         let number = self.sessions.fetch_add(1, Ordering::Relaxed);
         let key = (responder.project.clone(), responder.name.clone());
-        let replaced = self.entries.insert(key.clone(), Entry { session: number, responder });
+        let others = {
+            let fresh =
+                || Entry { session: number, responder: responder.clone(), open: Vec::new() };
+            let mut entry = self.entries.entry(key.clone()).or_insert_with(fresh);
+            entry.open.push((number, process.to_owned()));
+            (entry.session, entry.responder) = (number, responder);
+            entry.count_others();
+            entry.responder.others
+        };
         self.forget_the_oldest();
         self.changed(&key);
-        (Session { key, number }, replaced.is_some_and(|entry| entry.responder.connected))
+        (Session { key, number }, others > 0)
     }
 
-    /// Marks a responder as gone.
+    /// Notes that a session has ended. With the newest one its responder is gone.
     pub fn disconnect(&self, session: &Session) {
-        self.write(session, |responder| {
-            responder.connected = false;
-            responder.leave_time = now();
-        });
+        if let Some(mut entry) = self.entries.get_mut(&session.key) {
+            entry.open.retain(|(number, _)| *number != session.number);
+            entry.count_others();
+            if entry.session == session.number {
+                entry.responder.connected = false;
+                entry.responder.leave_time = now();
+            }
+        }
+        self.changed(&session.key);
+    }
+
+    /// Whether a session does not count, and the one that did is gone: it has to come anew.
+    pub(crate) fn is_left_over(&self, session: &Session) -> bool {
+        self.entries
+            .get(&session.key)
+            .is_some_and(|entry| entry.session != session.number && !entry.responder.connected)
     }
 
     /// Notes what a responder made of a replay.
@@ -406,6 +442,7 @@ mod tests {
             version: String::new(),
             connect_time: time,
             leave_time: 0,
+            others: 0,
             selectors: Vec::new(),
             replays: BTreeMap::new(),
         }
@@ -436,10 +473,10 @@ mod tests {
     #[test]
     fn only_the_newest_session_writes() {
         let fleet = Fleet::default();
-        let (old, replaced) = fleet.connect(responder("a", 1));
-        assert!(!replaced);
-        let (new, replaced) = fleet.connect(responder("a", 2));
-        assert!(replaced);
+        let (old, shared) = fleet.connect(responder("a", 1), "one");
+        assert!(!shared);
+        let (new, shared) = fleet.connect(responder("a", 2), "one");
+        assert!(!shared, "a process that comes back is no other one");
         fleet.disconnect(&old);
         fleet.report(&old, REPLAY, outcome("x", Phase::Active));
         assert!(
@@ -451,12 +488,28 @@ mod tests {
     }
 
     #[test]
+    fn processes_of_one_name_are_counted_and_the_newest_counts() {
+        let fleet = Fleet::default();
+        let others = || fleet.list("projects/p")[0].others;
+        let (old, _) = fleet.connect(responder("a", 1), "one");
+        let (new, shared) = fleet.connect(responder("a", 2), "two");
+        assert_eq!((shared, others()), (true, 1));
+        assert!(!fleet.is_left_over(&old) && !fleet.is_left_over(&new));
+        fleet.disconnect(&new);
+        assert!(fleet.is_left_over(&old), "nobody counts although one is connected");
+        let (again, shared) = fleet.connect(responder("a", 3), "one");
+        fleet.disconnect(&old);
+        assert_eq!((shared, others()), (false, 0));
+        assert!(!fleet.is_left_over(&again));
+    }
+
+    #[test]
     fn the_departed_are_forgotten_past_the_bound() {
         let fleet = Fleet::default();
-        let (gone, _) = fleet.connect(responder("gone", 5));
+        let (gone, _) = fleet.connect(responder("gone", 5), "x");
         fleet.disconnect(&gone);
         for n in 0..KEPT {
-            fleet.connect(responder(&format!("r{n}"), 10));
+            fleet.connect(responder(&format!("r{n}"), 10), "x");
         }
         let left = fleet.list("projects/p");
         assert_eq!(left.len(), KEPT);
@@ -501,12 +554,12 @@ mod tests {
     fn who_has_just_gone_counts_for_a_while_and_so_does_who_may_come_back() {
         let fleet = Fleet::default();
         let version = Assignment { bundle: Digest::of(b"x"), generation: 0, start_time: 0 };
-        let (here, _) = fleet.connect(responder("here", 1));
+        let (here, _) = fleet.connect(responder("here", 1), "x");
         fleet.report(&here, REPLAY, outcome("x", Phase::Prepared));
-        let (gone, _) = fleet.connect(responder("gone", 1));
+        let (gone, _) = fleet.connect(responder("gone", 1), "x");
         fleet.disconnect(&gone);
         let elsewhere = Responder { selectors: vec!["other".into()], ..responder("picky", 1) };
-        fleet.connect(elsewhere);
+        fleet.connect(elsewhere, "x");
         let known = ["gone".to_owned(), "away".to_owned()];
         let at = |after: i64, began: i64| {
             let lease = Duration::from_secs(10);
@@ -518,6 +571,7 @@ mod tests {
         let silent = |name: &str| (name.to_owned(), false, Standing::Silent);
         assert_eq!(at(0, 0), [silent("gone"), here.clone()]);
         assert_eq!(at(20, 0), std::slice::from_ref(&here));
+        assert_eq!(at(-86_400, 0), std::slice::from_ref(&here), "the clock was put back by a day");
         let just_begun = now() + 20 * 1_000_000_000;
         assert_eq!(at(21, just_begun), [silent("away"), here]);
     }

@@ -20,6 +20,7 @@ pub mod content;
 pub mod fleet;
 mod held;
 pub mod import;
+mod lock;
 mod metrics;
 pub mod operate;
 pub mod publish;

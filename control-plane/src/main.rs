@@ -28,10 +28,10 @@ async fn main() -> ExitCode {
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let usage = error.downcast_ref::<StartError>().is_some_and(StartError::is_config);
+            let code = error.downcast_ref().map_or(1, StartError::exit_code);
             // Not through the log, whose filter may be off.
             drop(writeln!(io::stderr(), "countersign-control-plane: {error:#}"));
-            ExitCode::from(if usage { 2 } else { 1 })
+            ExitCode::from(code)
         }
     }
 }

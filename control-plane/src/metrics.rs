@@ -1,6 +1,7 @@
 //! What the control plane exposes to whoever scrapes it. Calls are counted as they come; everything else is looked up when it is asked for.
 
 mod calls;
+mod certificate;
 mod state;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 };
 
 use countersign_telemetry::Tracer;
+use countersign_tls::server::ServerTls;
 use prometheus_client::{
     encoding::text,
     metrics::{gauge::Gauge, info::Info},
@@ -19,6 +21,7 @@ use prometheus_client::{
 use crate::service::Plane;
 use calls::Calls;
 pub(crate) use calls::Observe;
+use certificate::Certificate;
 use state::State;
 
 /// All metrics of a control plane.
@@ -43,6 +46,12 @@ impl Metrics {
     /// Tells of what this plane knows, too.
     pub(crate) fn of_plane(mut self, plane: &Arc<Plane>) -> Self {
         self.registry.register_collector(Box::new(State::new(plane)));
+        self
+    }
+
+    /// Tells of the certificate that is shown, too, where one is.
+    pub(crate) fn of_certificate(mut self, tls: Option<&Arc<ServerTls>>) -> Self {
+        self.registry.register_collector(Box::new(Certificate(tls.cloned())));
         self
     }
 

@@ -14,8 +14,8 @@ use std::{
 use countersign_engine::snapshot::digest::Digest;
 
 use crate::{
-    app,
     content::{self, ContentError},
+    lock::lock,
     store::{
         BlobStore, Dump, MetaStore, Scrubbed, StoreError, blob::io_error, blocking, place::Places,
     },
@@ -68,6 +68,8 @@ pub struct Report {
     pub scrubbed: Scrubbed,
     /// What is named but is not stored, or cannot be read, each in a sentence.
     pub missing: Vec<String>,
+    /// What is named and is damaged, each in a sentence.
+    pub affected: Vec<String>,
 }
 
 /// What was copied.
@@ -91,7 +93,7 @@ impl Stores {
             None
         } else {
             let dir = data_dir.to_owned();
-            Some(blocking(move || app::lock(&dir)).await??)
+            Some(blocking(move || lock(&dir)).await??)
         };
         let (meta, blobs) = places.open().await?;
         let holder = format!("command {}", uuid::Uuid::new_v4());
@@ -112,7 +114,7 @@ impl Stores {
     /// When a store fails.
     pub async fn scrub(&self, put_aside: bool) -> Result<Report, OperateError> {
         let scrubbed = self.blobs.scrub(put_aside).await?;
-        let mut missing = Vec::new();
+        let (mut missing, mut affected) = (Vec::new(), Vec::new());
         for (kind, record) in self.meta.dump().await?.records {
             let name = record.name.clone();
             let named = match sweep::roots(kind, record) {
@@ -128,6 +130,15 @@ impl Stores {
                             .iter()
                             .map(|digest| format!("{kind} {name} lacks the blob {digest}")),
                     );
+                    let damaged = |digest: &&Digest| scrubbed.hashes.contains(digest.hash());
+                    for digest in named.iter().filter(damaged) {
+                        // Somebody may have mended it beside.
+                        if self.blobs.get(digest).await.is_err() {
+                            affected.push(format!(
+                                "{kind} {name} needs the blob {digest}, which is damaged"
+                            ));
+                        }
+                    }
                 }
                 Err(ContentError::Store(error)) if !error.is_damage() => return Err(error.into()),
                 Err(error) => {
@@ -135,7 +146,7 @@ impl Stores {
                 }
             }
         }
-        Ok(Report { scrubbed, missing })
+        Ok(Report { scrubbed, missing, affected })
     }
 
     /// Copies everything that is live into a new directory. Others may write meanwhile; the copy is of one revision.

@@ -379,6 +379,8 @@ fn store(error: &StoreError) -> Status {
         (Code::ResourceExhausted, "STORE_FULL")
     } else if error.is_damage() {
         (Code::DataLoss, "STORE_DAMAGED")
+    } else if matches!(error, StoreError::Unsynced { .. }) {
+        (Code::Internal, "STORE_UNSYNCED")
     } else if error.is_unavailable() {
         let message = chain(error);
         tracing::warn!(error = message, "a store is not available");

@@ -16,6 +16,7 @@ pub mod s3;
 #[cfg(test)]
 pub mod servers;
 pub mod sqlite;
+mod synced;
 mod txn;
 
 use std::{
@@ -217,6 +218,8 @@ pub struct Scrubbed {
     pub bytes: u64,
     /// What is damaged, each by its place.
     pub damaged: Vec<String>,
+    /// The hashes of what is damaged, where its name tells.
+    pub hashes: HashSet<[u8; 32]>,
     /// How many of these were put aside.
     pub put_aside: u64,
 }

@@ -3,10 +3,12 @@
 //!
 //! A web page must not read it by way of a rebound name, so requests for anything but `localhost` and loopback addresses are refused on a loopback address. What
 //! changes something is for loopback addresses only, and for no web page at all.
+//!
+//! It has a thread of its own, so that whoever asks for health is answered however busy all others are.
 
 mod journal;
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
 use countersign_engine::{
@@ -21,7 +23,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     entrances::Entrances,
@@ -35,6 +40,8 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 64;
+/// Journals that are told at a time.
+const BLOCKING: usize = 2;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -57,9 +64,33 @@ pub(crate) struct Admin {
     pub(crate) journal: Option<Arc<Journal>>,
 }
 
+/// The admin listener as it is served; dropped, it ends.
+#[derive(Debug)]
+pub(crate) struct Running {
+    _end: DropGuard,
+}
+
+/// Answers on a thread of its own.
+pub(crate) fn start(admin: Arc<Admin>, listener: std::net::TcpListener) -> io::Result<Running> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING)
+        .build()?;
+    let end = CancellationToken::new();
+    let ended = end.clone();
+    thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        let served = runtime.block_on(ended.run_until_cancelled(admin.run(listener)));
+        if let Some(Err(error)) = served {
+            tracing::error!(%error, "admin listener failed");
+        }
+        runtime.shutdown_background();
+    })?;
+    Ok(Running { _end: end.drop_guard() })
+}
+
 impl Admin {
-    /// Answers until the task is dropped.
-    pub(crate) async fn run(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
+    /// Answers until it is dropped.
+    async fn run(self: Arc<Self>, listener: std::net::TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let permits = Arc::new(Semaphore::new(CONNECTIONS));

@@ -1,5 +1,7 @@
 //! Wires a responder up: listeners, keys, cache, subscription. Nothing here serves.
 
+mod background;
+mod check;
 mod error;
 mod follow;
 
@@ -11,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use check::{check, listen, listen_peers};
 use countersign_telemetry::Tracer;
 use follow::{follow, restore};
 use http::Uri;
@@ -21,21 +24,22 @@ pub use error::StartError;
 
 pub use crate::entrances::Mapped;
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
     api::{self, ApiError, Shared},
-    config::Config,
-    control_plane::Way,
+    config::{Config, Limits},
     drain::Drain,
     entrances::Entrances,
     fetch::{Blobs, disk::Disk},
     journal::Journal,
+    limits::open_files,
     materials::Allowed,
     metrics::Metrics,
     passthrough::Passing,
     readiness::Readiness,
     report::Reporter,
-    secrets::{self, Secrets},
-    sequence::{self, PeerTls, PeerTlsError, Sequences},
+    room::Room,
+    secrets::Secrets,
+    sequence::{self, Sequences},
     serve_request::Plane,
     server::{self, Workers},
     snapshots::Snapshots,
@@ -51,6 +55,7 @@ const LEAVE: Duration = Duration::from_secs(1);
 pub struct Running {
     entrances: Entrances,
     admin_addr: SocketAddr,
+    admin: admin::Running,
     api: Option<api::Running>,
     end: CancellationToken,
     readiness: Arc<Readiness>,
@@ -82,23 +87,22 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
     let way = check(&config)?;
     let disk = disk(&config)?;
     let tracer = tracer(&config)?;
+    config.limits = fitting(&config);
     let (entrances, data) = Entrances::open(&config)?;
     let (admin_listener, admin_addr) = listen(config.admin_listen, "administration")?;
     let api_listener = config.api_listen.map(|addr| listen(addr, "the API")).transpose()?;
     let (peer_listener, peer_tls) = listen_peers(&config)?;
 
-    if config.name.is_empty() {
-        config.name = default_name(data.addr());
-    }
+    config.name = name(&config, data.addr());
     let workers = server::workers(config.runtime);
     // The API counts apart from the workers.
-    let metrics = Arc::new(Metrics::new(workers + 1));
+    let metrics = Arc::new(Metrics::new(workers + 1).showing(way.as_ref().and_then(Way::tls)));
     let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), config.keep_previous));
     let secrets = Arc::new(Secrets::of(&config, &snapshots, &metrics));
     let readiness = Arc::new(Readiness::new(Arc::clone(&snapshots), config.expects_replay));
     let journal = Journal::new(config.journal).map(Arc::new);
-    let mut own = entrances.addresses();
-    own.extend(api_listener.iter().chain(&peer_listener).map(|open| open.1).chain([admin_addr]));
+    let open = api_listener.iter().chain(&peer_listener).map(|open| open.1);
+    let own = entrances.addresses().into_iter().chain(open).chain([admin_addr]).collect();
     let (sequences, peers) = sequence::start(&config, peer_listener, peer_tls, &metrics)?;
     let passing = Passing::start(&config.passthrough, own)?;
     let plane = Plane::new(
@@ -127,7 +131,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         journal,
     });
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let blobs = Blobs::new(disk, metrics.fetched.clone());
+    let blobs = Blobs::new(disk, Room::new(config.limits.memory.filter(|limit| *limit > 0)), metrics.fetched.clone());
     let applier = Arc::new(Applier { tracer: tracer.clone(), ..applier(&config, served, blobs) });
 
     let end = CancellationToken::new();
@@ -135,19 +139,19 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         Shared::new(Arc::clone(&plane), metrics.lane(workers), Arc::clone(&admin), end.clone());
     let api = api_listener.map(|open| serve_api(open, shared)).transpose()?;
     let (data_addr, drain) = (data.addr(), KillOnDrop(Drain::default()));
-    let mut tasks =
-        vec![spawn(secrets.poll(config.secret_poll)), spawn(administer(admin, admin_listener))];
+    let admin = admin::start(admin, admin_listener).map_err(StartError::Workers)?;
+    let kept = (secrets, entrances.certificates.clone());
+    let watched = (drain.0.clone(), Arc::clone(&metrics));
+    let mut tasks = background::begin(&config, kept, reporter.clone(), watched);
     // What the disk has is there for the first connection, which waits for it.
     let restored = restore(&applier, &readiness).await;
     let workers = data.run(config.runtime, &plane, &drain.0).map_err(StartError::Workers)?;
-    let (name, known) = ((config.name.clone(), session_id), Arc::clone(&readiness));
-    tasks.push(spawn(follow(way, name, data_addr, applier, known, metrics, restored)));
-    tasks.extend(reporter.clone().map(|reporter| spawn(reporter.run())));
-    let certificates = entrances.certificates.clone();
-    tasks.extend(certificates.map(|certificates| spawn(certificates.poll(config.secret_poll))));
+    let (named, known) = ((config.name.clone(), session_id), Arc::clone(&readiness));
+    tasks.push(follow(way, named, data_addr, applier, known, metrics, restored));
     Ok(Running {
         entrances,
         admin_addr,
+        admin,
         api,
         end,
         readiness,
@@ -161,6 +165,12 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         reporter,
         tracer,
     })
+}
+
+/// As many connections as there may be open files; what passes through needs one more.
+fn fitting(config: &Config) -> Limits {
+    let each = if config.passthrough.allow.is_empty() { 1 } else { 2 };
+    config.limits.within(open_files(), each)
 }
 
 fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
@@ -262,6 +272,7 @@ impl Running {
             // That it was aborted is what was asked for.
             drop(task.await);
         }
+        drop(self.admin);
         if let Some(passing) = self.passing {
             passing.finish(self.config.drain_timeout).await;
         }
@@ -298,77 +309,12 @@ fn applier(
     }
 }
 
-async fn administer(admin: Arc<Admin>, listener: TcpListener) {
-    if let Err(error) = admin.run(listener).await {
-        tracing::error!(%error, "admin listener failed");
+/// What it is told, else the host's name and the port, so that several responders on a host differ.
+fn name(config: &Config, data_addr: SocketAddr) -> String {
+    if !config.name.is_empty() {
+        return config.name.clone();
     }
-}
-
-/// The host's name and the port, so that several responders on a host differ.
-fn default_name(data_addr: SocketAddr) -> String {
     let host = rustix::system::uname();
     let host = host.nodename().to_str().ok().filter(|name| !name.is_empty());
     format!("{}-{}", host.unwrap_or("responder"), data_addr.port())
-}
-
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(task))
-}
-
-fn listen(
-    addr: SocketAddr,
-    purpose: &'static str,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    TcpListener::bind(addr)
-        .and_then(|listener| listener.local_addr().map(|addr| (listener, addr)))
-        .map_err(|source| StartError::Listen { addr, purpose, source })
-}
-
-/// Refuses settings that make no sense, and tells how the control plane is reached.
-fn check(config: &Config) -> Result<Option<Way>, StartError> {
-    if !config.admin_listen.ip().is_loopback() && !config.allow_insecure {
-        return Err(StartError::InsecureAdmin(config.admin_listen));
-    }
-    if let Some(addr) = config.api_listen.filter(|addr| !addr.ip().is_loopback())
-        && !config.allow_insecure
-    {
-        return Err(StartError::InsecureApi(addr));
-    }
-    let dir = &config.secret_dir;
-    secrets::check(dir).map_err(|source| StartError::SecretDir { dir: dir.clone(), source })?;
-    check_peers(config)?;
-    let url = config.control_plane.clone();
-    Ok(url
-        .map(|url| Way::new(url, &config.control_plane_tls, config.control_plane_token.clone()))
-        .transpose()?)
-}
-
-fn check_peers(config: &Config) -> Result<(), StartError> {
-    let Some(addr) = config.peer_listen else { return Ok(()) };
-    let is_mutual = config.control_plane_tls.is_mutual();
-    if !addr.ip().is_loopback() && !is_mutual && !config.allow_insecure {
-        return Err(StartError::InsecurePeers(addr));
-    }
-    if addr.ip().is_unspecified() && config.peer_advertise.is_none() {
-        return Err(StartError::PeerAddress(addr));
-    }
-    Ok(())
-}
-
-/// Where other responders come, and what they are shown.
-#[expect(clippy::type_complexity, reason = "a listener, if any, and its address")]
-fn listen_peers(
-    config: &Config,
-) -> Result<(Option<(TcpListener, SocketAddr)>, Option<PeerTls>), StartError> {
-    let tls = peer_tls(config)?;
-    let listening = config.peer_listen.map(|addr| listen(addr, sequence::PURPOSE)).transpose()?;
-    Ok((listening, tls))
-}
-
-/// How other responders are spoken to. That what is shown to the control plane is no responder's matters to one that others reach.
-fn peer_tls(config: &Config) -> Result<Option<PeerTls>, StartError> {
-    match PeerTls::read(&config.control_plane_tls) {
-        Err(PeerTlsError::Identity(_)) if config.peer_listen.is_none() => Ok(None),
-        read => read.map_err(|error| StartError::PeerTls(Box::new(error))),
-    }
 }

@@ -135,8 +135,14 @@ pub enum RuntimeKind {
 pub struct Limits {
     /// The largest request body, in bytes.
     pub body: usize,
+    /// The most bytes that the bodies of all requests together may take while they are read, beyond 64 KiB of each.
+    pub bodies: usize,
     /// The most connections at a time; more wait to be accepted.
     pub connections: usize,
+    /// The most connections at a time of one address; more are closed.
+    pub connections_per_source: usize,
+    /// The memory from which on work is refused; without one, what the control group says.
+    pub memory: Option<u64>,
     /// How long a connection may take to show which protocol it speaks.
     pub detect: Duration,
     /// How long a TLS handshake may take.
@@ -157,7 +163,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body: 10 * 1024 * 1024,
+            bodies: 1024 * 1024 * 1024,
             connections: 10_000,
+            connections_per_source: usize::MAX,
+            memory: None,
             detect: Duration::from_secs(10),
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),

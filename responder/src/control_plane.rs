@@ -138,6 +138,11 @@ impl Way {
         Ok(way)
     }
 
+    /// How TLS is spoken, where it is.
+    pub(crate) fn tls(&self) -> Option<&Arc<ClientTls>> {
+        self.tls.as_ref()
+    }
+
     /// What is shown with each call. Reads the file.
     pub(crate) fn bearer(&self) -> Result<Bearer, BearerError> {
         let bearer = self.token.as_deref().map(Bearer::read).transpose()?;

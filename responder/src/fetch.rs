@@ -24,7 +24,10 @@ use prost::Message as _;
 use tokio::time::timeout;
 use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 
-use crate::server;
+use crate::{
+    room::{self, Room},
+    server,
+};
 use disk::Disk;
 use memory::Memory;
 
@@ -50,6 +53,8 @@ pub(crate) enum FetchError {
     Missing(Digest),
     #[error("{0} is larger than any blob may be")]
     TooLarge(Digest),
+    #[error(transparent)]
+    NoRoom(#[from] room::TooLarge),
     #[error("the bundle has layout {0}; this responder reads layouts up to {SCHEMA}")]
     Schema(u32),
     #[error("the {what} cannot be read")]
@@ -66,10 +71,12 @@ impl FetchError {
     /// A stable code.
     pub(crate) fn code(&self) -> &'static str {
         match self {
+            Self::Refused(status) if status.code() == Code::DataLoss => "blob_damaged",
             Self::Refused(_) | Self::Silent | Self::Task(_) => "fetch_failed",
             Self::Corrupt(_) => "blob_corrupt",
             Self::Missing(_) => "blob_missing",
             Self::TooLarge(_) => "blob_too_large",
+            Self::NoRoom(_) => "insufficient_memory",
             Self::Schema(_) => "bundle_schema",
             Self::Malformed { .. } => "bundle_malformed",
         }
@@ -80,12 +87,14 @@ impl FetchError {
         match self {
             Self::Refused(status) => !matches!(
                 status.code(),
-                Code::NotFound | Code::InvalidArgument | Code::PermissionDenied
+                // What is damaged there is of no use until it was mended, and other replays must not wait for that.
+                Code::NotFound | Code::InvalidArgument | Code::PermissionDenied | Code::DataLoss
             ),
             Self::Silent | Self::Task(_) => true,
             Self::Corrupt(_)
             | Self::Missing(_)
             | Self::TooLarge(_)
+            | Self::NoRoom(_)
             | Self::Schema(_)
             | Self::Malformed { .. } => false,
         }
@@ -118,6 +127,7 @@ pub(crate) struct Fetched {
 pub(crate) struct Blobs {
     memory: Memory,
     disk: Option<Disk>,
+    room: Room,
     /// The bytes that came from a control plane.
     fetched: Counter,
 }
@@ -126,8 +136,8 @@ pub(crate) struct Blobs {
 pub(crate) type Remote = ChunkServiceClient<InterceptedService<Channel, Bearer>>;
 
 impl Blobs {
-    pub(crate) fn new(disk: Option<Disk>, fetched: Counter) -> Self {
-        Self { memory: Memory::default(), disk, fetched }
+    pub(crate) fn new(disk: Option<Disk>, room: Room, fetched: Counter) -> Self {
+        Self { memory: Memory::default(), disk, room, fetched }
     }
 
     /// The disk cache.
@@ -175,6 +185,9 @@ impl Blobs {
         let ordinals = manifest.ordinals.as_ref();
         let ordinals = ordinals.map(|own| required("manifest.ordinals", Some(own))).transpose()?;
         rest.extend(ordinals.into_iter().chain(transform).chain(test_config));
+        if remote.is_some() {
+            self.check_room(&rest).await?;
+        }
         let mut chunks = self.all(remote, replay, rest.clone()).await?;
         // What was asked for last comes last.
         let test_config = test_config.and_then(|_| chunks.pop());
@@ -208,6 +221,18 @@ impl Blobs {
     /// Packs the blobs that only memory holds. It takes a while and is in nobody's way.
     pub(crate) fn pack(&self) {
         self.memory.pack();
+    }
+
+    /// Whether these blobs fit beside what is served: once as they come, and about as much again for what is made of them. Before any of it is
+    /// fetched, so that what is served goes on where they do not.
+    async fn check_room(self: &Arc<Self>, digests: &[Digest]) -> Result<(), FetchError> {
+        let size = |digests: &mut dyn Iterator<Item = &Digest>| {
+            digests.fold(0_u64, |sum, digest| sum.saturating_add(digest.size()))
+        };
+        let fresh = size(&mut self.memory.unknown(digests).iter());
+        let need = fresh.saturating_add(size(&mut digests.iter()));
+        let blobs = Arc::clone(self);
+        Ok(blocking(move || blobs.room.check(need)).await??)
     }
 
     async fn one(

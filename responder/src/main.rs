@@ -5,15 +5,18 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    thread,
     time::Duration,
 };
 
 use clap::{ArgGroup, Parser, ValueEnum};
 use countersign_responder::{
     app::{self, StartError},
-    config::{Config, DEFAULT_SECRET_DIR, Limits, RedisUrl, RuntimeKind},
+    config::{Config, DEFAULT_SECRET_DIR, RedisUrl, RuntimeKind},
     control_plane::ControlPlaneFlags,
-    journal, passthrough,
+    journal,
+    limits::{LimitFlags, duration},
+    logging, passthrough,
     report::Detail,
     transport::TransportFlags,
     upstream::policy::Rule,
@@ -28,6 +31,15 @@ use tracing_subscriber::EnvFilter;
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Log lines that wait to be written; more are dropped.
+const LINES: usize = 1024;
+/// How long the last of them are waited for.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// Threads for files and for what computes long.
+const BLOCKING: usize = 64;
+/// Threads that are needed besides three for each core: for the log, the admin listener, and some for files.
+const OTHERS: usize = 8;
 
 const ABOUT: &str = "Serves recorded traffic with freshly signed tokens";
 const LONG_ABOUT: &str = "\
@@ -148,9 +160,6 @@ struct Args {
     /// Refuses key files that everybody on the machine may read, except in the kubelet's mounts, where that is usual.
     #[arg(long, env = "COUNTERSIGN_STRICT_PERMS")]
     strict_perms: bool,
-    /// How many requests may wait for an RSA signature; more are answered with 503 and asked to come again.
-    #[arg(long, env = "COUNTERSIGN_SIGN_QUEUE", value_name = "REQUESTS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    sign_queue: u32,
     /// How long a new signing key is published in key sets before it signs, for verifiers that keep a key set, for example 5m.
     #[arg(long, env = "COUNTERSIGN_KEY_OVERLAP", value_name = "TIME", default_value = "0s", value_parser = duration)]
     key_overlap: Duration,
@@ -167,12 +176,6 @@ struct Args {
     /// How long requests in flight may take to finish after that.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     drain_timeout: Duration,
-    /// The largest request body in bytes; larger ones are answered with 413.
-    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().body)]
-    max_body: usize,
-    /// The most connections at a time.
-    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().connections)]
-    max_connections: usize,
     /// A host that misses may be passed through to: api.example.com, api.example.com:8443, *.example.com, 10.1.2.3 or 10.1.0.0/16, with
     /// http:// or https:// before it if need be; may be repeated. Without it no host is ever asked. Addresses that are not public are
     /// reached only when they are named.
@@ -210,6 +213,8 @@ struct Args {
     #[arg(long)]
     allow_insecure: bool,
     #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
     transport: TransportFlags,
     #[command(flatten)]
     telemetry: TelemetryFlags,
@@ -236,8 +241,11 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    start_logging(args.log_format);
-    match run(args) {
+    let lines = logging::start(LINES);
+    start_logging(args.log_format, &lines);
+    let ended = runtime().and_then(|runtime| runtime.block_on(run(args)));
+    lines.flush(LAST_LINES);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let usage = error.downcast_ref::<StartError>().is_some_and(StartError::is_usage)
@@ -249,7 +257,30 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+/// Everything but connections and the admin listener runs on it.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    try_threads(3 * cores + OTHERS)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.enable_all().max_blocking_threads(BLOCKING).build()?)
+}
+
+/// Has so many threads at once for a moment: later, a thread that cannot be had would end something in the middle.
+fn try_threads(count: usize) -> anyhow::Result<()> {
+    let spawn = |_| thread::Builder::new().spawn(thread::park);
+    let spawned: Vec<_> = (0..count).map_while(|nth| spawn(nth).ok()).collect();
+    let had = spawned.len();
+    for thread in spawned {
+        thread.thread().unpark();
+        drop(thread.join());
+    }
+    anyhow::ensure!(
+        had == count,
+        "the system allows {had} threads more, and {count} are needed; raise the limit of processes (ulimit -u, or pids of the control group)"
+    );
+    Ok(())
+}
+
 async fn run(args: Args) -> anyhow::Result<()> {
     if let Err(error) = forbid_core_dumps() {
         tracing::warn!(%error, "core files cannot be forbidden; one would hold the signing keys");
@@ -293,9 +324,9 @@ fn announce(running: &app::Running) {
     drop(io::stdout().write_all(lines.as_bytes()));
 }
 
-fn start_logging(format: LogFormat) {
+fn start_logging(format: LogFormat, lines: &logging::Lines) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines.writer());
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
@@ -348,12 +379,7 @@ impl Args {
             telemetry: self.telemetry.settings(),
             journal: journal::Settings { entries: self.journal, bodies: self.journal_bodies },
             transport: self.transport.into(),
-            limits: Limits {
-                body: self.max_body,
-                connections: self.max_connections,
-                sign_queue: usize::try_from(self.sign_queue).unwrap_or(usize::MAX),
-                ..Limits::default()
-            },
+            limits: self.limits.into(),
             ..Config::default()
         }
     }
@@ -381,21 +407,6 @@ fn authority(text: &str) -> Result<String, String> {
     }
 }
 
-/// A time such as `500ms`, `10s`, `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 =
-        number.parse().map_err(|_| "a time looks like 500ms, 10s, 2m or 1h".to_owned())?;
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
-        "h" => Ok(Duration::from_secs(number.saturating_mul(3600))),
-        _ => Err("a time looks like 500ms, 10s, 2m or 1h".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -414,17 +425,6 @@ mod tests {
         assert!(parse(&["--cache-dir", "c"]).is_ok());
         let error = parse(&[]).unwrap_err().to_string();
         assert!(error.contains("--control-plane") && error.contains("--cache-dir"), "{error}");
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "10", "s", "-1s", "1.5s", "10d"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

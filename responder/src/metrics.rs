@@ -1,5 +1,6 @@
 //! What is counted. The request path adds to plain atomics of its own worker, with relaxed order; everything is summed up when a scraper asks.
 
+mod certificate;
 mod replays;
 
 use std::{
@@ -11,7 +12,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use certificate::Certificate;
 use countersign_engine::answer::Touched;
+use countersign_tls::client::ClientTls;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text},
@@ -26,7 +29,7 @@ use prometheus_client::{
 };
 use replays::Replays;
 
-use crate::report::Reports;
+use crate::{logging, report::Reports};
 
 /// The version of the process.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -44,6 +47,14 @@ pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     /// Failures of `accept`.
     pub(crate) accept_errors: Counter,
+    /// Connections that were closed because their source had as many as it may have.
+    pub(crate) crowded: Counter,
+    /// Panics, all of them defects.
+    pub(crate) panics: Counter,
+    /// Log lines that were dropped.
+    pub(crate) lines_dropped: Counter,
+    /// How far the memory is used up: 0, 1 where connections are closed, 2 where work is refused.
+    pub(crate) pressure: Gauge,
     /// TLS handshakes that were done.
     pub(crate) handshakes: Counter,
     /// TLS handshakes that failed.
@@ -66,12 +77,15 @@ pub(crate) struct Metrics {
     pub(crate) key_ring: Gauge,
     /// Whether the subscription is open.
     pub(crate) subscribed: Gauge,
+    /// When the control plane was heard last, in seconds since the epoch; 0 before that.
+    heard: Gauge,
     /// Whether the responder is ready.
     pub(crate) ready: Gauge,
     /// How many replays are served.
     pub(crate) replays: Gauge,
     /// Requests that the journal has no entry of.
     pub(crate) journal_dropped: Counter,
+    certificate: Certificate,
 }
 
 /// The counters of one worker, on cache lines of their own.
@@ -116,6 +130,10 @@ impl Metrics {
             connections: Gauge::default(),
             accepted: Counter::default(),
             accept_errors: Counter::default(),
+            crowded: Counter::default(),
+            panics: Counter::default(),
+            lines_dropped: Counter::default(),
+            pressure: Gauge::default(),
             handshakes: Counter::default(),
             handshake_failures: Counter::default(),
             tunnels: Counter::default(),
@@ -127,9 +145,11 @@ impl Metrics {
             secret_errors: Counter::default(),
             key_ring: Gauge::default(),
             subscribed: Gauge::default(),
+            heard: Gauge::default(),
             ready: Gauge::default(),
             replays: Gauge::default(),
             journal_dropped: Counter::default(),
+            certificate: Certificate::default(),
         };
         metrics.registry = metrics.registered();
         for reason in ["alone", "lost", "skipped"] {
@@ -146,8 +166,8 @@ impl Metrics {
         self.register_versions(&mut registry);
         registry.register_collector(Box::new(self.lanes.clone()));
         registry.register_collector(Box::new(Replays::new(Arc::clone(&self.reports))));
-        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
-        registry.register("start_time_seconds", "When it began", began());
+        self.register_process(&mut registry);
+        registry.register_collector(Box::new(self.certificate.clone()));
         registry
     }
 
@@ -165,6 +185,11 @@ impl Metrics {
             "Failures to accept a connection",
             metrics.accept_errors.clone(),
         );
+        registry.register(
+            "connections_crowded",
+            "Connections closed because their source had as many as it may have",
+            metrics.crowded.clone(),
+        );
         registry.register("tls_handshakes", "TLS handshakes done", metrics.handshakes.clone());
         registry.register(
             "tls_handshake_failures",
@@ -178,6 +203,24 @@ impl Metrics {
             "Requests that the journal has no entry of, because others were being noted or read",
             metrics.journal_dropped.clone(),
         );
+    }
+
+    /// How the process itself is.
+    fn register_process(&self, registry: &mut Registry) {
+        let metrics = self;
+        registry.register(
+            "memory_pressure",
+            "How far memory is used up: 1 where connections end with their next response, 2 where requests are refused",
+            metrics.pressure.clone(),
+        );
+        registry.register("panics", "Panics, all of them defects", metrics.panics.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Log lines dropped because nobody took them",
+            metrics.lines_dropped.clone(),
+        );
+        registry.register("build", "The version of the process", Info::new([("version", VERSION)]));
+        registry.register("start_time_seconds", "When it began", began());
     }
 
     /// What is served, and with which keys.
@@ -215,7 +258,23 @@ impl Metrics {
             "Whether the control plane is connected",
             metrics.subscribed.clone(),
         );
+        registry.register(
+            "control_plane_heard_timestamp_seconds",
+            "When the control plane was heard last",
+            metrics.heard.clone(),
+        );
         registry.register("replays", "Replays that are served", metrics.replays.clone());
+    }
+
+    /// The control plane has said something.
+    pub(crate) fn hear(&self) {
+        self.heard.set(now());
+    }
+
+    /// Tells of the certificate that the control plane is shown, if one is.
+    pub(crate) fn showing(self, tls: Option<&Arc<ClientTls>>) -> Self {
+        self.certificate.show(tls);
+        self
     }
 
     /// Counts breaks in the order of turns.
@@ -231,6 +290,11 @@ impl Metrics {
 
     /// Everything as OpenMetrics text.
     pub(crate) fn render(&self) -> Result<String, fmt::Error> {
+        for (counter, now) in
+            [(&self.panics, logging::panics()), (&self.lines_dropped, logging::dropped())]
+        {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)
@@ -306,12 +370,16 @@ impl Lane {
     }
 }
 
-/// The time now, in seconds since the epoch.
 fn began() -> Gauge {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let gauge = Gauge::default();
-    gauge.set(i64::try_from(now).unwrap_or(i64::MAX));
+    gauge.set(now());
     gauge
+}
+
+/// The time now, in seconds since the epoch.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
 
 fn add(counter: &AtomicU64, count: u64) {

@@ -19,8 +19,8 @@ use crate::{
     serve_request::{Plane, serve_plain},
     server::{
         call::{Call, Code, Kind, ended},
-        read::OneMessage,
-        write::Response,
+        read::{OneMessage, Refusal},
+        write::{self, Response},
     },
     snapshots::Replay,
 };
@@ -37,6 +37,10 @@ pub(crate) async fn serve_call(
     plane: &Arc<Plane>,
     lane: &Arc<Lane>,
 ) -> Result<Response, Broken> {
+    let Ok(deadline) = call.deadline else {
+        lane.refused();
+        return Ok(call.finish(write::refused(Refusal::Deadline), true));
+    };
     let selection = Selection::of(request.headers());
     let recorded = recorded(plane, &request, &selection);
     let version = recorded.as_ref().filter(|_| selection.version.is_some());
@@ -55,7 +59,7 @@ pub(crate) async fn serve_call(
         }
         serve_plain(request, plane, lane).await
     };
-    let response = match call.deadline {
+    let response = match deadline {
         None => served.await?,
         Some(deadline) => match timeout(deadline, served).await {
             Ok(response) => response?,

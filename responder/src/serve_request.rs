@@ -37,6 +37,7 @@ use crate::{
     serve_socket::{Handshake, is_handshake, serve_socket},
     server::{
         self,
+        bodies::Bodies,
         call::Call,
         read::{self, Received, Refusal},
         write::{self, Response},
@@ -51,6 +52,8 @@ pub(crate) struct Plane {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    /// The memory of bodies while they are read.
+    pub(crate) bodies: Arc<Bodies>,
     /// `None` when nothing is noted.
     pub(crate) journal: Option<Arc<Journal>>,
     /// `None` when no host may be asked.
@@ -121,6 +124,7 @@ impl Plane {
             snapshots,
             metrics,
             limits,
+            bodies: Bodies::new(limits.bodies),
             journal,
             passthrough,
             sockets: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -172,7 +176,7 @@ pub(crate) async fn serve_plain(
     lane: &Arc<Lane>,
 ) -> Result<Response, Broken> {
     let at = now();
-    match read::request(request, &plane.limits).await {
+    match read::request(request, &plane.limits, &plane.bodies).await {
         Ok(received) => answer_read(received, at, plane, lane).await,
         Err(refused) => Ok(refuse(*refused, at, plane, lane)),
     }
@@ -487,4 +491,17 @@ fn entered(at: i64, received: &Received) -> i64 {
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_engine_costs_its_own_request() {
+        let lane = Lane::default();
+        let outcome = guarded(|| Vec::<Outcome>::new().pop().unwrap());
+        let (noted, response) = unanswered(outcome, &lane);
+        assert_eq!((noted, response.status().as_u16()), (journal::Outcome::Defect, 500));
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! Connections are bounded over all threads. An error of `accept` never ends the loop.
 
+pub(crate) mod bodies;
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod connection;
+mod frames;
 mod framing;
 mod io;
 pub(crate) mod read;
 pub(crate) mod route;
 mod sniff;
+mod sources;
 mod tls;
 mod tunnel;
 pub(crate) mod write;
@@ -29,8 +32,16 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use self::route::Route;
-use crate::{config::RuntimeKind, drain::Drain, metrics::Lane, serve_request::Plane};
+use self::{
+    route::Route,
+    sources::{Place, Sources},
+};
+use crate::{
+    config::RuntimeKind,
+    drain::Drain,
+    metrics::{Lane, Metrics},
+    serve_request::Plane,
+};
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 4096;
@@ -65,7 +76,27 @@ struct Worker {
     plane: Arc<Plane>,
     lane: Arc<Lane>,
     connections: Arc<Semaphore>,
+    sources: Arc<Sources>,
     drain: Drain,
+}
+
+/// The right to be connected: one of all places, and one of those of its source.
+type Room = (OwnedSemaphorePermit, Place);
+
+/// Counts an open connection, whatever ends it.
+struct Open(Arc<Metrics>);
+
+impl Open {
+    fn count(metrics: &Arc<Metrics>) -> Self {
+        metrics.connections.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
 }
 
 /// Listens on the address, with as many sockets as there will be accept loops.
@@ -132,12 +163,14 @@ impl Listeners {
     ) -> Result<Workers> {
         let connections =
             Arc::new(Semaphore::new(plane.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let sources = Sources::new(plane.limits.connections_per_source);
         let mut ended = Vec::new();
         for (index, sockets) in self.sockets.into_iter().enumerate() {
             let worker = Worker {
                 plane: Arc::clone(plane),
                 lane: plane.metrics.lane(index),
                 connections: Arc::clone(&connections),
+                sources: Arc::clone(&sources),
                 drain: drain.clone(),
             };
             let (end, wait) = oneshot::channel();
@@ -197,9 +230,9 @@ impl Worker {
     async fn accept(&self, socket: TcpListener, door: Arc<Door>) -> Result<()> {
         let listener = tokio::net::TcpListener::from_std(socket)?;
         let tasks = TaskTracker::new();
-        while let Some((stream, permit)) = self.next(&listener).await {
+        while let Some((stream, room)) = self.next(&listener).await {
             self.plane.metrics.accepted.inc();
-            tasks.spawn(self.clone().serve(stream, permit, Arc::clone(&door)));
+            tasks.spawn(self.clone().serve(stream, room, Arc::clone(&door)));
         }
         drop(listener);
         tasks.close();
@@ -208,15 +241,15 @@ impl Worker {
     }
 
     /// The next connection, once there is room for it; `None` when no more may be taken.
-    async fn next(
-        &self,
-        listener: &tokio::net::TcpListener,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    async fn next(&self, listener: &tokio::net::TcpListener) -> Option<(TcpStream, Room)> {
         let next = async {
             let mut backoff = ACCEPT_BACKOFF;
-            let stream = loop {
+            let (stream, place) = loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => break stream,
+                    Ok((stream, from)) => match self.sources.enter(from.ip()) {
+                        Some(place) => break (stream, place),
+                        None => drop(self.plane.metrics.crowded.inc()),
+                    },
                     // The client left before it was accepted.
                     Err(error) if is_the_clients(&error) => {}
                     Err(error) => {
@@ -229,7 +262,7 @@ impl Worker {
             };
             // Only now: a listener that waits for a connection must not keep others from theirs.
             let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
-            Some((stream, permit))
+            Some((stream, (permit, place)))
         };
         tokio::select! {
             biased;
@@ -238,12 +271,10 @@ impl Worker {
         }
     }
 
-    async fn serve(self, stream: TcpStream, permit: OwnedSemaphorePermit, door: Arc<Door>) {
-        self.plane.metrics.connections.inc();
-        let metrics = Arc::clone(&self.plane.metrics);
+    async fn serve(self, stream: TcpStream, room: Room, door: Arc<Door>) {
+        let open = Open::count(&self.plane.metrics);
         connection::serve(stream, self.plane, self.lane, self.drain, door).await;
-        metrics.connections.dec();
-        drop(permit);
+        drop((open, room));
     }
 }
 

@@ -251,6 +251,7 @@ impl Subscription {
                     deadline = Instant::now() + session.silence;
                     // Only now is the session worth more than a greeting; one that ends right after it has to wait longer each time.
                     self.failures = 0;
+                    self.metrics.hear();
                     match message.message {
                         Some(Said::Delta(delta)) => self.take(&session, &mut work, delta).await?,
                         Some(Said::Heartbeat(beat)) => {

@@ -163,6 +163,13 @@ pub(crate) fn rss(pid: u32) -> anyhow::Result<u32> {
     status(pid, "VmRSS:")
 }
 
+/// How many files a process has open, and how many threads it has.
+pub(crate) fn held(pid: u32) -> anyhow::Result<(usize, usize)> {
+    let count =
+        |what: &str| Ok::<_, anyhow::Error>(fs::read_dir(format!("/proc/{pid}/{what}"))?.count());
+    Ok((count("fd")?, count("task")?))
+}
+
 /// The most memory that a process ever had, in KiB.
 pub(crate) fn peak(pid: u32) -> anyhow::Result<u32> {
     status(pid, "VmHWM:")

@@ -1,4 +1,5 @@
-//! Full load for minutes, while keys are replaced and snapshots are swapped: memory has to stay flat, and nothing may fail.
+//! Full load for minutes or for days, while keys are replaced and snapshots are swapped: memory, open files and threads have to stay as they are, and
+//! nothing may fail.
 
 use std::{
     fs,
@@ -48,6 +49,11 @@ pub(crate) struct Plan {
     pub(crate) tokens: usize,
 }
 
+/// Files and threads may become so many more after the warm-up: snapshots are fetched meanwhile.
+const MORE: usize = 16;
+/// From so many minutes on it is told how memory grows with time, after the first hour; so many MiB an hour are allowed.
+const LONG: f64 = 120.0;
+const SLOPE: f64 = 1.0;
 /// Memory may grow by so much after the warm-up.
 const GROWTH: f64 = 1.05;
 /// The part of the soak, and the most seconds, by which caches and allocators have what they need.
@@ -70,7 +76,7 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<Vec<Verdict>> {
     );
     let begin = Instant::now();
     let warm = (plan.minutes * 60.0 * WARM_UP.0).min(WARM_UP.1);
-    let (mut memory, mut latency) = (Vec::new(), Vec::new());
+    let mut samples = Samples::default();
     let mut failure = None;
     while begin.elapsed().as_secs_f64() < plan.minutes * 60.0 && failure.is_none() {
         let from = begin.elapsed().as_secs();
@@ -101,10 +107,8 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<Vec<Verdict>> {
                     changes.keys.load(Ordering::Relaxed),
                     changes.snapshots.load(Ordering::Relaxed),
                 );
-                if begin.elapsed().as_secs_f64() >= warm {
-                    memory.push(f64::from(kib));
-                    latency.push(measured.p99_ms);
-                }
+                let seconds = begin.elapsed().as_secs_f64();
+                samples.take((seconds, warm), stage.responder.id(), kib, measured.p99_ms)?;
             }
             Err(why) => failure = Some(why),
         }
@@ -115,18 +119,89 @@ pub(crate) fn run(plan: Plan) -> anyhow::Result<Vec<Verdict>> {
         return Err(why.context("a request failed"));
     }
     swapped?;
-    let first = memory.first().copied().context("the soak is over before it is warm")?;
-    let growth = memory.iter().copied().fold(first, f64::max) / first;
-    let worst = latency.iter().copied().fold(0.0, f64::max);
-    Ok(vec![Verdict {
-        row: format!("soak of {} minutes", plan.minutes),
-        goal: format!("no error, RSS ≤ {GROWTH} × after warm-up"),
-        measured: format!(
-            "no error, RSS {growth:.3} ×, p99 {:.2} ms, at worst {worst:.2} ms",
-            contest::median(latency)
-        ),
-        passed: Some(growth <= GROWTH),
-    }])
+    samples.verdicts(plan.minutes)
+}
+
+/// What was measured after the warm-up.
+#[derive(Debug, Default)]
+struct Samples {
+    memory: Vec<f64>,
+    latency: Vec<f64>,
+    /// Files and threads.
+    held: Vec<(usize, usize)>,
+    /// After the first hour: hours, and MiB.
+    grown: Vec<(f64, f64)>,
+}
+
+impl Samples {
+    fn take(
+        &mut self,
+        (seconds, warm): (f64, f64),
+        pid: u32,
+        kib: u32,
+        p99: f64,
+    ) -> anyhow::Result<()> {
+        let hours = seconds / 3600.0;
+        if hours >= 1.0 {
+            self.grown.push((hours, f64::from(kib) / 1024.0));
+        }
+        if seconds >= warm {
+            self.memory.push(f64::from(kib));
+            self.latency.push(p99);
+            self.held.push(server::held(pid)?);
+        }
+        Ok(())
+    }
+
+    fn verdicts(self, minutes: f64) -> anyhow::Result<Vec<Verdict>> {
+        let Self { memory, latency, held, grown } = self;
+        let first = memory.first().copied().context("the soak is over before it is warm")?;
+        let growth = memory.iter().copied().fold(first, f64::max) / first;
+        let worst = latency.iter().copied().fold(0.0, f64::max);
+        let mut verdicts = vec![Verdict {
+            row: format!("soak of {minutes} minutes"),
+            goal: format!("no error, RSS ≤ {GROWTH} × after warm-up"),
+            measured: format!(
+                "no error, RSS {growth:.3} ×, p99 {:.2} ms, at worst {worst:.2} ms",
+                contest::median(latency)
+            ),
+            passed: Some(growth <= GROWTH),
+        }];
+        verdicts.push(kept(&held)?);
+        if minutes >= LONG {
+            let slope = slope(&grown).context("nothing was measured after the first hour")?;
+            verdicts.push(Verdict {
+                row: "memory with time".to_owned(),
+                goal: format!("≤ {SLOPE} MiB an hour after the first"),
+                measured: format!("{slope:.2} MiB an hour"),
+                passed: Some(slope <= SLOPE),
+            });
+        }
+        Ok(verdicts)
+    }
+}
+
+/// Whether files and threads are as many as they were.
+fn kept(held: &[(usize, usize)]) -> anyhow::Result<Verdict> {
+    let (files, threads) = held.first().copied().context("the soak is over before it is warm")?;
+    let (most_files, most_threads) =
+        held.iter().fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)));
+    Ok(Verdict {
+        row: "open files and threads".to_owned(),
+        goal: format!("at most {MORE} more after warm-up"),
+        measured: format!("{files} files became {most_files}, {threads} threads {most_threads}"),
+        passed: Some(most_files <= files + MORE && most_threads <= threads + MORE),
+    })
+}
+
+/// How much the second of each pair grows with the first, by least squares.
+fn slope(points: &[(f64, f64)]) -> Option<f64> {
+    let count = f64::from(u32::try_from(points.len()).ok()?);
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let together: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    (spread > 0.0).then(|| together / spread)
 }
 
 /// What was changed so far.

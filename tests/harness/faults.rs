@@ -50,7 +50,7 @@ impl Outcome {
 }
 
 /// Waits, without a doubt that it is for this long.
-async fn pause(time: Duration) {
+pub async fn pause(time: Duration) {
     let mut ticks = tokio::time::interval(time.max(Duration::from_millis(1)));
     ticks.tick().await;
     ticks.tick().await;

@@ -14,6 +14,7 @@
 pub mod balancer;
 pub mod binaries;
 pub mod client;
+pub mod disks;
 mod fallback;
 pub mod faults;
 pub mod fleet;
@@ -30,6 +31,7 @@ pub mod rotation;
 pub mod scripts;
 #[path = "../../control-plane/src/store/servers.rs"]
 pub mod servers;
+pub mod shared;
 pub mod turns;
 pub mod versions;
 

@@ -13,6 +13,8 @@ use std::{
 
 use crate::{binaries, wait_until};
 
+const RESPONDER: &str = "countersign-responder";
+
 /// A running binary of ours.
 #[derive(Debug)]
 pub struct Process {
@@ -252,6 +254,32 @@ pub fn responder(
     secret_dir: &Path,
     cache_dir: Option<&PathBuf>,
 ) -> Process {
+    Process::start(RESPONDER, responder_arguments(name, control_plane, secret_dir, cache_dir))
+}
+
+/// The same with more flags and variables, started by a program of the system where one is given with its first arguments.
+pub fn responder_by(
+    before: &[String],
+    mut arguments: Vec<String>,
+    flags: &[String],
+    variables: &[(String, String)],
+) -> Process {
+    arguments.extend_from_slice(flags);
+    let Some((program, first)) = before.split_first() else {
+        return Process::start_in(RESPONDER, arguments, variables);
+    };
+    let binary = binaries::path(RESPONDER).to_string_lossy().into_owned();
+    Process::start_program(program, first.iter().chain([&binary]).chain(&arguments), variables)
+}
+
+/// What a responder on free ports is started with.
+#[must_use]
+pub fn responder_arguments(
+    name: &str,
+    control_plane: SocketAddr,
+    secret_dir: &Path,
+    cache_dir: Option<&PathBuf>,
+) -> Vec<String> {
     let mut arguments: Vec<String> =
         ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", name]
             .map(str::to_owned)
@@ -261,5 +289,5 @@ pub fn responder(
     if let Some(cache) = cache_dir {
         arguments.extend(["--cache-dir".to_owned(), cache.to_string_lossy().into_owned()]);
     }
-    Process::start("countersign-responder", arguments)
+    arguments
 }

@@ -29,47 +29,54 @@ use tonic::transport::Endpoint;
 
 const KEY: &str = "a secret that is long enough to sign with";
 
-struct World {
-    dir: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl World {
     /// A directory with certificates.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = Self { dir: tempfile::tempdir().unwrap() };
         world.certs(&["init", &world.path("certs")]);
         world
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_string_lossy().into_owned()
     }
 
-    fn certs(&self, arguments: &[&str]) {
+    pub(crate) fn certs(&self, arguments: &[&str]) {
         drop(process::run("countersign", ["certs"].iter().chain(arguments)).ok());
     }
 
     /// One more certificate.
-    fn issue(&self, identity: &str, into: &str) {
+    pub(crate) fn issue(&self, identity: &str, into: &str) {
         let (certs, into) = (self.path("certs"), self.path(into));
         self.certs(&["issue", &certs, identity, "--into", &into]);
     }
 
     fn control_plane(&self, listen: &str) -> Process {
-        let [data, certificate, key, ca] = [
-            "data",
-            "certs/control-plane/tls.crt",
-            "certs/control-plane/tls.key",
-            "certs/ca/tls.crt",
-        ]
-        .map(|name| self.path(name));
-        let place = ["--listen", listen, "--data-dir", &data];
+        self.control_plane_with("certs/control-plane", &["--listen", listen])
+    }
+
+    /// One that shows what is in this directory.
+    pub(crate) fn control_plane_with(&self, shown: &str, more: &[&str]) -> Process {
+        let [data, certificate, key, ca] =
+            ["data", &format!("{shown}/tls.crt"), &format!("{shown}/tls.key"), "certs/ca/tls.crt"]
+                .map(|name| self.path(name));
+        let place = ["--data-dir", &data];
         let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--client-ca", &ca];
-        Process::start("countersign-control-plane", [&place[..], &tls].concat())
+        Process::start("countersign-control-plane", [&place[..], &tls, more].concat())
     }
 
     /// A responder that shows what is in this directory.
-    fn responder(&self, name: &str, server: SocketAddr, shown: &str, ca: &str) -> Process {
+    pub(crate) fn responder(
+        &self,
+        name: &str,
+        server: SocketAddr,
+        shown: &str,
+        ca: &str,
+    ) -> Process {
         self.responder_with(name, server, [shown, ca], &[])
     }
 
@@ -107,12 +114,12 @@ impl World {
         process::run_in("countersign", arguments, &variables)
     }
 
-    fn user(&self, server: SocketAddr, arguments: &[&str]) -> Finished {
+    pub(crate) fn user(&self, server: SocketAddr, arguments: &[&str]) -> Finished {
         self.cli(&format!("https://{server}"), "certs/user", "certs/user/ca.crt", arguments)
     }
 
     /// Imports a login and starts it.
-    fn start(&self, server: SocketAddr) {
+    pub(crate) fn start(&self, server: SocketAddr) {
         let times = json!({"sub": "a", "iat": 1_700_000_000, "exp": 1_700_000_600});
         let body = json!({"access_token": recording::old_token("HS256", &times)});
         let file = self.dir.path().join("login.jsonl");
@@ -130,7 +137,7 @@ impl World {
     }
 
     /// Whether a responder of this name is connected.
-    async fn connected(&self, server: SocketAddr, name: &str) {
+    pub(crate) async fn connected(&self, server: SocketAddr, name: &str) {
         wait_until(&format!("{name} is connected"), || {
             let list = self.user(server, &["responder", "list", "--output", "json"]);
             let text = list.stdout().replace([' ', '\n'], "");
@@ -143,14 +150,14 @@ impl World {
 }
 
 /// Whether the served token is signed with the key.
-async fn is_valid(client: &Client) -> bool {
+pub(crate) async fn is_valid(client: &Client) -> bool {
     let body = client.get("/token").await.json();
     let token = body["access_token"].as_str().unwrap();
     let key = DecodingKey::from_secret(KEY.as_bytes());
     decode::<Value>(token, &key, &Validation::new(Algorithm::HS256)).is_ok()
 }
 
-async fn says(process: &Process, part: &str) {
+pub(crate) async fn says(process: &Process, part: &str) {
     wait_until(&format!("it says {part}"), || {
         let said = process.text().contains(part);
         async move { said.then_some(()) }

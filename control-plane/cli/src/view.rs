@@ -193,7 +193,11 @@ impl View for Responder {
         &["NAME", "CONNECTED", "SERVES AT", "VERSION", "REPLAYS", "SINCE"];
 
     fn row(&self) -> Vec<String> {
-        let connected = if self.connected { "yes" } else { "no" };
+        let connected = match (self.connected, self.others) {
+            (false, _) => "no".to_owned(),
+            (true, 0) => "yes".to_owned(),
+            (true, others) => format!("yes, {others} more of this name"),
+        };
         let replays = self.replays.iter().map(|at| {
             let phase =
                 at.status.as_ref().map_or(ResponderPhase::Unspecified, ResponderStatus::phase);
@@ -201,7 +205,7 @@ impl View for Responder {
         });
         vec![
             self.name.clone(),
-            connected.to_owned(),
+            connected,
             self.data_address.clone(),
             self.version.clone(),
             replays.collect::<Vec<_>>().join(", "),
@@ -219,6 +223,7 @@ impl View for Responder {
             "dataAddress": self.data_address,
             "version": self.version,
             "connectTime": time(self.connect_time),
+            "others": self.others,
             "replays": replays.collect::<Vec<_>>(),
         })
     }

@@ -131,6 +131,7 @@ mod tests {
             version: String::new(),
             connect_time,
             leave_time: 0,
+            others: 0,
             selectors: Vec::new(),
             replays: BTreeMap::new(),
         }
@@ -149,7 +150,7 @@ mod tests {
     fn a_responder_is_where_it_is_connected_or_else_was_last() {
         let fleet = Fleet::default();
         let mut changes = fleet.subscribe();
-        let (session, _) = fleet.connect(responder("moves", true, 5));
+        let (session, _) = fleet.connect(responder("moves", true, 5), "x");
         fleet.hear(vec![peer(
             "a",
             true,
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn what_changed_is_told_once_and_again_when_that_failed() {
         let fleet = Fleet::default();
-        let (session, _) = fleet.connect(responder("a", true, 1));
+        let (session, _) = fleet.connect(responder("a", true, 1), "x");
         assert_eq!(fleet.untold().len(), 1);
         assert!(fleet.untold().is_empty());
         fleet.disconnect(&session);

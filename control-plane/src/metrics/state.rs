@@ -27,6 +27,8 @@ struct Counts {
     rollouts: i64,
     connected: i64,
     gone: i64,
+    /// Other processes that go by the name of a connected responder.
+    duplicates: i64,
     /// Responders and replays, by how far the one has come with the other.
     phases: BTreeMap<&'static str, i64>,
     /// Keys that connected responders need and do not have.
@@ -57,6 +59,7 @@ impl State {
                 continue;
             }
             counts.connected += 1;
+            counts.duplicates += i64::from(responder.others);
             let mut missing = BTreeSet::new();
             for outcome in responder.replays.values().flat_map(|at| at.outcomes()) {
                 *counts.phases.entry(name(outcome.phase)).or_default() += 1;
@@ -87,6 +90,11 @@ impl Collector for State {
                 "unresolved_secrets",
                 "Keys that connected responders need and cannot sign with, summed over responders.",
                 counts.unresolved,
+            ),
+            (
+                "duplicate_responders",
+                "Processes that are connected under the name of a newer one, and so do not count.",
+                counts.duplicates,
             ),
             ("store_revision", "The revision of the store that is announced.", counts.revision),
         ] {

@@ -111,11 +111,12 @@ async fn subscribe(
         held = hello.held.len(),
         "responder subscribed"
     );
-    let (entry, replaced) = plane.fleet.connect(responder(&hello));
-    if replaced {
+    let (entry, is_shared) = plane.fleet.connect(responder(&hello), &hello.session_id);
+    if is_shared {
         tracing::warn!(
             responder = hello.responder,
-            "another session of this name was open; names have to be unique in the fleet"
+            data_address = hello.data_address,
+            "another process of this name is connected; names have to be unique in the fleet, and only this one counts from now on"
         );
     }
     let shared = Arc::new(Shared {
@@ -166,12 +167,20 @@ fn check(hello: &Hello) -> Result<(), Problem> {
             reason: "SCHEMA_TOO_OLD",
             subject: hello.responder.clone(),
             message: format!(
-                "bundles have layout {SCHEMA}, this responder reads layouts up to {}; upgrade it",
+                "bundles of control plane {} have layout {SCHEMA}, responder {} reads layouts up to {}; upgrade it",
+                env!("CARGO_PKG_VERSION"),
+                said(&hello.version),
                 hello.max_schema
             ),
         });
     }
     Ok(())
+}
+
+/// A version as a responder says it, which may be anything.
+fn said(version: &str) -> String {
+    let known = version.chars().filter(|c| c.is_ascii_graphic()).take(40).collect::<String>();
+    if known.is_empty() { "of no version".to_owned() } else { known }
 }
 
 fn responder(hello: &Hello) -> fleet::Responder {
@@ -183,6 +192,7 @@ fn responder(hello: &Hello) -> fleet::Responder {
         version: hello.version.clone(),
         connect_time: now(),
         leave_time: 0,
+        others: 0,
         selectors: hello.selectors.clone(),
         replays: BTreeMap::new(),
     }
@@ -309,6 +319,10 @@ impl Stream<'_> {
                 // They end with the publisher.
                 _ = agreed.changed() => {}
                 _ = heartbeat.tick() => {
+                    if plane.fleet.is_left_over(&self.shared.entry) {
+                        // Whoever had its name has gone; it counts again once it has come anew.
+                        return self.go_away().await;
+                    }
                     self.send(Say::Heartbeat(self.heartbeat(now_announced.revision))).await?;
                 }
                 () = plane.stopping.cancelled() => return self.go_away().await,

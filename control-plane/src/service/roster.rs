@@ -107,6 +107,8 @@ struct StoredResponder {
     outcomes: Vec<Outcome>,
     #[prost(int64, tag = "7")]
     leave_time: i64,
+    #[prost(uint32, tag = "8")]
+    others: u32,
 }
 
 fn encode(responder: &Responder) -> Entry {
@@ -125,6 +127,7 @@ fn encode(responder: &Responder) -> Entry {
         selectors: responder.selectors.clone(),
         outcomes: outcomes.collect(),
         leave_time: responder.leave_time,
+        others: responder.others,
     };
     Entry {
         project: responder.project.clone(),
@@ -149,6 +152,7 @@ fn decode(reported: Reported) -> Peer {
             version: stored.version,
             connect_time: stored.connect_time,
             leave_time: stored.leave_time,
+            others: stored.others,
             selectors: stored.selectors,
             replays,
         })
@@ -189,6 +193,7 @@ mod tests {
             version: "v".into(),
             connect_time: 7,
             leave_time: 9,
+            others: 1,
             selectors: vec!["r".into()],
             replays: BTreeMap::from([("projects/p/replays/r".to_owned(), at)]),
         };

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::{Digest, Function};
 
-use super::{BlobStore, Scrubbed, StoreError, blocking, pack::Packs};
+use super::{BlobStore, Scrubbed, StoreError, blocking, pack::Packs, synced::Disk};
 
 /// Where packs lie.
 const PACKS: &str = "packs";
@@ -33,6 +33,7 @@ const ASIDE: &str = "damaged";
 pub struct FileBlobs {
     root: PathBuf,
     packs: Arc<Packs>,
+    disk: Arc<Disk>,
     function: Function,
 }
 
@@ -42,6 +43,10 @@ impl FileBlobs {
     /// # Errors
     /// When the directory cannot be made, read or written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_on(root, Arc::default())
+    }
+
+    fn open_on(root: &Path, disk: Arc<Disk>) -> Result<Self, StoreError> {
         let temporary = root.join("tmp");
         match fs::remove_dir_all(&temporary) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -50,9 +55,9 @@ impl FileBlobs {
             _ => {}
         }
         make_dir(&temporary)?;
-        let packs = Arc::new(Packs::open(root.join(PACKS))?);
-        sync_dir(root)?;
-        Ok(Self { root: root.to_owned(), packs, function: Function::default() })
+        let packs = Arc::new(Packs::open(root.join(PACKS), Arc::clone(&disk))?);
+        disk.dir(root)?;
+        Ok(Self { root: root.to_owned(), packs, disk, function: Function::default() })
     }
 
     /// The same, where addresses are made with this function from now on.
@@ -74,7 +79,7 @@ impl FileBlobs {
             self.write_new(&path, bytes)?;
         }
         // Also when the blob was there: whoever wrote it may have died before its name was durable.
-        if shelf.is_dir() { sync_dir(shelf) } else { Ok(()) }
+        if shelf.is_dir() { self.disk.dir(shelf) } else { Ok(()) }
     }
 
     fn make_shelf(&self, shelf: &Path) -> Result<(), StoreError> {
@@ -82,10 +87,11 @@ impl FileBlobs {
             return Ok(());
         }
         make_dir(shelf)?;
-        sync_dir(&self.root)
+        self.disk.dir(&self.root)
     }
 
     fn put_named_blocking(&self, blobs: Vec<(Digest, Bytes)>) -> Result<(), StoreError> {
+        self.disk.check(&self.root)?;
         if let [(digest, bytes)] = &blobs[..] {
             return self.put_blocking(*digest, bytes);
         }
@@ -119,7 +125,7 @@ impl FileBlobs {
             self.write_new(&path, bytes)?;
             shelves.insert(shelf.to_owned());
         }
-        shelves.iter().try_for_each(|shelf| sync_dir(shelf))
+        shelves.iter().try_for_each(|shelf| self.disk.dir(shelf))
     }
 
     fn get_blocking(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
@@ -167,6 +173,7 @@ impl FileBlobs {
                     continue;
                 }
                 found.damaged.push(blob.display().to_string());
+                found.hashes.extend(named.map(|digest| *digest.hash()));
                 if put_aside {
                     let aside = self.root.join(ASIDE);
                     make_dir(&aside)?;
@@ -196,7 +203,7 @@ impl FileBlobs {
         let written = (|| {
             let mut file = fs::File::create_new(&temporary)?;
             file.write_all(bytes)?;
-            file.sync_all()?;
+            self.disk.file(&file)?;
             fs::rename(&temporary, path)
         })();
         written.map_err(|source| {
@@ -378,6 +385,58 @@ mod tests {
             for bytes in both() {
                 assert_eq!(blobs.get(&Digest::of(&bytes)).await.unwrap(), Some(bytes));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn d03_a_blob_that_power_has_torn_is_absent_or_damaged_and_never_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = Bytes::from(vec![b'x'; 3000]);
+        let digest = Digest::of(&bytes);
+        for length in (0..3000).step_by(512) {
+            let mut zeros = bytes.to_vec();
+            zeros[length..].fill(0);
+            for torn in [bytes[..length].to_vec(), zeros] {
+                // Before it had its name, nobody was told of it.
+                let path = FileBlobs::open(dir.path()).unwrap().path(&digest);
+                fs::write(dir.path().join("tmp/0"), &torn).unwrap();
+                let blobs = FileBlobs::open(dir.path()).unwrap();
+                assert_eq!(blobs.get(&digest).await.unwrap(), None);
+                // The name goes to the disk after the bytes; a disk that has it otherwise is found out.
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, &torn).unwrap();
+                assert!(blobs.get(&digest).await.unwrap_err().is_damage(), "{length}");
+                assert_eq!(blobs.put(bytes.clone()).await.unwrap(), digest);
+                assert_eq!(blobs.get(&digest).await.unwrap().as_ref(), Some(&bytes));
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn d04_after_a_sync_that_failed_no_blob_is_written_and_those_before_are_read() {
+        static BAD: AtomicU64 = AtomicU64::new(0);
+        // The system reports an error once, and has then forgotten it.
+        let sync = |file: &fs::File| match BAD.swap(0, Ordering::Relaxed) {
+            0 => file.sync_all(),
+            _ => Err(io::Error::from_raw_os_error(5)),
+        };
+        let many = |from: u8| (from..from + 3).map(|n| Bytes::from(vec![n; 9])).collect::<Vec<_>>();
+        for blobs in [vec![Bytes::from("one")], many(1)] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = FileBlobs::open_on(dir.path(), Arc::new(Disk::by(sync))).unwrap();
+            let before = store.put("before".into()).await.unwrap();
+            BAD.store(1, Ordering::Relaxed);
+            let failed = store.put_all(blobs.clone()).await.unwrap_err();
+            assert!(matches!(failed, StoreError::Io { .. }), "{failed:?}");
+            for _ in 0..2 {
+                let refused = store.put_all(blobs.clone()).await.unwrap_err();
+                assert!(matches!(refused, StoreError::Unsynced { .. }), "{refused:?}");
+            }
+            assert_eq!(store.get(&before).await.unwrap(), Some("before".into()));
+            let again = FileBlobs::open(dir.path()).unwrap();
+            assert_eq!(again.get(&before).await.unwrap(), Some("before".into()));
+            again.put_all(blobs).await.unwrap();
         }
     }
 

@@ -53,6 +53,12 @@ pub enum StoreError {
         /// What is wrong.
         what: String,
     },
+    /// What was written before may be lost, so that nothing is written any more.
+    #[error("an earlier write to {} could not be brought to the disk, so that nothing more is written before the control plane is started again", path.display())]
+    Unsynced {
+        /// The database's file, or the directory.
+        path: PathBuf,
+    },
     /// A server that stores for us does not answer, or broke off: what was asked of it may have happened or not, and a retry can succeed.
     #[error("{server} does not {doing} now")]
     Unavailable {
@@ -132,6 +138,21 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether trying again is of no use before somebody has seen to what lies there: it cannot be read or written, is damaged, or is a newer version's.
+    #[must_use]
+    pub fn is_unusable(&self) -> bool {
+        match self {
+            Self::Io { .. } => !self.is_full(),
+            Self::Database { source, .. } => {
+                let code = source.sqlite_error_code();
+                let passes = [rusqlite::ErrorCode::DatabaseBusy, rusqlite::ErrorCode::OutOfMemory];
+                !self.is_full() && !code.is_some_and(|code| passes.contains(&code))
+            }
+            Self::Layout { .. } | Self::Damaged { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether stored bytes were found damaged.

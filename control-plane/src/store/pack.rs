@@ -19,7 +19,8 @@ use countersign_engine::snapshot::digest::{Digest, Function};
 
 use super::{
     Scrubbed, StoreError,
-    blob::{io_error, is_older, make_dir, read_dir, sync_dir},
+    blob::{io_error, is_older, make_dir, read_dir},
+    synced::Disk,
 };
 
 /// The last bytes of every pack.
@@ -33,6 +34,7 @@ const TAIL: usize = 8 + 32 + 8;
 #[derive(Debug)]
 pub(super) struct Packs {
     dir: PathBuf,
+    disk: Arc<Disk>,
     places: RwLock<HashMap<Digest, Place>>,
 }
 
@@ -45,10 +47,10 @@ struct Place {
 
 impl Packs {
     /// Opens the directory, makes it when it is absent, and reads the lists. A pack without a sound list is reported and left alone.
-    pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: PathBuf, disk: Arc<Disk>) -> Result<Self, StoreError> {
         make_dir(&dir)?;
         // Whoever wrote the last pack may have died before its name was durable.
-        sync_dir(&dir)?;
+        disk.dir(&dir)?;
         let mut places = HashMap::new();
         for path in read_dir(&dir)? {
             match read_list(&path) {
@@ -60,7 +62,7 @@ impl Packs {
                 ),
             }
         }
-        Ok(Self { dir, places: RwLock::new(places) })
+        Ok(Self { dir, disk, places: RwLock::new(places) })
     }
 
     /// A blob, verified; `None` when no pack holds it.
@@ -105,7 +107,7 @@ impl Packs {
             for part in parts.chain([&list[..], &count, name.hash(), &MARK]) {
                 file.write_all(part)?;
             }
-            file.sync_all()?;
+            self.disk.file(&file)?;
             fs::rename(temporary, &path)
         };
         write().map_err(|source| {
@@ -113,7 +115,7 @@ impl Packs {
             drop(fs::remove_file(temporary));
             io_error("write", &path)(source)
         })?;
-        sync_dir(&self.dir)?;
+        self.disk.dir(&self.dir)?;
         let digests: Vec<Digest> = blobs.iter().map(|(digest, _)| *digest).collect();
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         places.extend(placed(&path, &digests));
@@ -140,6 +142,7 @@ impl Packs {
                     Ok(_) => {}
                     Err(error) if error.is_damage() => {
                         found.damaged.push(format!("{digest} in {}", path.display()));
+                        found.hashes.insert(*digest.hash());
                     }
                     Err(error) => return Err(error),
                 }
@@ -249,7 +252,7 @@ mod tests {
     }
 
     fn open(dir: &tempfile::TempDir) -> Packs {
-        Packs::open(dir.path().join("packs")).unwrap()
+        Packs::open(dir.path().join("packs"), Arc::default()).unwrap()
     }
 
     fn files(dir: &tempfile::TempDir) -> Vec<PathBuf> {

@@ -158,6 +158,7 @@ impl S3Blobs {
         let named = Digest::from_file_name(name, size);
         if !named.is_some_and(|digest| digest.matches(&bytes)) {
             found.damaged.push(format!("{}: {path}", self.name));
+            found.hashes.extend(named.map(|digest| *digest.hash()));
             if put_aside {
                 let aside = self.root.clone().join("damaged").join(name);
                 self.store.rename(path, &aside).await.map_err(self.failed("put aside"))?;
@@ -246,6 +247,7 @@ impl BlobStore for S3Blobs {
             sum.blobs += found.blobs;
             sum.bytes += found.bytes;
             sum.damaged.extend(found.damaged);
+            sum.hashes.extend(found.hashes);
             sum.put_aside += found.put_aside;
             std::future::ready(Ok(sum))
         });

@@ -189,6 +189,12 @@ impl S3Server {
         format!("s3://{name}")
     }
 
+    /// Where its objects are files, each bucket in a directory.
+    #[must_use]
+    pub fn files(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The variables that lead to it.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {

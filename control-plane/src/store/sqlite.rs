@@ -7,20 +7,27 @@ mod dump;
 mod lease;
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, ffi, params,
+};
 use tokio::sync::watch;
 
 use super::{
     CommitError, Committed, Dump, Epoch, Kind, Lease, ListQuery, MetaStore, Op, Page, Record,
-    StoreError, Txn, blocking, now,
+    StoreError, Txn,
+    blob::{io_error, sync_dir},
+    blocking, now,
 };
 
 /// Each brings the database from one layout to the next; the first makes it.
@@ -52,6 +59,9 @@ struct Inner {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     revision: watch::Sender<u64>,
+    /// Something that was written could not be brought to the disk. Nothing is written any more before the process is started again: the system may
+    /// have forgotten it, and would say of the next attempt that all is well.
+    unsynced: AtomicBool,
 }
 
 impl SqliteMeta {
@@ -83,6 +93,9 @@ impl SqliteMeta {
         if layout > known {
             return Err(StoreError::Layout { path: path.to_owned(), found: layout, known });
         }
+        if (1..MIGRATIONS.len()).contains(&done) {
+            keep(path, &writer, done)?;
+        }
         migrate(&mut writer, done).map_err(failed("migrate"))?;
         let (uid, revision): (String, i64) = writer
             .query_row("SELECT store_uid, rev FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -97,6 +110,7 @@ impl SqliteMeta {
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             revision,
+            unsynced: AtomicBool::new(false),
         };
         Ok(Self { uid, inner: Arc::new(inner) })
     }
@@ -136,6 +150,7 @@ impl MetaStore for SqliteMeta {
     }
 
     async fn refresh(&self) -> Result<u64, StoreError> {
+        self.inner.check()?;
         // Only this process writes.
         Ok(*self.inner.revision.borrow())
     }
@@ -192,6 +207,7 @@ impl SqliteMeta {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.check()?;
             work(&writer).map_err(inner.failed("write"))
         })
         .await?
@@ -202,6 +218,7 @@ impl Inner {
     fn commit(&self, txn: &Txn) -> Result<Committed, CommitError> {
         // A panic while the lock was held rolled its transaction back, so the connection is sound.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
         let failed = |source| CommitError::Store(self.failed("write")(source));
         let tx =
             writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -226,10 +243,28 @@ impl Inner {
         Ok(Committed { revision, records })
     }
 
-    fn failed(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
-        let path = self.path.clone();
-        move |source| StoreError::Database { doing, path, source }
+    /// Whether anything may be written.
+    fn check(&self) -> Result<(), StoreError> {
+        if self.unsynced.load(Ordering::Relaxed) {
+            return Err(StoreError::Unsynced { path: self.path.clone() });
+        }
+        Ok(())
     }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+        move |source| {
+            if is_sync(&source) {
+                self.unsynced.store(true, Ordering::Relaxed);
+            }
+            StoreError::Database { doing, path: self.path.clone(), source }
+        }
+    }
+}
+
+/// Whether what was written could not be brought to the disk.
+fn is_sync(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC].map(Some).contains(&code)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -242,6 +277,30 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(connection)
+}
+
+/// Copies the database as it is before its layout is changed, for who goes back to the version before. A crash on the way leaves the old one in place.
+fn keep(path: &Path, writer: &Connection, layout: usize) -> Result<(), StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let copy = path.with_file_name(format!("{name}.layout-{layout}"));
+    // What an attempt that was cut off has left.
+    match fs::remove_file(&copy) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", &copy)(error));
+        }
+        _ => {}
+    }
+    let copied = writer.execute("VACUUM INTO ?1", [copy.to_string_lossy()]);
+    copied.map_err(|source| StoreError::Database {
+        doing: "copy",
+        path: path.to_owned(),
+        source,
+    })?;
+    let synced = fs::File::open(&copy).and_then(|file| file.sync_all());
+    synced.map_err(io_error("sync", &copy))?;
+    copy.parent().map_or(Ok(()), sync_dir)?;
+    tracing::info!(copy = %copy.display(), layout, "the database was copied before its layout is changed; remove the copy once you do not go back");
+    Ok(())
 }
 
 fn migrate(writer: &mut Connection, done: usize) -> rusqlite::Result<()> {
@@ -317,5 +376,7 @@ fn write(tx: &Transaction<'_>, kind: Kind, record: &Record) -> rusqlite::Result<
     Ok(())
 }
 
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod tests;

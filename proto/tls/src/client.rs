@@ -41,6 +41,7 @@ use crate::{
     files,
     identity::{Identity, IdentityError, Role},
     server::roots,
+    telling,
 };
 
 /// Which files, and whom to expect.
@@ -78,10 +79,14 @@ pub struct ClientTls {
 #[derive(Debug)]
 struct Current {
     config: Arc<ClientConfig>,
+    refused: Refused,
     fingerprint: [u8; 32],
     /// What was wrong when the files were read last.
     problem: Option<String>,
 }
+
+/// The certificate, in words, that a verifier refused last.
+type Refused = Arc<Mutex<Option<String>>>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -120,12 +125,14 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The handshake failed.
-    #[error("the TLS handshake with {host}:{port} failed")]
+    #[error("the TLS handshake with {host}:{port} failed{}", shown.as_ref().map(|shown| format!(", which showed {shown}")).unwrap_or_default())]
     Handshake {
         /// The host.
         host: String,
         /// The port.
         port: u16,
+        /// The server's certificate in words, where that was refused.
+        shown: Option<String>,
         /// Why.
         #[source]
         source: io::Error,
@@ -143,8 +150,9 @@ impl ClientTls {
         if let Some(problem) = &problem {
             tracing::warn!(%problem, "servers may refuse the certificate");
         }
-        let config = files.config(&settings)?;
-        let current = Mutex::new(Current { config, fingerprint, problem });
+        let refused = Refused::default();
+        let config = files.config(&settings, &refused)?;
+        let current = Mutex::new(Current { config, refused, fingerprint, problem });
         Ok(Arc::new(Self { settings, current }))
     }
 
@@ -161,7 +169,8 @@ impl ClientTls {
             let fingerprint = files.fingerprint();
             let is_new = self.lock().fingerprint != fingerprint;
             let problem = files.problem();
-            let config = is_new.then(|| files.config(&self.settings)).transpose()?;
+            let refused = Arc::clone(&self.lock().refused);
+            let config = is_new.then(|| files.config(&self.settings, &refused)).transpose()?;
             Ok((config.map(|config| (config, fingerprint)), problem))
         });
         let mut current = self.lock();
@@ -182,6 +191,21 @@ impl ClientTls {
             current.problem = problem;
         }
         Arc::clone(&current.config)
+    }
+
+    /// When the certificate that the next connection shows ends; `None` where none is shown. Reads the file.
+    #[must_use]
+    pub fn ends(&self) -> Option<SystemTime> {
+        let (certificate, key) = self.settings.certificate.as_ref()?;
+        let pair = files::pair(certificate, key).ok()?;
+        About::of(pair.chain.first(), &pair.path).ok().map(|about| about.ends)
+    }
+
+    /// The certificate that was refused last, told once.
+    fn refused(&self) -> Option<String> {
+        let refused = Arc::clone(&self.lock().refused);
+        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.take()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
@@ -214,7 +238,11 @@ impl Files {
         About::of(pair.chain.first(), &pair.path).ok()?.problem(SystemTime::now())
     }
 
-    fn config(self, settings: &Settings) -> Result<Arc<ClientConfig>, CertificateError> {
+    fn config(
+        self,
+        settings: &Settings,
+        refused: &Refused,
+    ) -> Result<Arc<ClientConfig>, CertificateError> {
         let roots = match (self.authorities, &settings.authorities) {
             (Some(authorities), Some(path)) => roots(authorities).map_err(|reason| {
                 CertificateError::Authorities { path: path.clone(), whom: "servers", reason }
@@ -222,8 +250,8 @@ impl Files {
             _ => system()?,
         };
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier =
-            Verifier { roots, provider: Arc::clone(&provider), server: settings.server.clone() };
+        let (server, refused) = (settings.server.clone(), Arc::clone(refused));
+        let verifier = Verifier { roots, provider: Arc::clone(&provider), server, refused };
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(CertificateError::Tls)?
@@ -262,6 +290,7 @@ struct Verifier {
     roots: RootCertStore,
     provider: Arc<CryptoProvider>,
     server: Option<Identity>,
+    refused: Refused,
 }
 
 impl fmt::Debug for Verifier {
@@ -271,6 +300,30 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        if self.server.is_none() {
+            verify_server_name(&certificate, server_name)?;
+        }
+        self.check_identity(end_entity)
+            .map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))?;
+        Ok(ServerCertVerified::assertion())
+    }
+
     fn check_identity(&self, end_entity: &CertificateDer<'_>) -> Result<(), IdentityError> {
         let found = Identity::of(end_entity);
         let expected = match (&self.server, &found) {
@@ -293,21 +346,12 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms,
-        )?;
-        if self.server.is_none() {
-            verify_server_name(&certificate, server_name)?;
+        let verified = self.verify(end_entity, intermediates, server_name, now);
+        if verified.is_err() {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused = Some(telling::shown(end_entity));
         }
-        self.check_identity(end_entity)
-            .map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))?;
-        Ok(ServerCertVerified::assertion())
+        verified
     }
 
     fn verify_tls12_signature(
@@ -363,6 +407,7 @@ async fn connect(client: Arc<ClientTls>, url: &Uri) -> Result<Opened, ConnectErr
     let unreachable = |source| ConnectError::Connect { host: host.to_owned(), port, source };
     let stream = TcpStream::connect((host, port)).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
+    let told = Arc::clone(&client);
     let reading = tokio::task::spawn_blocking(move || client.config());
     let config = reading.await.map_err(|error| unreachable(io::Error::other(error)))?;
     let shaken = TlsConnector::from(config).connect(name, stream).await;
@@ -371,7 +416,7 @@ async fn connect(client: Arc<ClientTls>, url: &Uri) -> Result<Opened, ConnectErr
         if is_plaintext(&source) {
             ConnectError::Plaintext { host, port }
         } else {
-            ConnectError::Handshake { host, port, source }
+            ConnectError::Handshake { host, port, shown: told.refused(), source }
         }
     })?;
     let opened = Opened::new(shaken).await;

@@ -93,3 +93,30 @@ fn moment(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     if seconds >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_from_a_certificate_that_has_ended() {
+        let day = Duration::from_secs(24 * 3600);
+        let begins = UNIX_EPOCH + 1000 * day;
+        let about = About {
+            subject: "CN=one".into(),
+            issuer: "CN=all".into(),
+            begins,
+            ends: begins + 90 * day,
+            public_key: Vec::new(),
+            signs: false,
+        };
+        assert_eq!(about.problem(begins + day), None);
+        for (now, says) in [
+            (begins - day, "CN=one, signed by CN=all, is not valid yet"),
+            (begins + 84 * day, "CN=one, signed by CN=all, ends soon, at 94176000 (Unix time)"),
+            (begins + 90 * day, "CN=one, signed by CN=all, ended at 94176000 (Unix time)"),
+        ] {
+            assert_eq!(about.problem(now).as_deref(), Some(says));
+        }
+    }
+}

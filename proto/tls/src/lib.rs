@@ -25,6 +25,7 @@ pub mod places;
 mod plaintext;
 pub mod process;
 pub mod server;
+mod telling;
 #[cfg(test)]
 mod tests;
 

@@ -26,6 +26,7 @@ use crate::{
     describe::About,
     files,
     identity::{Identity, TrustDomain},
+    telling::Telling,
 };
 
 /// How often files are read again.
@@ -83,6 +84,12 @@ impl ServerTls {
     #[must_use]
     pub fn is_mutual(&self) -> bool {
         self.settings.client_ca.is_some()
+    }
+
+    /// When the certificate that is shown now ends.
+    #[must_use]
+    pub fn ends(&self) -> SystemTime {
+        self.current.load().about.ends
     }
 
     /// Reads the files again, for ever.
@@ -148,7 +155,7 @@ impl State {
                         verifier
                     };
                     let built = verifier.build().map_err(|e| refused(path, e.to_string()))?;
-                    (built, Some(domain(settings, &pair)?))
+                    (Arc::new(Telling(built)), Some(domain(settings, &pair)?))
                 }
                 _ => (Arc::new(NoClientAuth), None),
             };

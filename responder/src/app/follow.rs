@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::{
     control_plane::Way,
     metrics::Metrics,
@@ -10,6 +12,7 @@ use crate::{
         Subscription,
         apply::{Applier, Position},
     },
+    supervise,
 };
 
 /// Serves what the disk cache has, and tells how far the control plane had come.
@@ -21,8 +24,8 @@ pub(super) async fn restore(applier: &Applier, readiness: &Readiness) -> Option<
     restored
 }
 
-/// Serves what the control plane says.
-pub(super) async fn follow(
+/// Serves what the control plane says, from now on.
+pub(super) fn follow(
     way: Option<Way>,
     (name, session_id): (String, String),
     data_addr: SocketAddr,
@@ -30,28 +33,32 @@ pub(super) async fn follow(
     readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     restored: Option<Position>,
-) {
-    if restored.is_some() {
-        applier.restore_previous().await;
-    }
-    let Some(control_plane) = way else {
-        readiness.note(|flags| {
-            flags.problem = Some("no control plane is configured".to_owned());
+) -> AbortOnDropHandle<()> {
+    supervise::spawn("the subscription", move || {
+        let subscription = way.clone().map(|control_plane| Subscription {
+            control_plane,
+            responder: name.clone(),
+            data_address: data_addr.to_string(),
+            applier: Arc::clone(&applier),
+            readiness: Arc::clone(&readiness),
+            metrics: Arc::clone(&metrics),
+            position: restored.clone().unwrap_or_default(),
+            sequences: Arc::clone(&applier.sequences),
+            session_id: session_id.clone(),
+            failures: 0,
         });
-        return;
-    };
-    let sequences = Arc::clone(&applier.sequences);
-    let subscription = Subscription {
-        control_plane,
-        responder: name,
-        data_address: data_addr.to_string(),
-        applier,
-        readiness,
-        metrics,
-        position: restored.unwrap_or_default(),
-        sequences,
-        session_id,
-        failures: 0,
-    };
-    subscription.run().await;
+        let (applier, readiness) = (Arc::clone(&applier), Arc::clone(&readiness));
+        let was_restored = restored.is_some();
+        async move {
+            if was_restored {
+                applier.restore_previous().await;
+            }
+            match subscription {
+                Some(subscription) => subscription.run().await,
+                None => readiness.note(|flags| {
+                    flags.problem = Some("no control plane is configured".to_owned());
+                }),
+            }
+        }
+    })
 }

@@ -23,18 +23,24 @@ struct Node {
     secrets: Arc<Secrets>,
 }
 
+const PACE: Pace = Pace {
+    overlap: Duration::ZERO,
+    grace: Duration::from_secs(600),
+    kept: Duration::from_secs(3600),
+};
+
 impl Node {
     fn new() -> Self {
+        Self::with(PACE, false)
+    }
+
+    fn with(pace: Pace, strict: bool) -> Self {
         let root = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new(1));
         let snapshots = Arc::new(Snapshots::new(Arc::clone(&metrics), true));
         let secrets = Arc::new(Secrets::new(
-            (root.path().to_owned(), false),
-            Pace {
-                overlap: Duration::ZERO,
-                grace: Duration::from_secs(600),
-                kept: Duration::from_secs(3600),
-            },
+            (root.path().to_owned(), strict),
+            pace,
             Arc::clone(&snapshots),
             Arc::clone(&metrics),
         ));
@@ -71,6 +77,32 @@ fn mount(root: &Path, secret: &str, generation: u32, keys: &[(&str, &str)]) {
     }
     symlink(&name, dir.join("..data_tmp")).unwrap();
     fs::rename(dir.join("..data_tmp"), dir.join(DATA_LINK)).unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_given_up_when_its_file_was_not_put_right_in_time() {
+    let node = Node::with(Pace { kept: Duration::ZERO, ..PACE }, true);
+    node.write("jwt", "key", KEY);
+    fs::set_permissions(node.root.path().join("jwt/key"), fs::Permissions::from_mode(0o600))
+        .unwrap();
+    assert!(node.require("jwt", "key").resolved);
+    fs::remove_file(node.root.path().join("jwt/key")).unwrap();
+    node.secrets.settle().await;
+    let gone = node.secrets.report(&named("jwt", "key"));
+    assert!(!gone.resolved);
+    assert_eq!(gone.problem.map(|(code, _)| code), Some("secret_missing"));
+    // One that everybody may read does not take its place, nor does it count as a change each time.
+    node.write("jwt", "key", NEXT);
+    fs::set_permissions(node.root.path().join("jwt/key"), fs::Permissions::from_mode(0o644))
+        .unwrap();
+    assert_eq!(node.code("jwt", "key"), Some("secret_world_readable"));
+    assert_eq!(node.metrics.secret_errors.get(), 2);
+    node.secrets.settle().await;
+    assert_eq!(node.metrics.secret_errors.get(), 2);
+    fs::set_permissions(node.root.path().join("jwt/key"), fs::Permissions::from_mode(0o400))
+        .unwrap();
+    let good = node.require("jwt", "key");
+    assert!(good.resolved && good.problem.is_none() && good.note.is_none(), "{good:?}");
 }
 
 #[test]
@@ -160,7 +192,7 @@ fn all_keys_of_a_secret_come_from_one_generation() {
         mount(node.root.path(), "jwt", generation, &[("key", &content), ("kid", &content)]);
         let found = node.secrets.read_secret("jwt", &keys);
         let contents: Vec<_> = found.iter().map(|(_, f)| f.content.as_ref().unwrap()).collect();
-        assert_eq!(contents[0], contents[1]);
+        assert_eq!(contents[0].bytes, contents[1].bytes);
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     pin::Selection,
     serve_request::{Plane, guard, now},
     server::{
+        bodies::{Bodies, Held},
         body::{Cut, Outgoing},
         call::{Call, Code, end, ended},
         read::{self, Trailing},
@@ -71,6 +72,9 @@ struct Dialogue {
     partial: BytesMut,
     /// The messages that came, in their frames.
     heard: BytesMut,
+    /// Their memory.
+    bodies: Arc<Bodies>,
+    held: Option<Held>,
     messages: usize,
     ended: bool,
     line: Option<Line>,
@@ -102,9 +106,11 @@ pub(super) async fn serve(
         incoming,
         limits: plane.limits,
         nudge: if method.responses > 1 { NUDGE } else { LATE_NUDGE },
-        deadline: call.deadline.map(|deadline| Instant::now() + deadline),
+        deadline: call.deadline.ok().flatten().map(|deadline| Instant::now() + deadline),
         partial: BytesMut::new(),
         heard: BytesMut::new(),
+        bodies: Arc::clone(&plane.bodies),
+        held: None,
         messages: 0,
         ended: false,
         line: None,
@@ -170,7 +176,7 @@ impl Dialogue {
     async fn choose(&mut self) -> Result<(), Code> {
         match self.next().await {
             Event::Message | Event::End | Event::Silence => {}
-            Event::Broken => return Err(Code::InvalidArgument),
+            Event::Broken => return Err(Code::Internal),
             Event::TooLarge => return Err(Code::ResourceExhausted),
         }
         if self.listen() { Ok(()) } else { Err(Code::NotFound) }
@@ -325,7 +331,8 @@ impl Dialogue {
             if let Ok(data) = frame.into_data() {
                 self.partial.extend_from_slice(&data);
             }
-            if self.partial.len() + self.heard.len() > self.limits.body {
+            let size = self.partial.len() + self.heard.len();
+            if size > self.limits.body || self.bodies.hold(&mut self.held, size).is_err() {
                 return Event::TooLarge;
             }
         }

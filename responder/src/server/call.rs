@@ -57,13 +57,17 @@ impl Code {
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) kind: Kind,
-    /// How long the client waits.
-    pub(crate) deadline: Option<Duration>,
+    /// How long the client waits; an error when it says that in a way that nobody understands.
+    pub(crate) deadline: Result<Option<Duration>, BadDeadline>,
     /// Whence the page comes that calls.
     origin: Option<HeaderValue>,
     /// The header fields that a page asks to send.
     asks: Option<HeaderValue>,
 }
+
+/// A deadline that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadDeadline;
 
 /// What a client speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,10 @@ impl Call {
             }
             _ => return None,
         };
-        let deadline = headers.get(TIMEOUT).and_then(|value| deadline(value.to_str().ok()?));
+        let deadline = headers.get(TIMEOUT).map_or(Ok(None), |value| {
+            let text = value.to_str().map_err(|_| BadDeadline)?;
+            deadline(text).map(Some).ok_or(BadDeadline)
+        });
         let origin = headers.get(header::ORIGIN).cloned();
         let asks = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         Some(Self { kind, deadline, origin, asks })

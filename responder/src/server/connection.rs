@@ -29,7 +29,7 @@ use super::{
     sniff::{self, AnyStream, Protocol, Stream},
     tls::{self, HandshakeError, Secured},
     tunnel::{self, Tunnel},
-    write::Response,
+    write::{Response, overloaded},
 };
 use crate::{
     drain::Drain,
@@ -238,6 +238,10 @@ async fn serve_http1<S: Stream>(
             };
             return Either::Left(ready(Ok(early)));
         }
+        if drain.is_refusing() {
+            lane.refused();
+            return Either::Left(ready(told(Ok(overloaded()))));
+        }
         route.settle(&mut request);
         match answer(request, plane, lane) {
             Either::Left(now) => Either::Left(ready(told(now.into_inner()))),
@@ -254,7 +258,7 @@ async fn serve_http1<S: Stream>(
     {
         let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut connection = pin!(connection);
-        match until(drain.stopping(), connection.as_mut()).await {
+        match until(drain.ending(), connection.as_mut()).await {
             First::Done(ended) => ended?,
             First::Happened(()) => {
                 connection.as_mut().graceful_shutdown();
@@ -270,9 +274,17 @@ async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper:
     let stream = Guarded::new(stream, None, plane.limits);
     let service = {
         let (plane, lane, route) = (Arc::clone(plane), Arc::clone(lane), route.clone());
+        let drain = drain.clone();
         service_fn(move |mut request| {
+            if drain.is_refusing() {
+                lane.refused();
+                return Either::Left(ready(Ok(overloaded())));
+            }
             route.settle(&mut request);
-            answer(request, &plane, &lane)
+            match answer(request, &plane, &lane) {
+                Either::Left(now) => Either::Left(now),
+                Either::Right(later) => Either::Right(later),
+            }
         })
     };
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -283,7 +295,7 @@ async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper:
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    if let First::Done(ended) = until(drain.stopping(), connection.as_mut()).await {
+    if let First::Done(ended) = until(drain.ending(), connection.as_mut()).await {
         return ended;
     }
     connection.as_mut().graceful_shutdown();

@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::framing::Framing;
+use super::{frames::Frames, framing::Framing};
 use crate::config::Limits;
 
 /// The progress of a connection that was handed over. Odd, so that bytes are never taken for a head.
@@ -78,6 +78,8 @@ pub(super) struct Guarded<S> {
     /// Absent for HTTP/2, where pings find a silent peer.
     progress: Option<Progress>,
     framing: Framing,
+    /// Those of HTTP/2.
+    frames: Frames,
     head_timeout: Duration,
     idle_timeout: Duration,
     write_timeout: Duration,
@@ -116,6 +118,7 @@ impl<S> Guarded<S> {
             abort: S::abort,
             progress,
             framing: Framing::default(),
+            frames: Frames::new(),
             head_timeout: limits.head,
             idle_timeout: limits.idle,
             write_timeout: limits.write_pause,
@@ -126,16 +129,22 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// Bytes have arrived: unless they belong to a request that is being answered, they begin or continue a header.
-    fn bytes_arrived(&mut self, bytes: &mut [u8]) {
-        let Some(progress) = self.progress.as_ref().map(Progress::now) else { return };
+    /// Bytes have arrived: unless they belong to a request that is being answered, they begin or continue a header. Fails where nothing more is
+    /// to be heard.
+    fn bytes_arrived(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let Some(progress) = self.progress.as_ref().map(Progress::now) else {
+            let flood =
+                || io::Error::other("the client floods us with frames that ask for nothing");
+            return if self.frames.look(bytes) { Ok(()) } else { Err(flood()) };
+        };
         if progress == HANDED_OVER {
-            return;
+            return Ok(());
         }
         self.framing.look(bytes);
         if progress % 2 == 0 {
             self.head_begun = Some(progress);
         }
+        if self.framing.is_foreign() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
     }
 
     /// Nothing has arrived: what was waited for in vain, once it was for too long.
@@ -218,10 +227,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
                 if let Some(bytes) = buf.filled_mut().get_mut(before..)
                     && !bytes.is_empty()
                 {
-                    this.bytes_arrived(bytes);
-                    if this.framing.is_foreign() {
-                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                    }
+                    this.bytes_arrived(bytes)?;
                 }
                 Poll::Ready(result)
             }

@@ -3,6 +3,7 @@
 use std::{
     future::{Future as _, poll_fn},
     pin::pin,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -14,7 +15,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::{error::Elapsed, timeout};
 
-use super::route::is_authority_form;
+use super::{
+    bodies::{Bodies, Held},
+    route::is_authority_form,
+};
 use crate::{config::Limits, fields::takes_trailers, pin::Selection};
 
 /// What is read of a body that was refused, so that the client reads our answer before it meets a closed connection.
@@ -29,6 +33,16 @@ pub(crate) struct Received {
     trailers: Option<Box<HeaderMap>>,
     /// What it wants answered by whom.
     pub(crate) selection: Selection,
+    /// The body's memory, where it is counted.
+    _held: Option<Held>,
+}
+
+/// A body, read whole.
+#[derive(Debug, Default)]
+struct Whole {
+    bytes: Bytes,
+    trailers: Option<Box<HeaderMap>>,
+    held: Option<Held>,
 }
 
 /// What becomes of a response's trailers (RFC 9110, section 6.5.1).
@@ -48,11 +62,25 @@ pub(crate) struct OneMessage {
 }
 
 impl OneMessage {
+    /// How long the message is, and what has come of it.
+    fn measured(body: &[u8]) -> Option<(usize, &[u8])> {
+        let ([_, length @ ..], rest) = body.split_first_chunk::<5>()?;
+        Some((usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX), rest))
+    }
+
     /// Whether the message is there.
     fn is_whole(body: &[u8]) -> bool {
-        body.split_first_chunk::<5>().is_some_and(|([_, length @ ..], rest)| {
-            usize::try_from(u32::from_be_bytes(*length)).is_ok_and(|length| rest.len() >= length)
-        })
+        Self::measured(body).is_some_and(|(length, rest)| rest.len() >= length)
+    }
+
+    /// Whether all of a body is messages. No server of gRPC takes a part of one.
+    fn are_whole(mut body: &[u8]) -> bool {
+        while !body.is_empty() {
+            let next = Self::measured(body).and_then(|(length, rest)| rest.get(length..));
+            let Some(next) = next else { return false };
+            body = next;
+        }
+        true
     }
 }
 
@@ -68,6 +96,15 @@ pub(crate) enum Refusal {
     /// The connection broke or the framing is wrong.
     #[error("the body could not be read")]
     Broken,
+    /// All that is there for bodies is taken.
+    #[error("the bodies of all requests are larger than --max-body-memory-mib")]
+    Crowded,
+    /// A message of gRPC is not there whole.
+    #[error("the body ends within a message")]
+    CutMessage,
+    /// A deadline of gRPC that is none.
+    #[error("`grpc-timeout` is up to eight digits and one of H, M, S, m, u, n")]
+    Deadline,
     /// HTTP/1.1 wants exactly one.
     #[error("an HTTP/1.1 request has exactly one `Host` header")]
     Host,
@@ -92,7 +129,7 @@ impl Received {
     ) -> Self {
         let named = Selection::take(&mut parts.headers);
         let selection = Selection { replay: replay.or(named.replay), ..named };
-        Self { parts, body, trailers: trailers.map(Box::new), selection }
+        Self { parts, body, trailers: trailers.map(Box::new), selection, _held: None }
     }
 
     /// Its head.
@@ -143,12 +180,15 @@ impl Received {
 pub(crate) async fn request(
     request: http::Request<Incoming>,
     limits: &Limits,
+    bodies: &Arc<Bodies>,
 ) -> Result<Received, Box<(Refusal, Parts)>> {
     let (parts, mut incoming) = request.into_parts();
     let mut received = without_body(parts)?;
     let one = received.parts.extensions.remove::<OneMessage>();
-    match read_body(&mut incoming, limits.body, limits.body_pause, one).await {
-        Ok((body, trailers)) => Ok(Received { body, trailers, ..received }),
+    match read_body(&mut incoming, limits, one, bodies).await {
+        Ok(Whole { bytes, trailers, held }) => {
+            Ok(Received { body: bytes, trailers, _held: held, ..received })
+        }
         Err(refusal) => {
             // A client that asked first, with `Expect: 100-continue`, has sent nothing.
             if refusal == Refusal::TooLarge(limits.body)
@@ -170,7 +210,7 @@ pub(crate) fn without_body(mut parts: Parts) -> Result<Received, Box<(Refusal, P
         return Err(Box::new((refusal, parts)));
     }
     let selection = Selection::take(&mut parts.headers);
-    Ok(Received { parts, body: Bytes::new(), trailers: None, selection })
+    Ok(Received { parts, body: Bytes::new(), trailers: None, selection, _held: None })
 }
 
 /// Refuses heads that cannot be answered.
@@ -206,12 +246,13 @@ pub(crate) fn host(parts: &Parts) -> &str {
 
 async fn read_body(
     body: &mut Incoming,
-    limit: usize,
-    pause: Duration,
+    limits: &Limits,
     one: Option<OneMessage>,
-) -> Result<(Bytes, Option<Box<HeaderMap>>), Refusal> {
+    bodies: &Arc<Bodies>,
+) -> Result<Whole, Refusal> {
+    let limit = limits.body;
     if body.is_end_stream() {
-        return Ok((Bytes::new(), None));
+        return Ok(Whole::default());
     }
     // A length that is announced is refused before any of it is read, and before `100 Continue` is sent.
     if usize::try_from(body.size_hint().lower()).map_or(true, |announced| announced > limit) {
@@ -220,11 +261,11 @@ async fn read_body(
     // Most bodies come in one piece, which is not copied.
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
-    let mut trailers = None;
+    let (mut trailers, mut held) = (None, None);
     loop {
         let known = if joined.is_empty() { &whole[..] } else { &joined[..] };
         let enough = one.filter(|_| OneMessage::is_whole(known));
-        let pause = enough.map_or(pause, |one| one.grace);
+        let pause = enough.map_or(limits.body_pause, |one| one.grace);
         let frame = match next_frame(body, pause).await {
             Err(_) if enough.is_some() => break,
             Err(_) => return Err(Refusal::TooSlow),
@@ -239,22 +280,34 @@ async fn read_body(
                 continue;
             }
         };
-        if whole.len() + joined.len() + data.len() > limit {
+        let size = whole.len() + joined.len() + data.len();
+        if size > limit {
             return Err(Refusal::TooLarge(limit));
         }
+        bodies.hold(&mut held, size).map_err(|_| Refusal::Crowded)?;
         if whole.is_empty() && joined.is_empty() {
             whole = data;
         } else {
             joined.extend_from_slice(&std::mem::take(&mut whole));
             joined.extend_from_slice(&data);
         }
+        if one.is_some() {
+            let known = if joined.is_empty() { &whole[..] } else { &joined[..] };
+            // It is told at once, not when the client has tried to send all of it.
+            if OneMessage::measured(known).is_some_and(|(length, _)| length > limit) {
+                return Err(Refusal::TooLarge(limit));
+            }
+        }
         // Where a length was announced the end is known without asking for it.
         if body.is_end_stream() {
             break;
         }
     }
-    let body = if joined.is_empty() { whole } else { joined.freeze() };
-    Ok((body, trailers))
+    let bytes = if joined.is_empty() { whole } else { joined.freeze() };
+    if one.is_some() && !OneMessage::are_whole(&bytes) {
+        return Err(Refusal::CutMessage);
+    }
+    Ok(Whole { bytes, trailers, held })
 }
 
 /// The next frame, which may take so long. Setting a timer costs more than most bodies, so it is set for those alone that are not there.

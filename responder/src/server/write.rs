@@ -176,6 +176,10 @@ pub(crate) fn refused(refusal: Refusal) -> Response {
         Refusal::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
         Refusal::Broken => (StatusCode::BAD_REQUEST, "body_broken"),
+        Refusal::Crowded => (StatusCode::SERVICE_UNAVAILABLE, "body_memory"),
+        // It is only ever told as the status of gRPC that it becomes, INTERNAL.
+        Refusal::CutMessage => (StatusCode::UNPROCESSABLE_ENTITY, "message_cut"),
+        Refusal::Deadline => (StatusCode::BAD_REQUEST, "grpc_timeout"),
         Refusal::Host => (StatusCode::BAD_REQUEST, "host_header"),
         Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "connect_not_supported"),
         Refusal::Target => (StatusCode::BAD_REQUEST, "target"),
@@ -196,8 +200,19 @@ pub(crate) fn too_many() -> Response {
 /// As many requests wait for a slow signature as may.
 pub(crate) fn signing() -> Response {
     let message = "more tokens are asked for than can be signed; ask again, or raise --sign-queue";
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let mut response = ours(status, &json!({ "error": "signing_busy", "message": message }));
+    busy(&json!({ "error": "signing_busy", "message": message }))
+}
+
+/// Memory is used up; whoever comes later may be served.
+pub(crate) fn overloaded() -> Response {
+    let message = "the memory of this responder is used up";
+    let mut response = busy(&json!({ "error": "overloaded", "message": message }));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn busy(body: &serde_json::Value) -> Response {
+    let mut response = ours(StatusCode::SERVICE_UNAVAILABLE, body);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

@@ -96,7 +96,8 @@ fn snapshot(plan: &Plan) -> anyhow::Result<Verdict> {
 fn connections(plan: &Plan) -> anyhow::Result<Verdict> {
     let most = (plan.idle + 100).to_string();
     let ask = Ask::Token(ALGS[3].to_owned());
-    let stage = Stage::start(|out| ask.record(100, out), &["--max-connections", &most])?;
+    let flags = ["--max-connections", &most, "--max-connections-per-source", &most];
+    let stage = Stage::start(|out| ask.record(100, out), &flags)?;
     let mut command = server::pinned(server::LOAD_CORE, server::own()?);
     let target = (stage.data()?.to_string(), stage.responder.id().to_string());
     let out = command.args(["idle", &target.0, &target.1, &plan.idle.to_string()]).output()?;

@@ -129,7 +129,7 @@ async fn befall(world: &mut World, what: What, lasts: Duration) -> anyhow::Resul
         What::PlaneDies(nth) => {
             world.planes[nth].process.kill();
             pause(lasts).await;
-            world.revive(nth).await;
+            world.planes[nth].revive().await;
         }
         What::ResponderDies(nth) => {
             world.nodes[nth].process.kill();

@@ -19,8 +19,8 @@ const SERVICE: &str = "/countersign.control.v1.SnapshotService";
 
 /// A world whose control plane has a web UI, and where that listens.
 async fn with_ui(cases: Vec<Case>) -> (World, SocketAddr) {
-    let listeners = ["--ui-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-    let mut world = World::serve_with(cases, &listeners, &[]).await;
+    let listeners = Setup::of_plane("--ui-listen 127.0.0.1:0 --admin-listen 127.0.0.1:0");
+    let mut world = World::serve_with(cases, &listeners).await;
     let ui = world.plane.address("ui").await;
     (world, ui)
 }

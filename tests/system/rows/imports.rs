@@ -291,7 +291,7 @@ async fn s06_large_deep_and_odd_text_is_read_within_bounds_and_bytes_stay_as_the
 
 #[tokio::test]
 async fn s07_an_upload_above_the_quota_is_refused_when_it_crosses_and_others_go_on() {
-    let world = World::serve_with(Vec::new(), &["--max-upload-mib", "1"], &[]).await;
+    let world = World::serve_with(Vec::new(), &Setup::of_plane("--max-upload-mib 1")).await;
     let large = world.import("large.jsonl", lines(4_000), &[]);
     assert_eq!(large.code(), 1, "{}", large.text());
     assert!(large.text().contains("the upload is larger than 1048576 bytes"), "{}", large.text());

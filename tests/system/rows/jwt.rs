@@ -242,8 +242,8 @@ async fn j25_a_clock_that_is_put_back_while_tokens_are_signed_does_not_end_that(
     fs::write(&by, "7200").unwrap();
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let variables = [("LD_PRELOAD".to_owned(), text(&library)), ("WRONG_BY".to_owned(), text(&by))];
-    let setup = Setup { variables: &variables, ..Setup::default() };
-    let world = World::set_up(vec![hs256("login", of_alg("HS256"))], setup).await;
+    let setup = Setup { variables: variables.into(), ..Setup::default() };
+    let world = World::serve_with(vec![hs256("login", of_alg("HS256"))], &setup).await;
     let issued = async || {
         let token = world.token("login").await;
         let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
@@ -274,7 +274,7 @@ async fn j26_of_costly_signatures_a_bounded_number_is_waited_for_and_other_route
     let (key, public) = pair("genrsa 4096");
     let names: Vec<String> = (0..60).map(|nth| format!("costly{nth}")).collect();
     let cases = names.iter().map(|name| Case::new(name, of_alg("RS256"), &key));
-    let world = World::serve_with(cases.collect(), &[], &["--sign-queue", "4"]).await;
+    let world = World::serve_with(cases.collect(), &Setup::flags("--sign-queue 4")).await;
     // Each has a token of its own to be signed, and none has been yet.
     let paths: Vec<String> = names.iter().map(|name| format!("/{name}")).collect();
     let asked =

@@ -134,10 +134,11 @@ fn failure(error: OperateError) -> Failure {
 }
 
 fn scrubbed(report: &Report, out: &Output) -> ExitCode {
-    let Report { scrubbed, missing } = report;
+    let Report { scrubbed, missing, affected } = report;
     let (blobs, bytes, aside) = (scrubbed.blobs, scrubbed.bytes, scrubbed.put_aside);
     let mut lines = vec![format!("read {blobs} blobs, {bytes} bytes")];
     lines.extend(scrubbed.damaged.iter().map(|place| format!("damaged: {place}")));
+    lines.extend(affected.iter().map(|what| format!("affected: {what}")));
     lines.extend(missing.iter().map(|what| format!("missing: {what}")));
     if aside > 0 {
         lines.push(format!("put aside: {aside}"));
@@ -148,6 +149,7 @@ fn scrubbed(report: &Report, out: &Output) -> ExitCode {
         "damaged": scrubbed.damaged,
         "putAside": aside,
         "missing": missing,
+        "affected": affected,
     });
     tell(out, &value, &lines.join("\n"));
     let sound = scrubbed.damaged.is_empty() && missing.is_empty();

@@ -128,7 +128,7 @@ async fn an_import_keeps_all_or_leaves_nothing() {
     run(planes, async move {
         let strict = import(&client, &root, "a", (true, false)).await.unwrap_err();
         assert_eq!(strict.exit_code(), 2, "{}", strict.render());
-        assert!(strict.render().contains("3.json:1: "), "{}", strict.render());
+        assert!(strict.render().contains("3.json:1 (record 1, byte 0): "), "{}", strict.render());
         assert_eq!(import(&client, &root, "a", (false, true)).await?, 2);
         assert_eq!(snapshot::list(&client).await?.len(), 0, "neither left a snapshot");
         assert_eq!(import(&client, &root, "a", (false, false)).await?, 2);

@@ -167,5 +167,6 @@ pub(super) fn responder(responder: &fleet::Responder) -> Responder {
         version: responder.version.clone(),
         connect_time: Some(timestamp(responder.connect_time)),
         replays: replays.collect(),
+        others: responder.others,
     }
 }

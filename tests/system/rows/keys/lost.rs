@@ -29,7 +29,7 @@ async fn k03_a_file_that_may_not_be_read_keeps_the_key_and_says_whose_it_is() {
     }
     // Root reads everything, so that another has to be the responder.
     let uid = is_root.then_some(NOBODY);
-    let world = World::set_up(vec![case("locked")], Setup { uid, ..Setup::default() }).await;
+    let world = World::serve_with(vec![case("locked")], &Setup { uid, ..Setup::default() }).await;
     world.signed("locked", OLD).await;
     let file = world.keys().join("locked");
     chown(&file, is_root.then_some(0), None).unwrap();
@@ -60,7 +60,8 @@ async fn k04_a_deleted_key_signs_on_for_its_grace_and_not_longer() {
     world.told("gone", "secret_missing").await;
     drop(world.end().await);
     for grace in ["2s", "0s"] {
-        let world = World::serve_with(cases(), &[], &["--secret-grace", grace]).await;
+        let world =
+            World::serve_with(cases(), &Setup::flags(&format!("--secret-grace {grace}"))).await;
         world.signed("gone", OLD).await;
         fs::remove_file(world.keys().join("gone")).unwrap();
         let told = secret_as(&world, "gone", |secret| secret["resolved"] == false).await;
@@ -81,7 +82,7 @@ async fn k08_a_key_of_another_kind_is_told_and_the_one_before_does_not_outlive_i
     let (rsa, public) = pair("genrsa 2048");
     let (ec, _) = pair("ecparam -name prime256v1 -genkey -noout");
     let cases = ["kind", "unfit"].map(|name| Case::new(name, of_alg("RS256"), &rsa));
-    let world = World::serve_with(cases.to_vec(), &[], &["--secret-grace", "2s"]).await;
+    let world = World::serve_with(cases.to_vec(), &Setup::flags("--secret-grace 2s")).await;
     for case in ["kind", "unfit"] {
         world.signed_by(case, "RS256", &public).await;
     }
@@ -143,8 +144,8 @@ async fn k13_a_key_that_everybody_may_read_is_told_of_and_refused_where_that_is_
     let path = "${{secret:kube/mounted}}";
     let cases = || vec![case("open"), case("mounted").without_key().with("secretPath", path)];
     for strict in [false, true] {
-        let flags: &[&str] = if strict { &["--strict-perms"] } else { &[] };
-        let world = World::serve_with(cases(), &[], flags).await;
+        let flags = if strict { "--strict-perms" } else { "" };
+        let world = World::serve_with(cases(), &Setup::flags(flags)).await;
         // What the kubelet mounts everybody in the container may read, and that is no fault.
         let secret = world.dir.path().join("secrets/kube");
         fs::create_dir_all(secret.join("..2026")).unwrap();
