@@ -6,7 +6,6 @@ mod error;
 mod follow;
 
 use std::{
-    io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
@@ -27,6 +26,7 @@ use crate::{
     admin::{self, Admin},
     api::{self, ApiError, Shared},
     config::{Config, Limits},
+    control_plane::Way,
     drain::Drain,
     entrances::Entrances,
     fetch::{Blobs, disk::Disk},

@@ -31,7 +31,7 @@ use crate::{
     snapshots::Snapshots,
 };
 use open::Content;
-pub use open::OpenError;
+pub use open::{Denied, OpenError};
 pub(crate) use rotation::Pace;
 use rotation::Rotation;
 
@@ -353,7 +353,7 @@ pub fn read_secret(dir: &Path, secret: &SecretRef) -> Result<Zeroizing<Vec<u8>>,
         return Err(OpenError::Escape);
     }
     let (directory, _) = open_in(dir, &secret.secret)?;
-    open::read(&directory, &secret.key)
+    open::read(&directory, &secret.key).map(|read| read.bytes)
 }
 
 /// Opens a secret, as it is now; tells whether it came through the kubelet's link.

@@ -52,7 +52,7 @@ pub enum OpenError {
 
 /// That a file may not be read, by whom, and whose it is if that can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Denied {
+pub struct Denied {
     /// The owner, the group and the permissions of the file.
     owner: Option<(u32, u32, u32)>,
 }
