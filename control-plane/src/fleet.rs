@@ -519,12 +519,12 @@ mod tests {
     #[test]
     fn a_project_forgets_its_own_departed_and_no_others() {
         let fleet = Fleet::default();
-        let (gone, _) = fleet.connect(responder("gone", 5));
+        let (gone, _) = fleet.connect(responder("gone", 5), "x");
         fleet.disconnect(&gone);
         for n in 0..KEPT + 10 {
             let other =
                 Responder { project: "projects/q".into(), ..responder(&format!("r{n}"), 10) };
-            let (gone, _) = fleet.connect(other);
+            let (gone, _) = fleet.connect(other, "x");
             fleet.disconnect(&gone);
         }
         assert_eq!(fleet.list("projects/p").len(), 1);

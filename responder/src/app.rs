@@ -131,7 +131,7 @@ pub async fn start(mut config: Config) -> Result<Running, StartError> {
         journal,
     });
     let served = (snapshots, Arc::clone(&secrets), Arc::clone(&sequences));
-    let blobs = Blobs::new(disk, Room::new(config.limits.memory.filter(|limit| *limit > 0)), metrics.fetched.clone());
+    let blobs = Blobs::new(disk, Room::of(&config), metrics.fetched.clone());
     let applier = Arc::new(Applier { tracer: tracer.clone(), ..applier(&config, served, blobs) });
 
     let end = CancellationToken::new();

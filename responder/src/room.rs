@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::config::Config;
+
 /// Where memory is counted.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -35,8 +37,13 @@ impl Default for Room {
 }
 
 impl Room {
+    /// As this configuration allows.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self::new(config.limits.memory.filter(|limit| *limit > 0))
+    }
+
     /// Of a process that may take so many bytes, or whatever there is.
-    pub(crate) fn new(limit: Option<u64>) -> Self {
+    fn new(limit: Option<u64>) -> Self {
         Self { root: "/".into(), limit }
     }
 

@@ -148,7 +148,7 @@ async fn c05_a_stuck_subscriber_holds_up_nobody_and_hears_the_newest_version_onl
     let mut stuck = Talker::greet(world.grpc(), hello("stuck")).await.unwrap();
     assert!(matches!(stuck.hear().await.unwrap(), Heard::Welcome(_)));
     let Heard::Delta(first) = stuck.hear().await.unwrap() else { panic!("no delta") };
-    drop(world.import("many").ok());
+    drop(world.import_as("many").ok());
     let without = ["--on-straggler", "exclude", "--rollout-timeout", "1s"];
     let start = ["replay", "start", "many", "--transform", "words"];
     for nth in 0..6 {
@@ -180,7 +180,7 @@ async fn c07_a_node_refuses_what_does_not_fit_into_its_memory_before_it_drops_an
     let cache = world.dir.path().join("tight-cache").to_string_lossy().into_owned();
     let mut tight = responder("tight", world.grpc(), &secrets, &[&more[..], &[&cache]].concat());
     let client = Client::new(tight.address("data").await);
-    drop(world.import("small").ok());
+    drop(world.import_as("small").ok());
     wait_until("both are connected", || async {
         let listed = world.cli(&["responder", "list"]).stdout();
         (listed.contains("tight") && listed.contains("yes")).then_some(())
@@ -218,7 +218,7 @@ async fn c08_the_first_node_that_refuses_ends_the_rollout_and_no_node_loses_what
     let refuses = Arc::new(AtomicBool::new(false));
     // The first by name tries what is new.
     let odd = odd_one(world.grpc(), "0", Arc::clone(&refuses)).await;
-    drop(world.import("bad").ok());
+    drop(world.import_as("bad").ok());
     drop(world.edit("one").ok());
     let start = ["replay", "start", "bad", "--transform", "words", "--wait"];
     drop(world.cli(&start).ok());

@@ -4,7 +4,7 @@ mod lost;
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::symlink,
     time::{Duration, Instant},
 };
 

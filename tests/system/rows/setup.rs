@@ -20,7 +20,7 @@ pub(super) struct Setup {
     pub(super) variables: Vec<(String, String)>,
     /// The program that starts it, with its arguments.
     pub(super) before: Vec<String>,
-    /// The error that the probe may be answered with, too.
+    /// The error that the probe may be answered with, too. Idle connections may be closed then, also under a request that is just being sent.
     pub(super) tolerated: &'static str,
     /// More flags of the control plane.
     pub(super) of_plane: Vec<String>,

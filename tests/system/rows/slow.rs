@@ -84,7 +84,7 @@ async fn h03_heads_and_bodies_that_come_too_slowly_are_given_up() {
 
 #[tokio::test]
 async fn h03_a_client_that_takes_no_bytes_costs_little_and_is_left() {
-    let setup = Setup::flags("--write-timeout 3s").line("/large", &large());
+    let setup = Setup::flags("--write-timeout 8s").line("/large", &large());
     let world = World::serve_with(Vec::new(), &setup).await;
     let before = world.forget_peak();
     let mut slow = Vec::new();

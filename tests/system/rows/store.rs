@@ -52,7 +52,7 @@ impl World {
     }
 
     /// Imports it.
-    pub(super) fn import(&self, id: &str) -> Finished {
+    pub(super) fn import_as(&self, id: &str) -> Finished {
         self.cli(&["snapshot", "import", &self.recording(id), "--id", id])
     }
 
@@ -136,7 +136,7 @@ async fn d01_what_was_acknowledged_survives_kill_9_and_the_rest_is_there_whole_o
 #[tokio::test(flavor = "multi_thread")]
 async fn d02_a_start_that_is_killed_again_and_again_loses_nothing() {
     let mut world = World::serve(Vec::new()).await;
-    drop(world.import("kept").ok());
+    drop(world.import_as("kept").ok());
     let kept = world.manifest("kept").unwrap();
     let importing = world.importing("torn");
     pause(Duration::from_millis(150)).await;
@@ -163,7 +163,7 @@ async fn d08_a_second_process_on_a_data_directory_ends_and_names_the_first() {
         assert_eq!(second.code(), 1, "{}", second.text());
         assert!(second.text().contains(&holder), "no `{holder}` in {}", second.text());
     }
-    drop(world.import("after").ok());
+    drop(world.import_as("after").ok());
     drop(world.end().await);
 }
 
@@ -204,7 +204,7 @@ async fn d09_a_data_directory_that_cannot_be_used_is_named_with_exit_code_78() {
 #[tokio::test]
 async fn d10_a_newer_layout_is_refused_and_the_old_one_is_kept_when_it_is_changed() {
     let mut world = World::serve(Vec::new()).await;
-    drop(world.import("kept").ok());
+    drop(world.import_as("kept").ok());
     let kept = world.manifest("kept");
     assert!(world.plane.terminate().await.success());
     let database = world.data().join("meta.db");
@@ -223,7 +223,7 @@ async fn d10_a_newer_layout_is_refused_and_the_old_one_is_kept_when_it_is_change
     }
     world.revive().await;
     assert_eq!(world.manifest("kept"), kept);
-    drop(world.import("after").ok());
+    drop(world.import_as("after").ok());
     let copy = world.data().join("meta.db.layout-1");
     let layout = rusqlite::Connection::open(&copy).unwrap();
     let layout: i64 = layout.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();

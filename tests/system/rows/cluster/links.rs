@@ -158,7 +158,7 @@ async fn c12_a_control_plane_that_stood_still_goes_on_with_all_its_responders() 
     assert!(signal("-STOP"));
     pause(Duration::from_secs(6)).await;
     assert!(signal("-CONT"));
-    drop(world.import("after").ok());
+    drop(world.import_as("after").ok());
     drop(world.cli(&["replay", "start", "after", "--wait"]).ok());
     assert_eq!(world.client.get("/after/1").await.status, 200);
     let printed = world.end().await;

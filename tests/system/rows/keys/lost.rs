@@ -1,6 +1,9 @@
 //! Keys that may not be read, are gone, are of another kind, do not change, can be read by everybody, or should be in memory no more.
 
-use std::{os::unix::fs::FileExt as _, path::PathBuf};
+use std::{
+    os::unix::fs::{FileExt as _, PermissionsExt as _, chown},
+    path::PathBuf,
+};
 
 use super::*;
 

@@ -38,7 +38,7 @@ const DAMAGES: [(&str, Damage); 4] = [
 async fn d07_a_damaged_file_is_named_with_its_snapshot_and_all_others_are_served() {
     let mut world = World::serve(Vec::new()).await;
     let before = files(&world.data().join("blobs"));
-    drop(world.import("hurt").ok());
+    drop(world.import_as("hurt").ok());
     let after = files(&world.data().join("blobs"));
     let of_it: Vec<_> = after.iter().filter(|(path, _)| !before.contains_key(*path)).collect();
     assert!(!of_it.is_empty());
@@ -84,7 +84,7 @@ async fn d07_a_damaged_file_is_named_with_its_snapshot_and_all_others_are_served
 #[tokio::test]
 async fn d15_a_blob_that_is_of_another_version_is_not_served_and_the_last_good_one_goes_on() {
     let mut world = World::serve(Vec::new()).await;
-    drop(world.import("first").ok());
+    drop(world.import_as("first").ok());
     drop(world.edit("one").ok());
     let start = ["replay", "start", "moves", "--snapshot", "first", "--transform", "words"];
     drop(world.cli(&[&start[..], &["--wait"]].concat()).ok());

@@ -17,7 +17,7 @@ async fn d05_a_full_disk_refuses_what_does_not_fit_and_nothing_is_stored_by_halv
     for room in (0..20).map(|nth| nth * 40960) {
         let id = format!("r{room}");
         disks.leave(0, room).unwrap();
-        let imported = world.import(&id);
+        let imported = world.import_as(&id);
         let put =
             world.cli(&["transform", "put", &world.dir.path().join("t.json").to_string_lossy()]);
         let manifest = world.manifest(&id);
@@ -34,7 +34,7 @@ async fn d05_a_full_disk_refuses_what_does_not_fit_and_nothing_is_stored_by_halv
     }
     assert!(refused > 3 && fitted > 3, "{refused} were refused, {fitted} fitted");
     // It goes on by itself once there is room.
-    drop(world.import("after").ok());
+    drop(world.import_as("after").ok());
     drop(world.cli(&["replay", "start", "after", "--wait"]).ok());
     assert_eq!(world.client.get("/after/1").await.status, 200);
     world.is_sound().await;

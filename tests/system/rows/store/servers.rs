@@ -85,7 +85,7 @@ fn import_beside(world: &World, ended: &Arc<AtomicBool>) -> JoinHandle<[Vec<Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn d06_a_store_that_fails_or_stalls_fails_the_call_in_time_and_shows_in_the_health() {
     let Some(shared) = Shared::start().await else { return };
-    drop(shared.world.import("big").ok());
+    drop(shared.world.import_as("big").ok());
     let list = ["snapshot", "list"];
     let export = ["snapshot", "export", "big", "--out", "-"];
     for fault in [Fault::Silent, Fault::Cut] {
@@ -111,7 +111,7 @@ async fn d06_a_store_that_fails_or_stalls_fails_the_call_in_time_and_shows_in_th
 async fn d11_a_backup_that_is_taken_during_writes_is_whole_when_it_is_restored() {
     let Some(shared) = Shared::start().await else { return };
     let ended = Arc::new(AtomicBool::new(false));
-    drop(shared.world.import("before").ok());
+    drop(shared.world.import_as("before").ok());
     let manifest = shared.world.manifest("before");
     let writing = import_beside(&shared.world, &ended);
     let path = |name: &str| shared.world.dir.path().join(name).to_string_lossy().into_owned();
@@ -228,7 +228,7 @@ async fn d14_objects_that_are_late_cut_off_exchanged_missing_or_left_over_are_to
     let world = &shared.world;
     let blobs = shared.s3.files().join("rows/store/blobs");
     let before = files(&blobs);
-    drop(world.import("hurt").ok());
+    drop(world.import_as("hurt").ok());
     let after = files(&blobs);
     let (path, whole) = after
         .iter()
@@ -256,7 +256,7 @@ async fn d14_objects_that_are_late_cut_off_exchanged_missing_or_left_over_are_to
     drop(shared.store(&["scrub"]).ok());
 
     // What nothing names stays for a day, since somebody may be about to name it.
-    drop(world.import("gone").ok());
+    drop(world.import_as("gone").ok());
     let with = files(&blobs).len();
     drop(world.cli(&["snapshot", "delete", "gone"]).ok());
     drop(shared.store(&["gc"]).ok());

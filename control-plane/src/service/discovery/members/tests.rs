@@ -24,6 +24,7 @@ fn responder(project: &str, name: &str, selectors: &[&str]) -> Responder {
         leave_time: 0,
         selectors: selectors.iter().map(|s| (*s).to_owned()).collect(),
         replays: BTreeMap::new(),
+        others: 0,
     }
 }
 
@@ -54,7 +55,7 @@ fn only_responders_that_a_replay_is_for_share_its_turns() {
         ("projects/web", "foreign", &[]),
         ("projects/web", "own", &[]),
     ] {
-        let (session, _) = fleet.connect(responder(project, name, selectors));
+        let (session, _) = fleet.connect(responder(project, name, selectors), "x");
         fleet.report(&session, REPLAY, shares(&format!("{name}.{}:1", project.replace('/', "."))));
     }
     let heard = sharing(&fleet, &table);
