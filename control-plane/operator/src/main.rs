@@ -11,6 +11,7 @@ use countersign_operator::{
     install_cryptography,
     settings::{Args, LogFormat},
 };
+use countersign_tls::process::forbid_core_dumps;
 use kube::Client;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -23,6 +24,10 @@ async fn main() -> ExitCode {
     install_cryptography();
     let args = Args::parse();
     start_logging(args.log_format);
+    // Keys that it makes are in its memory for a moment.
+    if let Err(error) = forbid_core_dumps() {
+        tracing::warn!(%error, "core files cannot be forbidden");
+    }
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
