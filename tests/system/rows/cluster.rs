@@ -59,6 +59,16 @@ impl Talker {
     }
 }
 
+/// The disk cache that a responder of this name has left when it was killed.
+async fn left_by(world: &World, name: &str) -> PathBuf {
+    let cache = world.dir.path().join("left");
+    let secrets = world.dir.path().join("secrets");
+    let mut warm = process::responder(name, world.grpc(), &secrets, Some(&cache));
+    on_disk(&cache, "all").await;
+    warm.kill();
+    cache
+}
+
 fn hello(name: &str) -> Hello {
     Hello {
         responder: name.into(),
@@ -100,18 +110,9 @@ async fn c01_responders_go_on_without_a_control_plane_tell_for_how_long_and_are_
 async fn c02_a_cold_responder_serves_from_its_disk_or_is_not_ready_and_never_ready_and_empty() {
     let mut world = World::serve(Vec::new()).await;
     let (grpc, secrets) = (world.grpc(), world.dir.path().join("secrets"));
-    let cache = world.dir.path().join("own-cache");
-    let start = |cache: Option<&PathBuf>| process::responder("cold", grpc, &secrets, cache);
-    let mut warm = start(Some(&cache));
-    let admin = Client::new(warm.address("admin").await);
-    wait_until("it is ready", || async {
-        (admin.get("/readyz").await.status == 200).then_some(())
-    })
-    .await;
-    on_disk(&cache, "all").await;
-    warm.kill();
+    let cache = left_by(&world, "cold").await;
     world.plane.kill();
-    let mut cold = start(Some(&cache));
+    let mut cold = process::responder("cold", grpc, &secrets, Some(&cache));
     let client = Client::new(cold.address("data").await);
     let answer = client.get("/probe").await;
     assert!(verifies(answer.json()["access_token"].as_str().unwrap(), PROBE), "its first answer");

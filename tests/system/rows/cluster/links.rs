@@ -170,15 +170,7 @@ async fn c12_a_control_plane_that_stood_still_goes_on_with_all_its_responders() 
 #[tokio::test(flavor = "multi_thread")]
 async fn c16_a_name_that_leads_nowhere_is_told_and_what_is_on_disk_is_served_meanwhile() {
     let world = World::serve(Vec::new()).await;
-    let (secrets, cache) = (world.dir.path().join("secrets"), world.dir.path().join("own-cache"));
-    let mut warm = process::responder("lost", world.grpc(), &secrets, Some(&cache));
-    let admin = Client::new(warm.address("admin").await);
-    wait_until("it is ready", || async {
-        (admin.get("/readyz").await.status == 200).then_some(())
-    })
-    .await;
-    on_disk(&cache, "all").await;
-    warm.kill();
+    let (secrets, cache) = (world.dir.path().join("secrets"), left_by(&world, "lost").await);
     let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--name", "lost"];
     let (secrets, cache) = (secrets.to_string_lossy(), cache.to_string_lossy());
     let own = ["--secret-dir", &secrets, "--cache-dir", &cache];
