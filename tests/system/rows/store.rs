@@ -56,7 +56,7 @@ impl World {
         self.cli(&["snapshot", "import", &self.recording(id), "--id", id])
     }
 
-    /// Has replays with the transform `words` answer the recordings of [`Self::import`] with this word, from their next start on.
+    /// Has replays with the transform `words` answer the recordings of [`Self::import_as`] with this word, from their next start on.
     pub(super) fn edit(&self, word: &str) -> Finished {
         let steps = [
             json!({"type": "json_path", "config": {"path": "of"}}),
