@@ -76,8 +76,12 @@ impl Import<'_> {
         };
         let imported = self.upload_and_commit(client, upload, &embedded, out).await;
         if self.validate_only || imported.is_err() {
-            // When even this fails, the first failure is the one to tell.
-            drop(super::delete(client, &name).await);
+            // What another import has committed meanwhile is not this one's to delete.
+            let known = super::get(client, &name).await;
+            if known.is_ok_and(|known| known.state() == SnapshotState::Importing) {
+                // When even this fails, the first failure is the one to tell.
+                drop(super::delete(client, &name).await);
+            }
         }
         imported
     }
