@@ -165,7 +165,10 @@ fn methods(project: &str) -> BTreeMap<String, Vec<u8>> {
                     }
                     // Users read snapshots, which are named by the third field.
                     Some(field) if field.name() == "replay" => with_field(3, name.as_bytes()),
-                    Some(field) if field.name() == "parent" && method.name() != "ListRecords" => {
+                    Some(field)
+                        if field.name() == "parent"
+                            && !["ListRecords", "ListPairs"].contains(&method.name()) =>
+                    {
                         with_field(1, format!("projects/{project}").as_bytes())
                     }
                     Some(_) => with_field(1, name.as_bytes()),

@@ -17,7 +17,10 @@ pub(crate) fn lines(client: &str) -> String {
     match setting.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) {
         Some(variable) => format!("export {variable}"),
         // "See below".
-        None => section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().to_owned(),
+        None => {
+            let (_, block) = section.split("```sh").nth(1).unwrap().split_once('\n').unwrap();
+            block.split("```").next().unwrap().to_owned()
+        }
     }
 }
 

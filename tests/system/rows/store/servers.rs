@@ -115,7 +115,13 @@ async fn d11_a_backup_that_is_taken_during_writes_is_whole_when_it_is_restored()
     let manifest = shared.world.manifest("before");
     let writing = import_beside(&shared.world, &ended);
     let path = |name: &str| shared.world.dir.path().join(name).to_string_lossy().into_owned();
+    let mut revision = 0_u64;
     for nth in 0..3 {
+        revision = wait_until("imports go on", || {
+            let now: u64 = shared.postgres.sql("SELECT rev FROM meta").parse().unwrap();
+            async move { (now > revision + 2).then_some(now) }
+        })
+        .await;
         let (backup, restored) = (path(&format!("backup-{nth}")), path(&format!("restored-{nth}")));
         drop(shared.store(&["backup", &backup]).ok());
         let arguments = ["store", "restore", &backup, "--data-dir", &restored];
@@ -130,7 +136,7 @@ async fn d11_a_backup_that_is_taken_during_writes_is_whole_when_it_is_restored()
     }
     ended.store(true, Ordering::Relaxed);
     let [acknowledged, _] = writing.await.unwrap();
-    assert!(acknowledged.len() > 1, "nothing was written meanwhile");
+    assert!(!acknowledged.is_empty(), "nothing was written meanwhile");
     shared.end().await;
 }
 
