@@ -86,7 +86,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "FILE|ID")]
     transform: Option<String>,
 
-    /// Where the keys of --transform are, <secret-dir>/<secret>/<key>
+    /// Where the keys of --transform are, SECRET-DIR/SECRET/KEY
     #[arg(long, value_name = "DIR", requires = "transform")]
     secret_dir: Option<PathBuf>,
 
@@ -98,7 +98,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     assert: Vec<Assertion>,
 
-    /// A part of bodies that is not compared: access_token, user.seen, items[*].at
+    /// A part of bodies that is not compared: access_token, user.seen, `items[*].at`
     #[arg(long, value_name = "PATH")]
     ignore: Vec<String>,
 
