@@ -14,6 +14,7 @@ mod admin;
 pub mod app;
 mod audit;
 pub mod auth;
+mod code;
 pub mod config;
 mod connections;
 pub mod content;

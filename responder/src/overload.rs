@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{drain::Drain, metrics::Metrics};
+use crate::{drain::Drain, metrics::Metrics, room::Room};
 
 /// How often memory is looked at.
 const EVERY: Duration = Duration::from_millis(250);
@@ -12,17 +12,12 @@ const EVERY: Duration = Duration::from_millis(250);
 const SCARCE: u64 = 92;
 /// From this part on, requests are refused.
 const USED_UP: u64 = 95;
-/// What a limit of the control group is in version 2, and where version 1 has it.
-const CGROUP: [&str; 2] =
-    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-/// Version 1 has a number as large as this where there is no limit.
+/// Version 1 of control groups has a number as large as this where there is no limit.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// The memory that this process may have: what is wanted, else what the control group says. `None` where there is no limit.
+/// The memory that this process may have: what is wanted, else what its control groups allow. `None` where there is no limit.
 pub(crate) fn limit(wanted: Option<u64>) -> Option<u64> {
-    let limit = wanted.or_else(|| {
-        CGROUP.iter().find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
-    });
+    let limit = wanted.or_else(|| Room::default().most());
     limit.filter(|limit| (1..NO_LIMIT).contains(limit))
 }
 

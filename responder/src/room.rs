@@ -71,8 +71,18 @@ impl Room {
 
     /// What the narrowest control group has left.
     fn of_groups(&self) -> Option<u64> {
+        self.narrowest(|room, group, files| room.of_group(group, files))
+    }
+
+    /// What the narrowest control group allows in all, which is very much where version 1 has no limit; `None` where none is told.
+    pub(crate) fn most(&self) -> Option<u64> {
+        self.narrowest(|room, group, [limit, _]| room.number(&group.join(limit)))
+    }
+
+    /// The least of what is told of the control groups that the process is in: of each by its directory and its files of limit and usage.
+    fn narrowest(&self, told: impl Fn(&Self, &Path, [&str; 2]) -> Option<u64>) -> Option<u64> {
         let groups = self.read("proc/self/cgroup")?;
-        let left = |line: &str| {
+        let least = |line: &str| {
             let mut parts = line.splitn(3, ':').skip(1);
             let (kinds, path) = (parts.next()?, parts.next()?);
             let (top, files) = match kinds {
@@ -85,14 +95,13 @@ impl Room {
             };
             // In a container the path is often that of the host, and the group is mounted at the top.
             let above = Path::new(path.trim_start_matches('/')).ancestors();
-            above.filter_map(|group| self.of_group(&Path::new(top).join(group), files)).min()
+            above.filter_map(|group| told(self, &Path::new(top).join(group), files)).min()
         };
-        groups.lines().filter_map(left).min()
+        groups.lines().filter_map(least).min()
     }
 
     fn of_group(&self, group: &Path, [limit, usage]: [&str; 2]) -> Option<u64> {
-        let number = |file: &str| self.read(group.join(file))?.trim().parse::<u64>().ok();
-        let (limit, usage) = (number(limit)?, number(usage)?);
+        let (limit, usage) = (self.number(&group.join(limit))?, self.number(&group.join(usage))?);
         // Its cache of files gives way. Where groups below it are counted apart, the totals have them.
         let stat = self.read(group.join("memory.stat")).unwrap_or_default();
         let cached = ["inactive_file", "active_file"].map(|kind| {
@@ -101,6 +110,10 @@ impl Room {
         });
         let cached: u64 = cached.iter().sum();
         Some(limit.saturating_sub(usage.saturating_sub(cached)))
+    }
+
+    fn number(&self, path: &Path) -> Option<u64> {
+        self.read(path)?.trim().parse().ok()
     }
 
     fn read(&self, path: impl AsRef<Path>) -> Option<String> {
@@ -163,13 +176,15 @@ mod tests {
             ("sys/fs/cgroup/pods/one/memory.max", "max\n"),
             ("sys/fs/cgroup/pods/one/memory.current", "9000\n"),
         ];
-        assert_eq!(room(None, &[&group[..], &[MACHINE]].concat()).1.left(), Some(600));
+        let (_dir, pods) = room(None, &[&group[..], &[MACHINE]].concat());
+        assert_eq!((pods.left(), pods.most()), (Some(600), Some(1000)));
         let first = [
             ("proc/self/cgroup", "5:cpu:/x\n4:memory:/docker/abc\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "800\n"),
             ("sys/fs/cgroup/memory/memory.usage_in_bytes", "300\n"),
             ("sys/fs/cgroup/memory/memory.stat", "inactive_file 7\ntotal_inactive_file 100\n"),
         ];
-        assert_eq!(room(None, &first).1.left(), Some(600));
+        let (_dir, first) = room(None, &first);
+        assert_eq!((first.left(), first.most()), (Some(600), Some(800)));
     }
 }

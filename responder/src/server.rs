@@ -12,7 +12,6 @@ mod io;
 pub(crate) mod read;
 pub(crate) mod route;
 mod sniff;
-mod sources;
 mod tls;
 mod tunnel;
 pub(crate) mod write;
@@ -25,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_tls::places::{Place, Places};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::TcpStream,
@@ -32,10 +32,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use self::{
-    route::Route,
-    sources::{Place, Sources},
-};
+use self::route::Route;
 use crate::{
     config::RuntimeKind,
     drain::Drain,
@@ -76,7 +73,7 @@ struct Worker {
     plane: Arc<Plane>,
     lane: Arc<Lane>,
     connections: Arc<Semaphore>,
-    sources: Arc<Sources>,
+    sources: Arc<Places>,
     drain: Drain,
 }
 
@@ -163,7 +160,7 @@ impl Listeners {
     ) -> Result<Workers> {
         let connections =
             Arc::new(Semaphore::new(plane.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-        let sources = Sources::new(plane.limits.connections_per_source);
+        let sources = Places::new(usize::MAX, plane.limits.connections_per_source);
         let mut ended = Vec::new();
         for (index, sockets) in self.sockets.into_iter().enumerate() {
             let worker = Worker {
@@ -246,7 +243,7 @@ impl Worker {
             let mut backoff = ACCEPT_BACKOFF;
             let (stream, place) = loop {
                 match listener.accept().await {
-                    Ok((stream, from)) => match self.sources.enter(from.ip()) {
+                    Ok((stream, from)) => match self.sources.take(from.ip()) {
                         Some(place) => break (stream, place),
                         None => drop(self.plane.metrics.crowded.inc()),
                     },

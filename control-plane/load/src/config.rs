@@ -7,6 +7,7 @@ use std::time::Duration;
 use countersign_engine::{
     diagnostic::{Diagnostic, has_errors},
     test_config::TestConfig,
+    transform::parse_duration,
 };
 use serde_json::{Map, Value};
 
@@ -318,28 +319,8 @@ impl Reader {
 /// Reads a duration such as `250ms`, `30s`, `5m`, `1h` or `1m30s`.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return None;
-    }
-    let mut sum = Duration::ZERO;
-    while !rest.is_empty() {
-        let at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, behind) = rest.split_at_checked(at)?;
-        let end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
-        let (unit, next) = behind.split_at_checked(end)?;
-        let factor = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        sum = sum
-            .checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()?)?;
-        rest = next;
-    }
-    Some(sum)
+    let nanos = u64::try_from(parse_duration(text)?).ok()?;
+    Some(Duration::from_nanos(nanos))
 }
 
 #[cfg(test)]

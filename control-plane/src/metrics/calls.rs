@@ -21,7 +21,7 @@ use tonic::Code;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::service::methods::methods;
+use crate::{code::name, service::methods::methods};
 
 /// What a call of none of our services is called.
 const UNKNOWN: &str = "unknown";
@@ -105,29 +105,6 @@ impl Calls {
         self.times.get_or_create(&method).observe(begun.elapsed().as_secs_f64());
         let Method { service, method } = method;
         self.calls.get_or_create(&Ended { service, method, code: name(code) }).inc();
-    }
-}
-
-/// A code as specifications write it.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

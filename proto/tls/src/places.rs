@@ -85,6 +85,7 @@ mod tests {
         let take = |address: &str| places.take(address.parse().unwrap());
         let first = [take("2001:db8::1").unwrap(), take("2001:db8::2").unwrap()];
         assert!(take("2001:db8::3").is_none());
+        assert!(take("2001:db8:0:1::1").is_some(), "another network");
         let other = take("10.0.0.1").unwrap();
         assert!(take("10.0.0.2").is_none(), "there are no more");
         drop(first);

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     body::{self, BodyKey},
     extra, grpc, json,
-    snapshot::{Header, RrPair},
+    snapshot::{Header, HttpRequest, RrPair},
 };
 
 /// A live request. Parts that most requests lack have a default: write `..Request::default()` behind those that you have.
@@ -42,6 +42,21 @@ impl Default for Request<'_> {
             query: "",
             headers: &NO_FIELDS,
             body: &[],
+            trailers: None,
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// A recorded request as a live one would come in. Its trailers are left out.
+    pub(crate) fn recorded(recorded: &'a HttpRequest, headers: &'a HeaderMap) -> Self {
+        Self {
+            method: &recorded.method,
+            host: &recorded.host,
+            path: &recorded.path,
+            query: &recorded.query,
+            headers,
+            body: &recorded.body,
             trailers: None,
         }
     }

@@ -112,7 +112,7 @@ pub fn trailers(pair: &RrPair) -> Vec<Header> {
 pub fn presents_token(pair: &RrPair) -> bool {
     let Some(recorded) = &pair.request else { return false };
     let headers = fields(recorded);
-    let found = identity::presented(&live(recorded, &headers));
+    let found = identity::presented(&Request::recorded(recorded, &headers));
     found.iter().any(|(_, credential)| matches!(credential, Credential::Jwt(_)))
 }
 
@@ -134,18 +134,6 @@ fn fields(recorded: &HttpRequest) -> HeaderMap {
         Some((name, http::HeaderValue::from_bytes(&header.value).ok()?))
     };
     recorded.headers.iter().filter_map(field).collect()
-}
-
-fn live<'r>(recorded: &'r HttpRequest, headers: &'r HeaderMap) -> Request<'r> {
-    Request {
-        method: &recorded.method,
-        host: &recorded.host,
-        path: &recorded.path,
-        query: &recorded.query,
-        headers,
-        body: &recorded.body,
-        trailers: None,
-    }
 }
 
 /// The chains of a template that admit a recorded request, by their numbers.

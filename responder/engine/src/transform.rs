@@ -44,7 +44,8 @@ pub(crate) use op::Nature;
 use op::{Effects, Op, StepError};
 pub(crate) use step::Step;
 pub(crate) use text::{Text, split_outside};
-pub(crate) use time::{format_duration, parse_duration};
+pub(crate) use time::format_duration;
+pub use time::parse_duration;
 use variable::Variable;
 pub(crate) use world::{Bodies, Captured, Finalizer, MAX_DELAY, Scope, World};
 

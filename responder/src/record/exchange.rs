@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::Proxy;
 use crate::{
+    serve_request::now,
     server::{
         body::Outgoing,
         write::{Response, ours},
@@ -222,9 +223,4 @@ fn failed(why: &SendError) -> Response {
         SendError::Failed(_) => (StatusCode::BAD_GATEWAY, "failed"),
     };
     ours(status, &json!({ "error": error, "message": why.to_string() }))
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -5,8 +5,6 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use http::HeaderMap;
-
 use super::{
     Heard, Identities, IdentityId,
     claims::Table,
@@ -22,7 +20,7 @@ use super::{
 use crate::{
     body, grpc, json,
     request::Request,
-    snapshot::{Header, HttpRequest, RrPair, encoded::Pairs, wire::Part},
+    snapshot::{Header, RrPair, encoded::Pairs, wire::Part},
 };
 
 /// So many places are told apart.
@@ -126,7 +124,7 @@ impl Survey {
     fn request(&mut self, pair: &RrPair, number: usize, telling: &mut Telling) {
         let mut first = (number, 0);
         if let Some(recorded) = &pair.request {
-            let request = as_live(recorded, telling.of(&recorded.headers));
+            let request = Request::recorded(recorded, telling.of(&recorded.headers));
             place::all(&request, &mut |place, credential| {
                 let jwt = matches!(credential, Credential::Jwt(_));
                 if let Some(place) = self.place(place, jwt, first) {
@@ -454,17 +452,4 @@ fn may_issue(pair: &RrPair) -> bool {
         || body::is_gzip(&response.body)
         || grpc::is_call(pair)
         || response.headers.iter().any(|field| may_hold_token(&field.value))
-}
-
-/// A recorded request as a live one would come in.
-fn as_live<'r>(recorded: &'r HttpRequest, headers: &'r HeaderMap) -> Request<'r> {
-    Request {
-        method: &recorded.method,
-        host: &recorded.host,
-        path: &recorded.path,
-        query: &recorded.query,
-        headers,
-        body: &recorded.body,
-        ..Request::default()
-    }
 }

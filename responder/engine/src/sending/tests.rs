@@ -88,7 +88,7 @@ fn tokens_of_requests_are_signed_anew() {
         assert!(generator.admits(&pair(0, "/other", None, "")).is_empty());
         let admitted = generator.admits(&recorded);
         let headers = fields(recorded.request.as_ref().unwrap());
-        let request = live(recorded.request.as_ref().unwrap(), &headers);
+        let request = Request::recorded(recorded.request.as_ref().unwrap(), &headers);
         let changed = generator.run(&admitted, &request, None, 1_900_000_000 * NANOS);
         assert_eq!((changed.signed, changed.failed.len()), (signed, 1 - signed), "{changed:?}");
         let Some(headers) = changed.headers else { continue };

@@ -4,6 +4,7 @@ mod duration;
 mod known;
 mod layout;
 
-pub(crate) use duration::{format_duration, parse_duration};
+pub(crate) use duration::format_duration;
+pub use duration::parse_duration;
 pub(crate) use known::{epoch_unit, is_date, of_epoch, recognise};
 pub(crate) use layout::{Layout, Moment};

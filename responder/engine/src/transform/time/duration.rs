@@ -13,7 +13,8 @@ const UNITS: [(&str, i128); 9] = [
 ];
 
 /// A duration in nanoseconds: `300ms`, `-1.5h`, `2h45m`, `1d12h`. `None` when it is none or does not fit.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<i64> {
     let text = text.trim();
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
