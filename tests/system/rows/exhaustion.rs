@@ -447,6 +447,8 @@ async fn h16_connections_that_cannot_be_accepted_are_counted_and_later_ones_are(
         let limit = format!("--nofile={files}:");
         assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
     };
+    // The probe's own connection is among those that are open already.
+    world.served(3).await;
     limit(world.files());
     let mut waiting = Vec::new();
     for _ in 0..50 {
