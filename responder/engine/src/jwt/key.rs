@@ -7,6 +7,7 @@ mod der;
 mod jwk;
 mod load;
 mod pem;
+mod private_jwk;
 mod public;
 mod ring;
 mod secret;
@@ -34,7 +35,11 @@ pub use self::{
 use super::alg::Alg;
 
 /// A key that signs.
-pub struct SigningKey(Material);
+pub struct SigningKey {
+    material: Material,
+    /// The one algorithm that its JWK lets it sign with.
+    only: Option<Alg>,
+}
 
 enum Material {
     Hmac { exact: Box<Mac>, trimmed: Option<Box<Mac>> },
@@ -74,8 +79,6 @@ pub enum KeyError {
         "the file holds an OpenSSH key; convert it to PEM, for example with `ssh-keygen -p -m PEM`"
     )]
     OpenSsh,
-    #[error("the file holds a JWK; PEM is needed, or the raw bytes of an HMAC secret")]
-    Jwk,
     #[error("the key file is malformed: {0}")]
     Malformed(&'static str),
     #[error("the file holds {0} private keys; exactly one is needed")]
@@ -105,7 +108,7 @@ impl KeyError {
             Self::Certificate => "key_is_certificate",
             Self::Public => "key_is_public",
             Self::Encrypted => "key_encrypted",
-            Self::OpenSsh | Self::Jwk | Self::Malformed(_) => "key_malformed",
+            Self::OpenSsh | Self::Malformed(_) => "key_malformed",
             Self::Ambiguous(_) => "key_ambiguous",
             Self::Weak(_) => "key_weak",
             Self::TooLarge(_) => "key_too_large",
@@ -115,18 +118,18 @@ impl KeyError {
 }
 
 impl SigningKey {
-    /// Reads a key: PEM (PKCS#1, PKCS#8, SEC1), the DER of those, or else the raw bytes of an HMAC secret.
+    /// Reads a key: PEM (PKCS#1, PKCS#8, SEC1), the DER of those, a JWK (RFC 7517), or else the raw bytes of an HMAC secret.
     ///
     /// # Errors
     /// When it is none of these, or too weak to be used.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyError> {
-        load::load(bytes).map(Self)
+        load::load(bytes)
     }
 
     /// What people call it: `HMAC`, `RSA 2048`, `EC P-256`, `Ed25519`.
     #[must_use]
     pub fn kind(&self) -> String {
-        match &self.0 {
+        match &self.material {
             Material::Hmac { .. } => "HMAC".to_owned(),
             Material::Rsa { bits, pss_only: false, .. } => format!("RSA {bits}"),
             Material::Rsa { bits, pss_only: true, .. } => format!("RSA-PSS {bits}"),
@@ -138,12 +141,12 @@ impl SigningKey {
     /// Whether it is an HMAC secret, which has no public part.
     #[must_use]
     pub fn is_hmac(&self) -> bool {
-        matches!(self.0, Material::Hmac { .. })
+        matches!(self.material, Material::Hmac { .. })
     }
 
     /// About how many microseconds a signature takes.
     pub(crate) fn cost(&self) -> u32 {
-        match &self.0 {
+        match &self.material {
             Material::Rsa { bits, .. } => match bits {
                 ..=2048 => 900,
                 ..=3072 => 2_600,
@@ -162,7 +165,11 @@ impl SigningKey {
     /// # Errors
     /// When it does not.
     pub fn can_sign(&self, alg: Alg) -> Result<(), KeyError> {
-        let fits = match &self.0 {
+        if let Some(only) = self.only.filter(|only| *only != alg) {
+            let kind = format!("{} ({} only)", self.kind(), only.as_str());
+            return Err(KeyError::AlgMismatch { kind, alg: alg.as_str() });
+        }
+        let fits = match &self.material {
             Material::Hmac { .. } => matches!(alg, Alg::Hs256 | Alg::Hs384 | Alg::Hs512),
             Material::Rsa { pss_only, .. } => match alg {
                 Alg::Rs256 | Alg::Rs384 | Alg::Rs512 => !pss_only,
@@ -173,7 +180,7 @@ impl SigningKey {
             Material::Ec(Curve::P521, _) => alg == Alg::Es512,
             Material::Ed25519(_) => alg == Alg::EdDsa,
         };
-        match &self.0 {
+        match &self.material {
             _ if fits => Ok(()),
             Material::Hmac { .. } if is_rsa(alg) => {
                 Err(KeyError::NotPrivateRsa { alg: alg.as_str() })
@@ -195,7 +202,7 @@ impl SigningKey {
     }
 
     fn mac(&self, without_line_feed: bool) -> Option<&Mac> {
-        match &self.0 {
+        match &self.material {
             Material::Hmac { trimmed: Some(trimmed), .. } if without_line_feed => Some(trimmed),
             Material::Hmac { exact, .. } => Some(exact),
             _ => None,
@@ -205,7 +212,7 @@ impl SigningKey {
     /// Why it is a poor choice for this algorithm, if it is.
     #[must_use]
     pub fn weakness(&self, alg: Alg) -> Option<String> {
-        let Material::Hmac { exact, trimmed } = &self.0 else { return None };
+        let Material::Hmac { exact, trimmed } = &self.material else { return None };
         let line_feed = trimmed.is_some().then(|| {
             "the HMAC secret ends in a line feed, which is part of it; write the file without one, or set `trim` to `trailing_newline`"
                 .to_owned()
@@ -219,7 +226,7 @@ impl SigningKey {
     /// Why it is a poor choice when the line feed at its end is left out.
     #[must_use]
     pub fn weakness_trimmed(&self, alg: Alg) -> Option<String> {
-        match &self.0 {
+        match &self.material {
             Material::Hmac { trimmed: Some(trimmed), .. } => trimmed.shortage(alg),
             _ => self.weakness(alg),
         }
@@ -231,7 +238,7 @@ impl SigningKey {
     /// When the key does not sign with this algorithm.
     pub fn sign(&self, alg: Alg, message: &[u8], out: &mut Vec<u8>) -> Result<(), KeyError> {
         self.can_sign(alg)?;
-        match &self.0 {
+        match &self.material {
             Material::Hmac { exact, .. } => exact.sign(alg, message, out),
             Material::Rsa { pair, .. } => {
                 let start = out.len();
@@ -266,7 +273,7 @@ impl SigningKey {
         message: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), KeyError> {
-        let Material::Hmac { trimmed: Some(trimmed), .. } = &self.0 else {
+        let Material::Hmac { trimmed: Some(trimmed), .. } = &self.material else {
             return self.sign(alg, message, out);
         };
         self.can_sign(alg)?;
@@ -290,12 +297,12 @@ impl SigningKey {
     }
 
     fn rsa_public(&self) -> Option<&rsa::PublicKey> {
-        if let Material::Rsa { pair, .. } = &self.0 { Some(pair.public_key()) } else { None }
+        if let Material::Rsa { pair, .. } = &self.material { Some(pair.public_key()) } else { None }
     }
 
     /// The uncompressed point and its curve.
     fn ec_public(&self) -> Option<(Curve, &[u8])> {
-        if let Material::Ec(curve, pair) = &self.0 {
+        if let Material::Ec(curve, pair) = &self.material {
             Some((*curve, pair.public_key().as_ref()))
         } else {
             None
@@ -303,7 +310,11 @@ impl SigningKey {
     }
 
     fn ed25519_public(&self) -> Option<&[u8]> {
-        if let Material::Ed25519(pair) = &self.0 { Some(pair.public_key().as_ref()) } else { None }
+        if let Material::Ed25519(pair) = &self.material {
+            Some(pair.public_key().as_ref())
+        } else {
+            None
+        }
     }
 }
 

@@ -130,7 +130,8 @@ pub(super) fn bits(number: &[u8]) -> usize {
     (number.len() * 8).saturating_sub(usize::try_from(unused).unwrap_or_default())
 }
 
-fn without_zeros(number: &[u8]) -> &[u8] {
+/// A big-endian number without what does not count.
+pub(super) fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     number.get(zeros..).unwrap_or_default()
 }

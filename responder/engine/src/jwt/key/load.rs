@@ -10,11 +10,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::{
-    KeyError, Mac, Material,
+    KeyError, Mac, Material, SigningKey,
     der::{self, Shape},
+    private_jwk,
     section::{Section, sections},
 };
-use crate::json;
 
 const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
@@ -24,11 +24,18 @@ const ROCA_PRIMES: [u32; 38] = [
     101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
 ];
 
-pub(super) fn load(bytes: &[u8]) -> Result<Material, KeyError> {
+pub(super) fn load(bytes: &[u8]) -> Result<SigningKey, KeyError> {
+    let plain = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if private_jwk::is_meant(plain.trim_ascii()) {
+        return private_jwk::read(plain.trim_ascii());
+    }
+    material(bytes, plain).map(|material| SigningKey { material, only: None })
+}
+
+fn material(bytes: &[u8], plain: &[u8]) -> Result<Material, KeyError> {
     if bytes.is_empty() {
         return Err(KeyError::Weak("the key file is empty"));
     }
-    let plain = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if holds(plain, b"-----BEGIN ") {
         return pem(plain);
     }
@@ -42,7 +49,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<Material, KeyError> {
     Ok(hmac_secret(bytes))
 }
 
-fn holds(bytes: &[u8], part: &[u8]) -> bool {
+pub(super) fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
@@ -56,7 +63,7 @@ fn hmac_secret(bytes: &[u8]) -> Material {
 }
 
 impl Mac {
-    fn new(secret: &[u8]) -> Self {
+    pub(super) fn new(secret: &[u8]) -> Self {
         Self {
             length: secret.len(),
             keys: [hmac::HMAC_SHA256, hmac::HMAC_SHA384, hmac::HMAC_SHA512]
@@ -80,28 +87,23 @@ fn refuse_other_wrappings(bytes: &[u8]) -> Result<(), KeyError> {
     if begins(&[b"\xff\xfe-\0", b"\xfe\xff\0-", b"-\0-\0-\0", b"\0-\0-\0-"]) {
         return Err(KeyError::Malformed("it is PEM in UTF-16; save it as UTF-8"));
     }
-    if begins(&[b"{"])
-        // Nothing of it is copied.
-        && ["kty", "keys"].iter().any(|name| json::member(bytes, 0, name).is_some())
-    {
-        return Err(KeyError::Jwk);
-    }
+    const TWICE: KeyError = KeyError::Malformed(
+        "it looks base64-encoded twice; in a Kubernetes secret encode it once under `data`, or not at all under `stringData`",
+    );
     // `-----BEGIN ` in base64.
     if begins(&[b"LS0tLS1CRUdJTi"]) {
-        return Err(KeyError::Malformed(
-            "it looks base64-encoded twice; in a Kubernetes secret encode it once under `data`, or not at all under `stringData`",
-        ));
+        return Err(TWICE);
     }
-    // A DER sequence of 256 bytes or more begins with `MI` in base64, a shorter one with `M`.
-    if begins(&[b"M"]) {
+    // A DER sequence of 256 bytes or more begins with `MI` in base64, a shorter one with `M`; an object of JSON with `e`.
+    if begins(&[b"M", b"e"]) {
         let text: Zeroizing<Vec<u8>> = Zeroizing::new(
             bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect(),
         );
-        if STANDARD
-            .decode(text.as_slice())
-            .map(Zeroizing::new)
-            .is_ok_and(|inner| der::is_sequence(&inner) || der::shape(&inner).is_some())
-        {
+        let inner = STANDARD.decode(text.as_slice()).map(Zeroizing::new).unwrap_or_default();
+        if private_jwk::is_meant(&inner) {
+            return Err(TWICE);
+        }
+        if der::is_sequence(&inner) || der::shape(&inner).is_some() {
             return Err(KeyError::Malformed(
                 "it is the inside of a PEM file; the BEGIN and END lines are missing",
             ));
@@ -172,10 +174,16 @@ fn asymmetric(document: &[u8]) -> Result<Material, KeyError> {
     }
 }
 
-/// Sizes are judged before the numbers are checked, for checking a huge key takes long.
 fn rsa(pkcs1: &[u8], pss_only: bool) -> Result<Material, KeyError> {
     let (modulus, exponent) =
         der::rsa_numbers(pkcs1).ok_or(KeyError::Malformed("its RSA numbers are garbled"))?;
+    let bits = judge_rsa(modulus, exponent)?;
+    let pair = RsaKeyPair::from_der(pkcs1).map_err(|_| KeyError::Inconsistent("RSA"))?;
+    Ok(Material::Rsa { pair: Box::new(pair), bits, pss_only })
+}
+
+/// Judges sizes before the numbers are checked, for checking a huge key takes long; how many bits the key has. Neither number has leading zeros.
+pub(super) fn judge_rsa(modulus: &[u8], exponent: &[u8]) -> Result<usize, KeyError> {
     let bits = der::bits(modulus);
     if bits < MIN_RSA_BITS {
         return Err(KeyError::Weak("the RSA key is shorter than 2048 bits"));
@@ -191,8 +199,7 @@ fn rsa(pkcs1: &[u8], pss_only: bool) -> Result<Material, KeyError> {
             "the RSA key was made by a library whose keys can be factored (ROCA); make a new one",
         ));
     }
-    let pair = RsaKeyPair::from_der(pkcs1).map_err(|_| KeyError::Inconsistent("RSA"))?;
-    Ok(Material::Rsa { pair: Box::new(pair), bits, pss_only })
+    Ok(bits)
 }
 
 /// Whether a modulus is a power of 65537 modulo each of many primes, which is chance for one of 2²⁷ good keys.

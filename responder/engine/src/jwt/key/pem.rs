@@ -14,7 +14,7 @@ const LINE: usize = 64;
 impl SigningKey {
     /// The public key in PEM (RFC 7468, section 13); `None` for an HMAC secret, which has none.
     pub(crate) fn public_pem(&self) -> Option<String> {
-        let der: PublicKeyX509Der<'_> = match &self.0 {
+        let der: PublicKeyX509Der<'_> = match &self.material {
             Material::Hmac { .. } => return None,
             Material::Rsa { pair, .. } => pair.public_key().as_der().ok()?,
             Material::Ec(_, pair) => pair.public_key().as_der().ok()?,

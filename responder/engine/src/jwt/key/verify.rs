@@ -23,7 +23,7 @@ impl SigningKey {
         if self.can_sign(alg).is_err() {
             return false;
         }
-        match &self.0 {
+        match &self.material {
             Material::Hmac { exact, trimmed } => [Some(exact), trimmed.as_ref()]
                 .into_iter()
                 .flatten()
