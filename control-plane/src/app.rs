@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     publish::Publisher,
     service::{
-        Appending, Open, Plane,
+        Appending, Open, Plane, Quota,
         access::{Connection, Guard},
         health, members, rollout, roster, routes,
     },
@@ -460,6 +460,7 @@ async fn open(
         blobs,
         kept: config.places.kinds(),
         staging,
+        quota: Quota::new(config.project_quota),
         scratch,
         uploads: Uploads::default(),
         appending: Appending::default(),

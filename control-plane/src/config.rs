@@ -75,6 +75,8 @@ pub struct Config {
     pub allow_insecure: bool,
     /// The largest upload, in bytes.
     pub max_upload: u64,
+    /// What the snapshots of one project may take, in bytes; as much as there is by default.
+    pub project_quota: Option<u64>,
     /// How long open calls may go on after a shutdown was asked for.
     pub shutdown_grace: Duration,
     /// The timing of subscriptions.
@@ -98,6 +100,7 @@ impl Config {
             audit_log: None,
             allow_insecure: false,
             max_upload: 16 * 1024 * 1024 * 1024,
+            project_quota: None,
             shutdown_grace: Duration::from_secs(5),
             timing: Timing::default(),
             telemetry: None,
@@ -205,6 +208,10 @@ pub struct Args {
     /// The largest upload in MiB; an import takes about as much space again while it runs
     #[arg(long, env = "COUNTERSIGN_MAX_UPLOAD_MIB", value_name = "MIB", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     max_upload_mib: u64,
+
+    /// How much the snapshots and uploads of one project may take, in MiB; without it as much as there is
+    #[arg(long, env = "COUNTERSIGN_PROJECT_QUOTA_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
+    project_quota_mib: Option<u64>,
 
     /// How many seconds open calls may go on after SIGINT or SIGTERM
     #[arg(long, env = "COUNTERSIGN_SHUTDOWN_GRACE", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
@@ -370,6 +377,7 @@ impl TryFrom<Args> for Config {
             ui: args.ui_listen.unwrap_or(Ui::IfFree(DEFAULT_UI)),
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
+            project_quota: args.project_quota_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),
             ..Self::new(args.listen, args.place.data_dir)
         })
@@ -393,6 +401,8 @@ mod tests {
             "d",
             "--max-upload-mib",
             "3",
+            "--project-quota-mib",
+            "5",
             "--shutdown-grace",
             "7",
         ];
@@ -402,8 +412,8 @@ mod tests {
             (0, PathBuf::from("d"), false)
         );
         assert_eq!(
-            (config.max_upload, config.shutdown_grace),
-            (3 * 1024 * 1024, Duration::from_secs(7))
+            (config.max_upload, config.project_quota, config.shutdown_grace),
+            (3 * 1024 * 1024, Some(5 * 1024 * 1024), Duration::from_secs(7))
         );
         assert!(Args::try_parse_from(["x", "--listen", "nowhere"]).is_err());
         assert!(Args::try_parse_from(["x", "--max-upload-mib", "0"]).is_err());

@@ -8,6 +8,7 @@ mod inspect;
 mod lineage;
 mod members;
 mod mutual;
+mod quota;
 mod replays;
 mod replicas;
 mod rollouts;

@@ -11,6 +11,7 @@ use countersign_proto::{
         Condition, ConditionStatus, Diagnostic, Digest, DigestFunction, SecretRef, Severity,
     },
 };
+use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use crate::connect::id;
@@ -27,7 +28,7 @@ pub(crate) trait View {
 
 impl View for Snapshot {
     const HEADINGS: &'static [&'static str] =
-        &["ID", "STATE", "PAIRS", "IN", "OUT", "REFUSED", "CREATED"];
+        &["ID", "STATE", "PAIRS", "IN", "OUT", "SIZE", "REFUSED", "CREATED"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -36,6 +37,7 @@ impl View for Snapshot {
             self.pair_count.to_string(),
             self.in_count.to_string(),
             self.out_count.to_string(),
+            HumanBytes(self.size_bytes).to_string(),
             self.report.as_ref().map_or(0, |report| report.refused).to_string(),
             time(self.create_time).unwrap_or_default(),
         ]
@@ -59,6 +61,7 @@ impl View for Snapshot {
             "pairCount": self.pair_count,
             "inCount": self.in_count,
             "outCount": self.out_count,
+            "sizeBytes": self.size_bytes,
             "manifest": digest(self.manifest.as_ref()),
             "report": report,
             "transform": self.transform,

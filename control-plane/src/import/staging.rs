@@ -69,6 +69,12 @@ pub enum StagingError {
         /// The limit.
         limit: u64,
     },
+    /// The project has no room for more.
+    #[error("the upload is larger than the {room} bytes that its project has room for")]
+    NoRoom {
+        /// The room.
+        room: u64,
+    },
     /// Nothing came of an upload that was to be read as it comes.
     #[error("the upload paused before its end; send the rest, and commit again")]
     Paused,
@@ -121,6 +127,7 @@ impl Staging {
             accepted: end.sequence,
             bytes: end.offset,
             limit: self.limit,
+            room: u64::MAX,
             broken: false,
             pending: Vec::new(),
         })
@@ -138,6 +145,21 @@ impl Staging {
     #[must_use]
     pub fn follow(&self, snapshot: &str, upload_id: &str, following: Following) -> Pieces {
         Pieces::follow(self.path(snapshot, upload_id), following)
+    }
+
+    /// How many bytes the uploads to a snapshot have.
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    pub fn size(&self, snapshot: &str) -> Result<u64, StoreError> {
+        let dir = self.directory(snapshot);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(source) => return Err(StoreError::Io { doing: "read", path: dir, source }),
+        };
+        let sizes = entries.map(|entry| entry.and_then(|entry| entry.metadata()).map(|m| m.len()));
+        sizes.sum::<io::Result<u64>>().map_err(io_error("read", &dir))
     }
 
     /// Removes all uploads of a snapshot.
@@ -189,6 +211,7 @@ pub struct Log {
     accepted: u64,
     bytes: u64,
     limit: u64,
+    room: u64,
     broken: bool,
     pending: Vec<u8>,
 }
@@ -198,6 +221,11 @@ impl Log {
     #[must_use]
     pub fn committed(&self) -> u64 {
         self.committed
+    }
+
+    /// Takes no more than so many bytes from now on.
+    pub fn bound(&mut self, room: u64) {
+        self.room = room;
     }
 
     /// Takes a piece; it is durable after the next [`Log::sync`]. A piece that was taken before is ignored.
@@ -220,6 +248,9 @@ impl Log {
         let bytes = self.bytes.saturating_add(frame.try_into().unwrap_or(u64::MAX));
         if bytes > self.limit {
             return Err(StagingError::OverQuota { limit: self.limit });
+        }
+        if bytes > self.room {
+            return Err(StagingError::NoRoom { room: self.room });
         }
         self.bytes = bytes;
         self.accepted = piece.sequence;

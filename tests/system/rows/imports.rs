@@ -1,6 +1,7 @@
 //! Recordings that break off, come twice, hold damage, unfold, are too large, or say what no server may send.
 
 mod archive;
+mod quotas;
 mod upload;
 
 use std::path::PathBuf;
@@ -288,25 +289,6 @@ async fn s06_large_deep_and_odd_text_is_read_within_bounds_and_bytes_stay_as_the
     let served = World::serve(vec![Case::of_line("pair", binary.to_string())]).await;
     assert_eq!(served.client.get("/pair").await.body, bytes);
     drop(served.end().await);
-    drop(world.end().await);
-}
-
-#[tokio::test]
-async fn s07_an_upload_above_the_quota_is_refused_when_it_crosses_and_others_go_on() {
-    let world = World::serve_with(Vec::new(), &Setup::of_plane("--max-upload-mib 1")).await;
-    let large = world.import("large.jsonl", lines(4_000), &[]);
-    assert_eq!(large.code(), 1, "{}", large.text());
-    assert!(large.text().contains("the upload is larger than 1048576 bytes"), "{}", large.text());
-    assert_eq!(world.snapshot("large"), None);
-    let mut uploads = world.uploads().await;
-    uploads.create("raw").await;
-    let refused = uploads.send("raw", lines(4_000).as_bytes(), 500_000).await.unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
-    assert_eq!(refused.get_details_error_info().unwrap().reason, "UPLOAD_TOO_LARGE");
-    assert_eq!(refused.get_details_quota_failure().unwrap().violations[0].subject, "upload");
-    assert_eq!(world.report("small.jsonl", lines(10))["imported"], 10);
-    drop(world.cli(&["snapshot", "delete", "raw"]).ok());
-    assert_eq!(world.staged(), Vec::<PathBuf>::new());
     drop(world.end().await);
 }
 

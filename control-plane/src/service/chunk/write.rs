@@ -21,7 +21,7 @@ use tonic::{Code, Status, Streaming};
 use crate::{
     held,
     import::staging::StagingError,
-    service::{Plane, Problem, name::Name, snapshot},
+    service::{Plane, Problem, name::Name, quota::Room, snapshot},
     store::{Kind, Record, StoreError, blocking},
     turns::{Turn, Turns},
 };
@@ -108,7 +108,8 @@ async fn serve(
     let held = held::of(&*plane.meta, &snapshot).await.map_err(Problem::from)?;
     let limit = plane.staging.limit();
     let written: u64 = held.iter().map(Digest::size).sum();
-    let room = limit.saturating_sub(written);
+    let quota = plane.quota.room(plane, &name.project, &name.full).await.map_err(Status::from)?;
+    let room = limit.min(quota.left()).saturating_sub(written);
     let mut writing = Writing {
         plane,
         project: name.project,
@@ -117,6 +118,7 @@ async fn serve(
         answers,
         room,
         limit,
+        quota,
         open: None,
         batch: Vec::new(),
         size: 0,
@@ -169,6 +171,7 @@ struct Writing<'p> {
     /// How many bytes more the snapshot may have.
     room: u64,
     limit: u64,
+    quota: Room,
     open: Option<Open>,
     batch: Vec<Whole>,
     size: u64,
@@ -252,10 +255,13 @@ impl Writing<'_> {
             let (code, reason) = (Code::InvalidArgument, "CHUNK_TOO_LARGE");
             return Err(Problem::Blob { code, reason, digest, message }.into());
         }
-        self.room = self
-            .room
-            .checked_sub(digest.size())
-            .ok_or_else(|| Problem::from(StagingError::OverQuota { limit: self.limit }))?;
+        self.room = self.room.checked_sub(digest.size()).ok_or_else(|| {
+            if self.quota.left() < self.limit {
+                self.quota.refusal()
+            } else {
+                StagingError::OverQuota { limit: self.limit }.into()
+            }
+        })?;
         let room = match self.memory.now(&self.project, digest.size()) {
             Some(room) => room,
             None => {

@@ -104,12 +104,16 @@ async fn open(
     upload_id: &str,
     mirror: Option<Mirror<'_>>,
 ) -> Result<Log, Problem> {
-    if let Some(mirror) = mirror {
-        return mirror.open().await;
-    }
-    let (staging, upload_id, full) =
-        (plane.staging.clone(), upload_id.to_owned(), name.full.clone());
-    Ok(store::blocking(move || staging.open(&full, &upload_id)).await??)
+    let room = plane.quota.room(plane, &name.project, &name.full).await?;
+    let mut log = if let Some(mirror) = mirror {
+        mirror.open().await?
+    } else {
+        let (staging, upload_id, full) =
+            (plane.staging.clone(), upload_id.to_owned(), name.full.clone());
+        store::blocking(move || staging.open(&full, &upload_id)).await??
+    };
+    log.bound(room.left());
+    Ok(log)
 }
 
 struct Upload<'p> {

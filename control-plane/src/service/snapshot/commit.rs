@@ -84,14 +84,15 @@ async fn commit(
     report.findings.splice(..0, remarks);
     judge(&request, &report)?;
     let storing = plane.storing().await?;
-    let manifest = if request.validate_only {
+    let put = if request.validate_only {
         None
     } else {
-        let (manifest, signatures) = put(plane, pairs, told).await?;
+        let put = put(plane, pairs, told).await?;
+        plane.quota.room(plane, project, &name.full).await?.admit(put.bytes)?;
         if let Some(redaction) = &mut report.redaction {
-            redaction.signatures = signatures;
+            redaction.signatures = put.signatures;
         }
-        Some(manifest)
+        Some(put)
     };
     let snapshot = Snapshot {
         pair_count: report.imported,
@@ -101,10 +102,11 @@ async fn commit(
         transform,
         ..draft
     };
-    let Some(manifest) = manifest else { return Ok(with_record(snapshot, record)) };
+    let Some(Put { manifest, bytes, .. }) = put else { return Ok(with_record(snapshot, record)) };
     let snapshot = Snapshot {
         state: SnapshotState::Ready.into(),
         manifest: Some(encode_digest(&manifest)),
+        size_bytes: bytes,
         ..snapshot
     };
     let stored = StoredSnapshot { snapshot: Some(snapshot), upload_id: request.upload_id };
@@ -262,8 +264,17 @@ fn judge(request: &CommitSnapshotRequest, report: &Report) -> Result<(), Problem
     Ok(())
 }
 
-/// Stores chunks, then the manifest. Returns the manifest's digest, and how many JWS signatures were left out.
-async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<(Digest, u64), Problem> {
+/// What was stored.
+struct Put {
+    manifest: Digest,
+    /// How many bytes the chunks have.
+    bytes: u64,
+    /// How many JWS signatures were left out.
+    signatures: u64,
+}
+
+/// Stores chunks, then the manifest.
+async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<Put, Problem> {
     let blobs = Arc::clone(&plane.blobs);
     // Chunks are cut while others are hashed and synced; one batch waits in between.
     let (full, batches) = mpsc::channel::<Vec<Bytes>>(1);
@@ -296,8 +307,8 @@ async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<(Digest, u64
     let chunks = digests.into_iter().zip(numbers);
     let named = |(digest, (pairs, ordinals))| ChunkRef { digest, pairs, ordinals };
     let manifest = Manifest { treatment, chunks: chunks.map(named).collect() };
-    let digest = manifest.put(&*plane.blobs).await?;
-    Ok((digest, signatures))
+    let bytes = manifest.bytes();
+    Ok(Put { manifest: manifest.put(&*plane.blobs).await?, bytes, signatures })
 }
 
 /// Chunks that are stored together.

@@ -54,6 +54,7 @@ async fn commit(
         told.reading(Progress { bytes_done, bytes_total, pairs });
     };
     let found = check::check(&*plane.blobs, &held, manifest, progress).await?;
+    plane.quota.room(plane, &name.project, &name.full).await?.admit(found.bytes)?;
     let draft: StoredSnapshot = stored(&record)?;
     let snapshot = Snapshot {
         state: SnapshotState::Ready.into(),
@@ -63,6 +64,7 @@ async fn commit(
         out_count: found.pairs.saturating_sub(found.inbound),
         report: Some(ImportReport { imported: found.pairs, ..ImportReport::default() }),
         transform,
+        size_bytes: found.bytes,
         ..draft.snapshot.unwrap_or_default()
     };
     let stored = StoredSnapshot { snapshot: Some(snapshot), upload_id: manifest.to_string() };
