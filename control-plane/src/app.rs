@@ -25,6 +25,7 @@ use crate::{
     lock::lock,
     metrics::Metrics,
     publish::Publisher,
+    scrub::{self, Scrubbing},
     service::{
         Appending, Open, Plane, Quota,
         access::{Connection, Guard},
@@ -370,6 +371,7 @@ fn work(plane: &Arc<Plane>, health: &HealthReporter, is_shared: bool) -> [JoinHa
     if is_shared {
         tokio::spawn(sweep::run(Arc::clone(plane)));
     }
+    tokio::spawn(scrub::run(Arc::clone(plane)));
     tokio::spawn(health::run(Arc::clone(plane), health.clone()));
     [tokio::spawn(roster::run(Arc::clone(plane))), tokio::spawn(rollout::run(Arc::clone(plane)))]
 }
@@ -462,6 +464,7 @@ async fn open(
         staging,
         quota: Quota::new(config.project_quota),
         scratch,
+        scrubbing: Scrubbing::new(config.scrub_every),
         uploads: Uploads::default(),
         appending: Appending::default(),
         fleet: Fleet::default(),

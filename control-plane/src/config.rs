@@ -77,6 +77,8 @@ pub struct Config {
     pub max_upload: u64,
     /// What the snapshots of one project may take, in bytes; as much as there is by default.
     pub project_quota: Option<u64>,
+    /// How often everything that is stored is read through; never when there is none.
+    pub scrub_every: Option<Duration>,
     /// How long open calls may go on after a shutdown was asked for.
     pub shutdown_grace: Duration,
     /// The timing of subscriptions.
@@ -101,6 +103,7 @@ impl Config {
             allow_insecure: false,
             max_upload: 16 * 1024 * 1024 * 1024,
             project_quota: None,
+            scrub_every: None,
             shutdown_grace: Duration::from_secs(5),
             timing: Timing::default(),
             telemetry: None,
@@ -212,6 +215,11 @@ pub struct Args {
     /// How much the snapshots and uploads of one project may take, in MiB; without it as much as there is
     #[arg(long, env = "COUNTERSIGN_PROJECT_QUOTA_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
     project_quota_mib: Option<u64>,
+
+    /// Every so many hours, read everything that is stored, and log and count what is damaged or missing; 0 never does. Of the control planes that share
+    /// a store one does so
+    #[arg(long, env = "COUNTERSIGN_SCRUB_HOURS", value_name = "HOURS", default_value_t = 168, value_parser = clap::value_parser!(u64).range(0..=87_600))]
+    scrub_hours: u64,
 
     /// How many seconds open calls may go on after SIGINT or SIGTERM
     #[arg(long, env = "COUNTERSIGN_SHUTDOWN_GRACE", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
@@ -378,6 +386,8 @@ impl TryFrom<Args> for Config {
             allow_insecure: args.allow_insecure,
             max_upload: args.max_upload_mib.saturating_mul(1024 * 1024),
             project_quota: args.project_quota_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+            scrub_every: (args.scrub_hours > 0)
+                .then(|| Duration::from_secs(args.scrub_hours.saturating_mul(3600))),
             shutdown_grace: Duration::from_secs(args.shutdown_grace),
             ..Self::new(args.listen, args.place.data_dir)
         })

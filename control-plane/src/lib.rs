@@ -26,6 +26,7 @@ mod metrics;
 pub mod operate;
 pub mod publish;
 pub mod rollout;
+mod scrub;
 mod service;
 pub mod store;
 mod storing;

@@ -16,11 +16,12 @@ use countersign_engine::snapshot::digest::Digest;
 use crate::{
     content::{self, ContentError},
     lock::lock,
-    store::{
-        BlobStore, Dump, MetaStore, Scrubbed, StoreError, blob::io_error, blocking, place::Places,
-    },
+    scrub,
+    store::{BlobStore, Dump, MetaStore, StoreError, blob::io_error, blocking, place::Places},
     sweep::{self, SweepError},
 };
+
+pub use crate::scrub::Report;
 
 /// Blobs that are copied together; they are in memory meanwhile.
 const BATCH: usize = 64;
@@ -59,17 +60,6 @@ pub enum OperateError {
         /// The directory.
         path: PathBuf,
     },
-}
-
-/// What a scrub has shown.
-#[derive(Debug)]
-pub struct Report {
-    /// Of the blobs that are stored.
-    pub scrubbed: Scrubbed,
-    /// What is named but is not stored, or cannot be read, each in a sentence.
-    pub missing: Vec<String>,
-    /// What is named and is damaged, each in a sentence.
-    pub affected: Vec<String>,
 }
 
 /// What was copied.
@@ -113,40 +103,7 @@ impl Stores {
     /// # Errors
     /// When a store fails.
     pub async fn scrub(&self, put_aside: bool) -> Result<Report, OperateError> {
-        let scrubbed = self.blobs.scrub(put_aside).await?;
-        let (mut missing, mut affected) = (Vec::new(), Vec::new());
-        for (kind, record) in self.meta.dump().await?.records {
-            let name = record.name.clone();
-            let named = match sweep::roots(kind, record) {
-                Ok(roots) => content::named_by(&*self.blobs, roots).await,
-                Err(error) => Err(error),
-            };
-            match named {
-                Ok(named) => {
-                    let named: Vec<Digest> = named.into_iter().collect();
-                    let absent = self.blobs.missing(&named).await?;
-                    missing.extend(
-                        absent
-                            .iter()
-                            .map(|digest| format!("{kind} {name} lacks the blob {digest}")),
-                    );
-                    let damaged = |digest: &&Digest| scrubbed.hashes.contains(digest.hash());
-                    for digest in named.iter().filter(damaged) {
-                        // Somebody may have mended it beside.
-                        if self.blobs.get(digest).await.is_err() {
-                            affected.push(format!(
-                                "{kind} {name} needs the blob {digest}, which is damaged"
-                            ));
-                        }
-                    }
-                }
-                Err(ContentError::Store(error)) if !error.is_damage() => return Err(error.into()),
-                Err(error) => {
-                    missing.push(format!("{kind} {name}: {}", crate::service::chain(&error)));
-                }
-            }
-        }
-        Ok(Report { scrubbed, missing, affected })
+        Ok(scrub::all(&*self.meta, &*self.blobs, put_aside).await?)
     }
 
     /// Copies everything that is live into a new directory. Others may write meanwhile; the copy is of one revision.

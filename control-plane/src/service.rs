@@ -40,6 +40,7 @@ use crate::{
     fleet::Fleet,
     import::{sort::Scratch, staging::Staging, uploads::Uploads},
     publish::Publisher,
+    scrub::Scrubbing,
     store::{BlobStore, CommitError, Committed, Kind, MetaStore, Record, StoreError, Txn},
     turns::{SUBSCRIPTIONS, Turn, Turns, WATCHES},
 };
@@ -59,6 +60,8 @@ pub(crate) struct Plane {
     /// How much one project may store.
     pub(crate) quota: Quota,
     pub(crate) scratch: Scratch,
+    /// How often everything that is stored is read, and what came of it.
+    pub(crate) scrubbing: Scrubbing,
     pub(crate) uploads: Uploads,
     /// The snapshots that are uploaded to this process.
     pub(crate) appending: Appending,

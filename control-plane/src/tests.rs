@@ -12,6 +12,7 @@ mod quota;
 mod replays;
 mod replicas;
 mod rollouts;
+mod scrub;
 mod snapshots;
 mod start;
 mod subscriptions;

@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
-use crate::{fleet::Phase, service::Plane};
+use crate::{fleet::Phase, scrub::Last, service::Plane};
 
 /// Tells a scraper.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ struct Counts {
     /// Keys that connected responders need and do not have.
     unresolved: i64,
     revision: i64,
+    scrubbed: Last,
 }
 
 impl State {
@@ -46,13 +47,14 @@ impl State {
         let plane = self.plane.upgrade()?;
         let table = plane.publisher.table();
         let mut counts = Counts {
-            running: i64::try_from(table.assignments.len()).unwrap_or(i64::MAX),
+            running: number(table.assignments.len()),
             revision: i64::try_from(table.revision).unwrap_or(i64::MAX),
+            scrubbed: plane.scrubbing.last(),
             ..Counts::default()
         };
         counts.phases.extend(Phase::ALL.map(|phase| (name(phase), 0)));
         let rolling = table.assignments.values().filter(|it| it.announced.rollout.is_some());
-        counts.rollouts = i64::try_from(rolling.count()).unwrap_or(i64::MAX);
+        counts.rollouts = number(rolling.count());
         for responder in plane.fleet.here() {
             if !responder.connected {
                 counts.gone += 1;
@@ -65,10 +67,14 @@ impl State {
                 *counts.phases.entry(name(outcome.phase)).or_default() += 1;
                 missing.extend(outcome.unresolved.iter());
             }
-            counts.unresolved += i64::try_from(missing.len()).unwrap_or(i64::MAX);
+            counts.unresolved += number(missing.len());
         }
         Some(counts)
     }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn name(phase: Phase) -> &'static str {
@@ -97,6 +103,21 @@ impl Collector for State {
                 counts.duplicates,
             ),
             ("store_revision", "The revision of the store that is announced.", counts.revision),
+            (
+                "store_scrub_timestamp_seconds",
+                "When this control plane has read everything that is stored last; 0 before.",
+                counts.scrubbed.at / 1_000_000_000,
+            ),
+            (
+                "store_damaged_blobs",
+                "Blobs that were damaged then.",
+                number(counts.scrubbed.damaged),
+            ),
+            (
+                "store_missing_blobs",
+                "What was named then and was not stored, or could not be read.",
+                number(counts.scrubbed.missing),
+            ),
         ] {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)?;
