@@ -28,6 +28,7 @@ mod mutual;
 mod operations;
 mod planes;
 mod prometheus;
+mod promises;
 mod proxy;
 mod push;
 mod record;
