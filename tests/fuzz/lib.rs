@@ -184,9 +184,11 @@ pub fn filter(data: &[u8]) {
 
 /// A token under a simple config; what was signed is a token again.
 pub fn jwt(data: &[u8]) {
-    let json = br#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[{"type":"jwt_resign","config":{"key":"a secret of at least thirty-two bytes","claims":"role=x"}}]}]}"#;
-    let (template, _) = Template::parse(json);
-    let _ = preview(&template, &pair(data), NOW);
+    static SIGNS: LazyLock<Template> = LazyLock::new(|| {
+        let json = br#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[{"type":"jwt_resign","config":{"key":"a secret of at least thirty-two bytes","claims":"role=x"}}]}]}"#;
+        Template::parse(json).0
+    });
+    let _ = preview(&SIGNS, &pair(data), NOW);
     let config = std::collections::BTreeMap::from([
         ("secretpath".to_owned(), "a/b".to_owned()),
         ("expiresin".to_owned(), "60".to_owned()),
@@ -219,9 +221,11 @@ pub fn grpc(data: &[u8]) {
     }
     pair.response.headers = call();
     ask(&pair);
-    let json = br#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"1:LEN"}},{"type":"replace","config":{"old":"a","new":"bb"}}]}]}"#;
-    let (template, _) = Template::parse(json);
-    let (compiled, _) = compile(vec![pair], &template, &STANDARD, Serve::All);
+    static EDITS: LazyLock<Template> = LazyLock::new(|| {
+        let json = br#"{"id":"t","responder":[{"extractor":{"type":"res_body"},"transforms":[{"type":"json_path","config":{"path":"1:LEN"}},{"type":"replace","config":{"old":"a","new":"bb"}}]}]}"#;
+        Template::parse(json).0
+    });
+    let (compiled, _) = compile(vec![pair], &EDITS, &STANDARD, Serve::All);
     let serving = Serving::new(Arc::new(compiled), &KeyRing::default());
     let grpc = http::HeaderValue::from_static("application/grpc");
     let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, grpc)]);
@@ -267,8 +271,9 @@ pub fn dlp(data: &[u8]) {
     let at = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
     let (json, body) = data.split_at(at);
     let (config, _) = DlpConfig::parse(json);
+    static BUILT_IN: LazyLock<Redactor> = LazyLock::new(Redactor::default);
     let own = Redactor::new(config, RedactionKey::from_seed(b"fuzz"));
-    for redactor in [own, Redactor::default()] {
+    for redactor in [&own, &*BUILT_IN] {
         let mut tally = Tally::new(redactor.config());
         let mut pair = pair(body.get(1..).unwrap_or_default());
         let mut again = pair.clone();
