@@ -43,7 +43,9 @@ pub(crate) fn template(json: &str) -> Checked {
         let message = "the template is nested too deeply to be looked through for keys";
         findings.push(Diagnostic::error("not_json", "", message));
     }
-    if json.contains("PRIVATE KEY-----") {
+    // As it stands in PEM, and in a JWK within the text.
+    let is_jwk = || json.contains("\\\"kty\\\"") && json.contains("\\\"d\\\"");
+    if json.contains("PRIVATE KEY-----") || is_jwk() {
         findings.push(
             Diagnostic::warning(
                 "private_key_in_template",

@@ -394,7 +394,7 @@ impl Known {
         }
         match SigningKey::parse(bytes) {
             Ok(key) => {
-                let text = key.is_hmac().then(|| Arc::new(Zeroizing::new(bytes.to_vec())));
+                let text = key.is_text().then(|| Arc::new(Zeroizing::new(bytes.to_vec())));
                 let (kind, mut keys) = (key.kind(), std::mem::take(&mut self.keys));
                 keys.push(key, pace, Instant::now());
                 tracing::info!(%secret, kind, waits = keys.is_waiting(), "signing key loaded");

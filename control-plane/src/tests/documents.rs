@@ -108,14 +108,13 @@ async fn validation_stores_nothing_and_tells_everything() {
             .count()
             >= 2
     );
-    let inline = r#"{"id":"k","note":"-----BEGIN PRIVATE KEY-----"}"#;
-    assert!(
-        validate(inline, "")
-            .await
-            .unwrap()
-            .iter()
-            .any(|found| found.code == "private_key_in_template")
-    );
+    for inline in [
+        r#"{"id":"k","note":"-----BEGIN PRIVATE KEY-----"}"#,
+        r#"{"id":"k","note":"{\"d\":\"AA\",\"kty\":\"OKP\"}"}"#,
+    ] {
+        let found = validate(inline, "").await.unwrap();
+        assert!(found.iter().any(|found| found.code == "private_key_in_template"), "{inline}");
+    }
     let snapshot = format!("{PROJECT}/snapshots/s");
     assert_refused(validate(TEMPLATE, &snapshot).await, Code::NotFound, "SNAPSHOT_NOT_FOUND");
     server.create_snapshot("s").await;

@@ -247,7 +247,9 @@ fn of_a_private_key_no_text_is_kept() {
         let ring = node.secrets.lock().ring();
         ring.get(&named("jwt", key)).unwrap().text.is_some()
     };
+    node.write("jwt", "jwk", &format!(r#"{{"kty":"oct","k":"{}"}}"#, "a".repeat(64)));
     assert!(!told("key"));
+    assert!(!told("jwk"), "its text is not the secret");
     assert!(told("shared"), "templates may put it into answers");
 }
 

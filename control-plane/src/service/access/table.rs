@@ -359,7 +359,8 @@ pub(crate) static TABLE: &[Row] = &[
     reads(path!(discovery ChunkService / ReadChunks), Least::ResponderOr(Level::Viewer), |b| {
         read(b, blobs)
     }),
-    reads(path!(discovery ChunkService / FindMissingChunks), EDITOR, |b| {
+    // It gives the snapshot what its project has already.
+    changes(path!(discovery ChunkService / FindMissingChunks), EDITOR, |b| {
         read(b, |m: FindMissingChunksRequest| subject("snapshot", m.snapshot))
     }),
     changes(path!(discovery ChunkService / WriteChunks), EDITOR, |b| {

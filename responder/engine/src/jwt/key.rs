@@ -39,6 +39,8 @@ pub struct SigningKey {
     material: Material,
     /// The one algorithm that its JWK lets it sign with.
     only: Option<Alg>,
+    /// Whether it is not a JWK.
+    is_plain: bool,
 }
 
 enum Material {
@@ -142,6 +144,12 @@ impl SigningKey {
     #[must_use]
     pub fn is_hmac(&self) -> bool {
         matches!(self.material, Material::Hmac { .. })
+    }
+
+    /// Whether it is an HMAC secret that is what its file holds, byte for byte.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.is_hmac() && self.is_plain
     }
 
     /// About how many microseconds a signature takes.

@@ -185,7 +185,7 @@ fn add(keys: &mut BTreeMap<String, Entry>, kid: &str, key: &Arc<PublicKey>, sign
         algs: BTreeSet::new(),
         name: signer.name(),
     });
-    if entry.key == *key {
+    if entry.key.thumbprint() == key.thumbprint() {
         entry.algs.insert(signer.alg);
     }
 }

@@ -6,7 +6,10 @@ use aws_lc_rs::{
     hmac,
     signature::{EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -16,6 +19,14 @@ use super::{
     section::{Section, sections},
 };
 
+const EASY: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+/// Base64 as people and programs write it.
+const ALPHABETS: [GeneralPurpose; 2] = [
+    GeneralPurpose::new(&alphabet::STANDARD, EASY),
+    GeneralPurpose::new(&alphabet::URL_SAFE, EASY),
+];
 const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
 /// Enough primes to tell keys that one library made from a power of 65537 (CVE-2017-15361), and can be factored, from all others.
@@ -29,7 +40,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<SigningKey, KeyError> {
     if private_jwk::is_meant(plain.trim_ascii()) {
         return private_jwk::read(plain.trim_ascii());
     }
-    material(bytes, plain).map(|material| SigningKey { material, only: None })
+    material(bytes, plain).map(|material| SigningKey { material, only: None, is_plain: true })
 }
 
 fn material(bytes: &[u8], plain: &[u8]) -> Result<Material, KeyError> {
@@ -94,13 +105,14 @@ fn refuse_other_wrappings(bytes: &[u8]) -> Result<(), KeyError> {
     if begins(&[b"LS0tLS1CRUdJTi"]) {
         return Err(TWICE);
     }
-    // A DER sequence of 256 bytes or more begins with `MI` in base64, a shorter one with `M`; an object of JSON with `e`.
-    if begins(&[b"M", b"e"]) {
+    // A DER sequence of 256 bytes or more begins with `MI` in base64, a shorter one with `M`; an object of JSON, white space before it, with
+    // one of the others.
+    if begins(&[b"M", b"e", b"W", b"I", b"C", b"D", b"7"]) {
         let text: Zeroizing<Vec<u8>> = Zeroizing::new(
             bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect(),
         );
-        let inner = STANDARD.decode(text.as_slice()).map(Zeroizing::new).unwrap_or_default();
-        if private_jwk::is_meant(&inner) {
+        let inner = decoded(&text);
+        if private_jwk::is_meant(inner.trim_ascii()) {
             return Err(TWICE);
         }
         if der::is_sequence(&inner) || der::shape(&inner).is_some() {
@@ -110,6 +122,14 @@ fn refuse_other_wrappings(bytes: &[u8]) -> Result<(), KeyError> {
         }
     }
     Ok(())
+}
+
+/// What a text means in base64, of either alphabet; nothing when it is none.
+fn decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut inner = Zeroizing::new(vec![0; text.len()]);
+    let length = ALPHABETS.iter().find_map(|engine| engine.decode_slice(text, &mut inner).ok());
+    inner.truncate(length.unwrap_or_default());
+    inner
 }
 
 /// The one private key of a PEM file. Certificates beside it do not matter, nor does a block of EC parameters.

@@ -1,7 +1,8 @@
 //! Private keys as JWKs (RFC 7517; RFC 7518, section 6; RFC 8037, section 2), alone or as the one private key of a set.
 //!
 //! Members are borrowed from the file and decoded into memory that is cleared, so that no copy of a private number stays behind. A member that
-//! stands twice, or is spelled with escapes, is refused: two readers of such a file could see two keys.
+//! stands twice, or is spelled with escapes, is refused: two readers of such a file could see two keys. So is whatever looks like a part of a JWK: as an
+//! HMAC secret it would sign what nobody verifies, and be told where a template asks for its text.
 
 use aws_lc_rs::{
     rsa::{KeyPairComponents, PublicKeyComponents},
@@ -15,8 +16,13 @@ use super::{Curve, KeyError, Mac, Material, SigningKey, der, load};
 use crate::jwt::alg::Alg;
 
 const UNSOUND: KeyError = KeyError::Malformed(
-    "it is a JWK, but no sound one: each member stands once, and is text without escapes",
+    "it is JSON, but no sound JWK: it is whole, and each member stands once, as text without escapes",
 );
+/// Members of JWKs and of their sets.
+const MEMBERS: [&str; 17] = [
+    "alg", "crv", "d", "dp", "dq", "e", "k", "key_ops", "keys", "kid", "kty", "n", "oth", "p", "q",
+    "qi", "use",
+];
 
 #[derive(Deserialize)]
 struct Set<'d> {
@@ -59,15 +65,41 @@ struct Jwk<'d> {
     #[serde(borrow)]
     k: Option<&'d str>,
     oth: Option<IgnoredAny>,
+    r#priv: Option<IgnoredAny>,
 }
 
-/// Whether a text is meant as a JWK or a set of them, sound or not: as an HMAC secret it would sign what nobody verifies.
+/// Whether a text is meant as JSON, or is a part of a JWK, in whatever encoding.
 pub(super) fn is_meant(text: &[u8]) -> bool {
-    text.starts_with(b"{")
-        && [&b"\"kty\""[..], b"\"keys\""].iter().any(|name| load::holds(text, name))
+    let is_json = || text.starts_with(b"{") || text.starts_with(b"[");
+    if is_json() && serde_json::from_slice::<IgnoredAny>(text).is_ok() {
+        return true;
+    }
+    // Without what UTF-16, a text within a text, and people put in between.
+    let mut bare = Zeroizing::new(Vec::with_capacity(text.len()));
+    bare.extend(
+        text.iter().filter(|byte| !matches!(byte, 0 | b'\\' | b' ' | b'\t' | b'\r' | b'\n')),
+    );
+    let inner = bare.iter().rposition(|byte| !matches!(byte, b']' | b'}'));
+    let ends = inner.is_some_and(|at| at + 1 < bare.len() && bare.get(at) == Some(&b'"'));
+    bare.starts_with(b"{\"") || ends || names(&bare)
+}
+
+/// Whether a member of a JWK is named in it.
+fn names(text: &[u8]) -> bool {
+    let mut parts = text.split(|byte| *byte == b'"');
+    let mut name = parts.next().unwrap_or_default();
+    parts.any(|part| {
+        let is_name = part.starts_with(b":") && MEMBERS.iter().any(|it| name == it.as_bytes());
+        name = part;
+        is_name
+    })
 }
 
 pub(super) fn read(text: &[u8]) -> Result<SigningKey, KeyError> {
+    // Nothing has to be unfolded then, and so copied.
+    if text.contains(&b'\\') {
+        return Err(UNSOUND);
+    }
     if let Ok(jwk) = serde_json::from_slice::<Jwk<'_>>(text) {
         return if jwk.is_private() { jwk.key() } else { Err(KeyError::Public) };
     }
@@ -82,7 +114,8 @@ pub(super) fn read(text: &[u8]) -> Result<SigningKey, KeyError> {
 
 impl Jwk<'_> {
     fn is_private(&self) -> bool {
-        if self.kty == "oct" { self.k.is_some() } else { self.d.is_some() }
+        let numbers = [self.d, self.p, self.q, self.dp, self.dq, self.qi, self.k];
+        numbers.iter().any(Option::is_some) || self.oth.is_some() || self.r#priv.is_some()
     }
 
     fn key(&self) -> Result<SigningKey, KeyError> {
@@ -93,7 +126,7 @@ impl Jwk<'_> {
         }
         let parse = |alg| Alg::parse(alg).ok_or(KeyError::Unsupported("JWK with another `alg`"));
         let only = self.alg.map(parse).transpose()?;
-        let key = SigningKey { material: self.material()?, only: None };
+        let key = SigningKey { material: self.material()?, only: None, is_plain: false };
         match only {
             Some(alg) if key.can_sign(alg).is_err() => Err(KeyError::Inconsistent("JWK's")),
             _ => Ok(SigningKey { only, ..key }),
@@ -135,14 +168,20 @@ impl Jwk<'_> {
         let (modulus, exponent) = (bytes(self.n)?, bytes(self.e)?);
         let (n, e) = (der::without_zeros(&modulus), der::without_zeros(&exponent));
         let bits = load::judge_rsa(n, e)?;
+        let [d, p, q, dp, dq, qi] = [self.d, self.p, self.q, self.dp, self.dq, self.qi].map(bytes);
+        let (d, p, q, dp, dq, qi) = (d?, p?, q?, dp?, dq?, qi?);
+        // Larger ones would take long to be found wrong.
+        if [&d, &p, &q, &dp, &dq, &qi].iter().any(|number| number.len() > modulus.len()) {
+            return Err(KeyError::Inconsistent("RSA"));
+        }
         let pair = RsaKeyPair::from_components(&KeyPairComponents {
             public_key: PublicKeyComponents { n, e },
-            d: bytes(self.d)?.as_slice(),
-            p: bytes(self.p)?.as_slice(),
-            q: bytes(self.q)?.as_slice(),
-            dP: bytes(self.dp)?.as_slice(),
-            dQ: bytes(self.dq)?.as_slice(),
-            qInv: bytes(self.qi)?.as_slice(),
+            d: d.as_slice(),
+            p: p.as_slice(),
+            q: q.as_slice(),
+            dP: dp.as_slice(),
+            dQ: dq.as_slice(),
+            qInv: qi.as_slice(),
         })
         .map_err(|_| KeyError::Inconsistent("RSA"))?;
         Ok(Material::Rsa { pair: Box::new(pair), bits, pss_only: false })

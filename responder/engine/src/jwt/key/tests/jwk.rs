@@ -116,6 +116,11 @@ fn with(jwk: &[u8], members: &[(&str, serde_json::Value)]) -> serde_json::Value 
     document
 }
 
+fn public_of(rsa: &[u8]) -> serde_json::Value {
+    let null = || serde_json::Value::Null;
+    with(rsa, &["d", "p", "q", "dp", "dq", "qi"].map(|name| (name, null())))
+}
+
 fn code(text: &str) -> &'static str {
     SigningKey::parse(text.as_bytes()).map_or_else(|why| why.code(), |_| "ok")
 }
@@ -137,7 +142,7 @@ fn what_a_jwk_must_not_be_is_told_by_its_code() {
         (with(RSA, &[("alg", json!("ES256"))]), "key_inconsistent"),
         (with(RSA, &[("e", json!("AQ"))]), "key_weak"),
         (with(RSA, &[("e", json!("AAEAAQ"))]), "ok"),
-        (with(RSA, &[("d", null.clone())]), "key_is_public"),
+        (public_of(RSA), "key_is_public"),
         (with(RSA, &[("q", null.clone())]), "key_malformed"),
         (with(RSA, &[("oth", json!([]))]), "key_alg_mismatch"),
         (with(RSA, &[("dp", json!("AQAB"))]), "key_inconsistent"),
@@ -152,7 +157,9 @@ fn what_a_jwk_must_not_be_is_told_by_its_code() {
         (with(ED, &[("d", json!(URL_SAFE_NO_PAD.encode([1; 32])))]), "key_inconsistent"),
         (with(ED, &[("x", null.clone())]), "key_malformed"),
         (with(OCT, &[("k", json!(""))]), "key_weak"),
-        (with(OCT, &[("k", null)]), "key_is_public"),
+        (with(OCT, &[("k", null.clone())]), "key_is_public"),
+        (with(RSA, &[("d", null)]), "key_malformed"),
+        (with(RSA, &[("d", json!(URL_SAFE_NO_PAD.encode([1; 300])))]), "key_inconsistent"),
         (with(OCT, &[("k", json!(5))]), "key_malformed"),
         (with(OCT, &[("kty", json!("oct2")), ("d", json!("AA"))]), "key_alg_mismatch"),
         (json!({"kty": ["RSA"]}), "key_malformed"),
@@ -167,9 +174,17 @@ fn what_a_jwk_must_not_be_is_told_by_its_code() {
     let escaped = String::from_utf8(OCT.to_vec()).unwrap().replace("hJtX", "h\\u004atX");
     assert_eq!(code(&escaped), "key_malformed", "escapes");
     let text = String::from_utf8(RSA.to_vec()).unwrap();
-    let half: String = text.chars().take(text.len() / 2).collect();
-    assert_eq!(code(&half), "key_malformed", "a half is no HMAC secret");
     assert_eq!(code(&STANDARD.encode(&text)), "key_malformed", "encoded twice");
+    assert_eq!(
+        code(&format!("\"{}\"", text.replace('"', "\\\""))),
+        "key_malformed",
+        "text in text"
+    );
+    assert_eq!(code(&format!("[{text}]")), "key_malformed", "a list");
+    assert_eq!(code(&text.replace("kty", "\\u006bty")), "key_malformed", "an escaped name");
+    assert_eq!(code(r#"{"client_secret": "something else"}"#), "key_malformed", "other JSON");
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(SigningKey::parse(&utf16).is_err());
     assert_eq!(code(&format!("\u{feff} {text}\n")), "ok", "byte order mark and white space");
     assert_eq!(code(&"[".repeat(100_000)), "ok", "no JWK, but an HMAC secret");
     assert_eq!(code(&format!("{{\"kty\":{}", "[".repeat(100_000))), "key_malformed", "depth");
@@ -178,13 +193,41 @@ fn what_a_jwk_must_not_be_is_told_by_its_code() {
 #[test]
 fn of_a_set_the_one_private_key_counts() {
     use serde_json::json;
-    let public = with(RSA, &[("d", serde_json::Value::Null)]);
+    let public = public_of(RSA);
+    let half = with(RSA, &[("d", serde_json::Value::Null)]);
     let set = |keys: &[serde_json::Value]| json!({"keys": keys}).to_string();
     let (rsa, oct) = (with(RSA, &[]), with(OCT, &[]));
     assert_eq!(code(&set(&[public.clone(), rsa.clone()])), "ok");
     assert_eq!(code(&set(std::slice::from_ref(&public))), "key_is_public");
     assert_eq!(code(&set(&[])), "key_is_public");
+    assert_eq!(code(&set(&[with(OCT, &[]), half])), "key_ambiguous", "a private part is private");
     assert_eq!(code(&set(&[rsa.clone(), oct.clone()])), "key_ambiguous");
     assert_eq!(code(&set(&[oct.clone(), oct])), "key_ambiguous", "also when they are the same");
     assert_eq!(code(&set(&[json!({"kty": "RSA", "n": 5}), rsa])), "key_malformed");
+}
+
+/// What a writer that dies, or a disk that is full, leaves of a file; also behind what was lost of its beginning.
+#[test]
+fn no_part_of_a_jwk_is_taken_for_an_hmac_secret() {
+    for jwk in [RSA, EC, OCT, ED] {
+        // Members in the order of their names, in which private ones come early, and in that of the example.
+        let sorted = with(jwk, &[]).to_string().into_bytes();
+        for text in [sorted.as_slice(), jwk.trim_ascii()] {
+            for cut in 0..text.len() {
+                for part in [&text[..cut], &text[cut..]] {
+                    let is_one = SigningKey::parse(part).is_ok_and(|key| key.is_hmac());
+                    // What is left has more than a single value in it.
+                    let quotes = part.contains(&b'"') && part.len() < text.len();
+                    assert!(!is_one || !quotes, "{}", String::from_utf8_lossy(part));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_text_of_a_jwk_is_not_the_secret() {
+    assert!(SigningKey::parse(b"a secret of at least thirty-two bytes").unwrap().is_text());
+    assert!(!SigningKey::parse(OCT).unwrap().is_text());
+    assert!(!SigningKey::parse(RSA).unwrap().is_text());
 }
