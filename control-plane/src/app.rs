@@ -314,7 +314,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let health = HealthReporter::new();
     let plane = Arc::new(Plane { tracer: tracer.clone(), ..plane });
     let replaced = plane.meta.replaced();
-    let last_words = work(&plane, &health, config.places.is_shared());
+    let last_words = work(&plane, &health);
     let guard = Guard::new(Arc::clone(&authority), audit.clone());
     let routes = routes::all(&plane, &health).await;
     let routes = routes.map_err(|source| StartError::Describe { source })?;
@@ -366,11 +366,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 /// Begins what goes on beside the calls; those that are returned have something to say to the store at last.
-fn work(plane: &Arc<Plane>, health: &HealthReporter, is_shared: bool) -> [JoinHandle<()>; 2] {
+fn work(plane: &Arc<Plane>, health: &HealthReporter) -> [JoinHandle<()>; 2] {
     tokio::spawn(members::run(Arc::clone(plane)));
-    if is_shared {
-        tokio::spawn(sweep::run(Arc::clone(plane)));
-    }
+    tokio::spawn(sweep::run(Arc::clone(plane)));
     tokio::spawn(scrub::run(Arc::clone(plane)));
     tokio::spawn(health::run(Arc::clone(plane), health.clone()));
     [tokio::spawn(roster::run(Arc::clone(plane))), tokio::spawn(rollout::run(Arc::clone(plane)))]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use countersign_engine::snapshot::digest::Digest;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     content::{self, ContentError},
@@ -103,7 +104,7 @@ impl Stores {
     /// # Errors
     /// When a store fails.
     pub async fn scrub(&self, put_aside: bool) -> Result<Report, OperateError> {
-        Ok(scrub::all(&*self.meta, &*self.blobs, put_aside).await?)
+        Ok(scrub::all(&*self.meta, &*self.blobs, put_aside, &CancellationToken::new()).await?)
     }
 
     /// Copies everything that is live into a new directory. Others may write meanwhile; the copy is of one revision.

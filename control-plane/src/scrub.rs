@@ -10,16 +10,19 @@ use std::{
 
 use countersign_engine::snapshot::digest::Digest;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     content::{self, ContentError},
     service::{Plane, chain},
-    store::{BlobStore, MetaStore, Scrubbed, StoreError, jitter, now},
+    store::{self, BlobStore, Kind, MetaStore, Record, Scrubbed, StoreError, jitter, now},
     sweep,
 };
 
 /// Of the control planes that share a store, one reads it in a period.
 const LEASE: &str = "scrub";
+/// The first one begins in this time, and one that failed is tried again after it.
+const SOON: Duration = Duration::from_secs(3600);
 /// So many findings are logged one by one.
 const TOLD: usize = 20;
 
@@ -39,35 +42,60 @@ pub(crate) async fn all(
     meta: &dyn MetaStore,
     blobs: &dyn BlobStore,
     put_aside: bool,
+    stop: &CancellationToken,
 ) -> Result<Report, StoreError> {
-    let scrubbed = blobs.scrub(put_aside).await?;
+    let scrubbed = blobs.scrub(put_aside, stop).await?;
     let (mut missing, mut affected) = (Vec::new(), Vec::new());
-    for (kind, record) in meta.dump().await?.records {
-        let name = record.name.clone();
-        let named = match sweep::roots(kind, record) {
-            Ok(roots) => content::named_by(blobs, roots).await,
-            Err(error) => Err(error),
-        };
-        match named {
-            Ok(named) => {
-                let named: Vec<Digest> = named.into_iter().collect();
-                let absent = blobs.missing(&named).await?;
-                let lacks = |digest: &Digest| format!("{kind} {name} lacks the blob {digest}");
-                missing.extend(absent.iter().map(lacks));
-                let damaged = |digest: &&Digest| scrubbed.hashes.contains(digest.hash());
-                for digest in named.iter().filter(damaged) {
-                    // Somebody may have mended it beside.
-                    if blobs.get(digest).await.is_err() {
-                        let needs = format!("{kind} {name} needs the blob {digest}");
-                        affected.push(format!("{needs}, which is damaged"));
-                    }
-                }
+    for kind in [Kind::Snapshot, Kind::Assignment, Kind::Holding] {
+        for record in store::all(meta, kind, "").await? {
+            let found = lacks(blobs, kind, &record, &scrubbed).await?;
+            if found.is_none() {
+                continue;
             }
-            Err(ContentError::Store(error)) if !error.is_damage() => return Err(error),
-            Err(error) => missing.push(format!("{kind} {name}: {}", chain(&error))),
+            // What was deleted or replaced meanwhile may have lost its blobs.
+            let now = meta.get(kind, &record.name).await?;
+            if now.is_some_and(|now| now.etag == record.etag) {
+                let (absent, damaged) = found.unwrap_or_default();
+                missing.extend(absent);
+                affected.extend(damaged);
+            }
         }
     }
     Ok(Report { scrubbed, missing, affected })
+}
+
+/// What a record names that is not there, and what of it is damaged, each in a sentence; `None` when it has everything.
+async fn lacks(
+    blobs: &dyn BlobStore,
+    kind: Kind,
+    record: &Record,
+    scrubbed: &Scrubbed,
+) -> Result<Option<(Vec<String>, Vec<String>)>, StoreError> {
+    let name = &record.name;
+    let named = match sweep::roots(kind, record.clone()) {
+        Ok(roots) => content::named_by(blobs, roots).await,
+        Err(error) => Err(error),
+    };
+    let named: Vec<Digest> = match named {
+        Ok(named) => named.into_iter().collect(),
+        Err(ContentError::Store(error)) if !error.is_damage() => return Err(error),
+        Err(error) => {
+            let what = format!("{kind} {name}: {}", chain(&error));
+            return Ok(Some((vec![what], Vec::new())));
+        }
+    };
+    let absent = blobs.missing(&named).await?;
+    let absent = absent.iter().map(|digest| format!("{kind} {name} lacks the blob {digest}"));
+    let absent: Vec<String> = absent.collect();
+    let mut damaged = Vec::new();
+    for digest in named.iter().filter(|digest| scrubbed.hashes.contains(digest.hash())) {
+        // Somebody may have mended it beside.
+        if blobs.get(digest).await.is_err() {
+            damaged.push(format!("{kind} {name} needs the blob {digest}, which is damaged"));
+        }
+    }
+    let is_whole = absent.is_empty() && damaged.is_empty();
+    Ok((!is_whole).then_some((absent, damaged)))
 }
 
 /// How the last scrub of this process ended; all zeros before there was one.
@@ -108,28 +136,42 @@ impl Scrubbing {
 /// Reads everything once in each period, until the control plane stops.
 pub(crate) async fn run(plane: Arc<Plane>) {
     let Some(every) = plane.scrubbing.every else { return };
-    let mut pause = jitter(every);
+    // Soon at first: what was known before the start is forgotten.
+    let mut pause = jitter(every.min(SOON));
     loop {
         tokio::select! {
             () = sleep(pause) => {}
             () = plane.stopping.cancelled() => return,
         }
-        pause = every.mul_f64(0.9) + jitter(every.mul_f64(0.2));
-        tokio::select! {
-            ended = once(&plane, every) => if let Err(error) = ended {
-                tracing::warn!(error = chain(&error), "not everything stored could be read through");
-            },
-            () = plane.stopping.cancelled() => return,
-        }
+        pause = match once(&plane, every).await {
+            Ok(()) => every.mul_f64(0.9) + jitter(every.mul_f64(0.2)),
+            Err(StoreError::Stopped) => return,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(
+                    error,
+                    "not everything stored could be read through; it is tried again"
+                );
+                every.min(SOON)
+            }
+        };
     }
 }
 
 async fn once(plane: &Plane, every: Duration) -> Result<(), StoreError> {
+    // The next process on a store that is not shared goes on where this one ended.
+    let holder = if plane.meta.roster().is_some() { &*plane.replica } else { "this" };
     // It is kept, so that nobody else begins before the period is nearly over.
-    if plane.meta.lease(LEASE, &plane.replica, every.mul_f64(0.8)).await?.is_none() {
+    if plane.meta.lease(LEASE, holder, every.mul_f64(0.8)).await?.is_none() {
         return Ok(());
     }
-    let report = all(&*plane.meta, &*plane.blobs, false).await?;
+    let report = match all(&*plane.meta, &*plane.blobs, false, &plane.stopping).await {
+        Ok(report) => report,
+        Err(error) => {
+            plane.meta.release(LEASE, holder).await?;
+            return Err(error);
+        }
+    };
     let last = plane.scrubbing.note(&report);
     for finding in report.affected.iter().chain(&report.missing).take(TOLD) {
         tracing::error!(finding, "what is stored is damaged");

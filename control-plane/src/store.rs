@@ -193,8 +193,12 @@ pub trait BlobStore: fmt::Debug + Send + Sync {
     async fn retain(&self, live: HashSet<Digest>, grace: Duration) -> Result<u64, StoreError>;
 
     /// Reads everything that is stored, and tells what is not as it was. What is damaged is put aside if that is wanted and possible, so that
-    /// it is missing, and whoever stores it again mends it.
-    async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError>;
+    /// it is missing, and whoever stores it again mends it. It ends early, with an error, when it is told to stop.
+    async fn scrub(
+        &self,
+        put_aside: bool,
+        stop: &CancellationToken,
+    ) -> Result<Scrubbed, StoreError>;
 
     /// Makes the place that of one store, since each removes what it does not name; an error when it is another's.
     async fn claim(&self, store_uid: &str) -> Result<(), StoreError> {

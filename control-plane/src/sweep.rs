@@ -50,6 +50,8 @@ pub(crate) async fn blobs(meta: &dyn MetaStore, blobs: &dyn BlobStore) -> Result
 
 /// What nothing names is left alone for so long by default.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// By when, at the latest, what nothing names is removed.
+pub(crate) const AFTER: Duration = Duration::from_secs(GRACE.as_secs() + EVERY.as_secs() * 2);
 /// How often one of the control planes that share a store removes what nothing names.
 const EVERY: Duration = Duration::from_secs(6 * 3600);
 /// Whoever removes has to say so anew in this time.

@@ -53,8 +53,6 @@ pub(crate) struct Found {
     pub(crate) pairs: u64,
     /// How many of them are IN.
     pub(crate) inbound: u64,
-    /// How many bytes the chunks have, each counted once.
-    pub(crate) bytes: u64,
 }
 
 /// How far the check has come.
@@ -93,9 +91,7 @@ pub(crate) async fn check(
     let total = listed.iter().map(|(digest, _)| digest.size());
     let mut at = At { bytes_done: 0, bytes_total: total.sum(), pairs: 0 };
     let mut known: HashMap<Digest, Found> = HashMap::new();
-    let distinct: HashSet<Digest> = listed.iter().map(|(digest, _)| *digest).collect();
-    let bytes = distinct.iter().map(Digest::size).sum();
-    let mut found = Found { bytes, ..Found::default() };
+    let mut found = Found::default();
     for (digest, said) in listed {
         let chunk = match known.get(&digest) {
             // A recording may have the same pairs again and again.
@@ -128,7 +124,7 @@ pub(crate) async fn check(
 fn summed(pairs: &[RrPair]) -> Found {
     let inbound = pairs.iter().filter(|pair| pair.direction == Direction::In).count();
     let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
-    Found { pairs: number(pairs.len()), inbound: number(inbound), bytes: 0 }
+    Found { pairs: number(pairs.len()), inbound: number(inbound) }
 }
 
 fn malformed(digest: Digest) -> impl FnOnce(WireError) -> Unsound {

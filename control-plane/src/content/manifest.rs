@@ -3,7 +3,7 @@
 //! Which chunks begin a page is told by their digests, so that an edit changes the pages of the chunks that it changes, and no other. Ordinals lie in a blob of their
 //! own, because a pair that is added moves all that come later.
 
-use std::{collections::HashSet, mem, ops::Range};
+use std::{mem, ops::Range};
 
 use bytes::Bytes;
 use countersign_engine::{
@@ -29,15 +29,6 @@ pub struct Manifest {
     pub chunks: Vec<ChunkRef>,
     /// What was done to the recording before it was stored.
     pub treatment: Option<StoredTreatment>,
-}
-
-impl Manifest {
-    /// How many bytes the chunks have, each counted once.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let distinct: HashSet<Digest> = self.chunks.iter().map(|chunk| chunk.digest).collect();
-        distinct.iter().map(Digest::size).sum()
-    }
 }
 
 /// A chunk as a manifest names it.

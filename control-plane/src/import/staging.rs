@@ -70,11 +70,8 @@ pub enum StagingError {
         limit: u64,
     },
     /// The project has no room for more.
-    #[error("the upload is larger than the {room} bytes that its project has room for")]
-    NoRoom {
-        /// The room.
-        room: u64,
-    },
+    #[error("the project of the upload has no room for more")]
+    NoRoom,
     /// Nothing came of an upload that was to be read as it comes.
     #[error("the upload paused before its end; send the rest, and commit again")]
     Paused,
@@ -223,9 +220,21 @@ impl Log {
         self.committed
     }
 
-    /// Takes no more than so many bytes from now on.
-    pub fn bound(&mut self, room: u64) {
-        self.room = room;
+    /// How many bytes it has, with what was taken and is not durable yet.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many bytes a piece takes.
+    #[must_use]
+    pub fn most(path: usize, data: usize) -> usize {
+        HEAD + FIXED + path + data
+    }
+
+    /// Takes so many bytes more, and then nothing.
+    pub fn bound(&mut self, more: u64) {
+        self.room = self.bytes.saturating_add(more);
     }
 
     /// Takes a piece; it is durable after the next [`Log::sync`]. A piece that was taken before is ignored.
@@ -244,13 +253,13 @@ impl Log {
         if data > MAX_DATA || path > MAX_PATH {
             return Err(StagingError::TooLarge { data, path });
         }
-        let frame = HEAD + FIXED + path + data;
+        let frame = Self::most(path, data);
         let bytes = self.bytes.saturating_add(frame.try_into().unwrap_or(u64::MAX));
         if bytes > self.limit {
             return Err(StagingError::OverQuota { limit: self.limit });
         }
         if bytes > self.room {
-            return Err(StagingError::NoRoom { room: self.room });
+            return Err(StagingError::NoRoom);
         }
         self.bytes = bytes;
         self.accepted = piece.sequence;

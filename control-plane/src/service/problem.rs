@@ -244,7 +244,7 @@ fn staging(error: StagingError, message: String) -> Status {
             details.add_quota_failure_violation("upload", message.clone());
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
-        StagingError::NoRoom { .. } => full("project", message),
+        StagingError::NoRoom => full("project", message),
         StagingError::Paused => retry("UPLOAD_PAUSED", message),
         StagingError::Store(error) => store(&error),
     }

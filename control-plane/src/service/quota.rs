@@ -1,87 +1,196 @@
-//! How much of the store the snapshots of one project may take, so that they leave room to those of others.
+//! How much of the store one project may take, so that it leaves room to the others.
 //!
-//! A snapshot counts with all of its content, whether or not it shares some with another one, and an upload with what came of it so far. It is looked at
-//! when an upload begins and when a snapshot is committed: what begins at the same time can go beyond by as much as it brings.
+//! A snapshot counts with all blobs that it is made of, whether or not it shares some with another one, and one that is not committed with what was uploaded
+//! or written for it. What is stored is looked at anew every few seconds while something is stored, and what is taken meanwhile is added to it.
+//!
+//! Blobs of what was deleted or refused stay until they are removed, which is after a day or so. Deleting makes room at once all the same, but no more than
+//! as much again: a project that fills and deletes all the time would fill the disk otherwise.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use countersign_engine::snapshot::{digest::Digest, wire::decode_digest};
 use countersign_proto::control::v1::SnapshotState;
+use tokio::time::Instant;
 
 use super::{Plane, Problem, name, stored, wire::StoredSnapshot};
 use crate::{
+    content::{self, Root},
     held,
-    store::{self, Kind},
+    store::{self, Kind, Record},
+    sweep,
 };
 
-/// The bytes that one project may take; `None` for as many as there are.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Quota(Option<u64>);
+/// What was looked at is good for so long.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// What projects have taken of what each of them may.
+#[derive(Debug, Default)]
+pub(crate) struct Quota {
+    /// As much as there is when there is none.
+    limit: Option<u64>,
+    projects: Mutex<HashMap<String, Ledger>>,
+    /// Of snapshots that were committed before their size was told, by their manifests.
+    sizes: Mutex<HashMap<Digest, u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    looked: Option<Instant>,
+    taken: u64,
+    /// What nothing names any more and is still there.
+    gone: Vec<(Instant, u64)>,
+}
+
+impl Ledger {
+    fn left(&mut self, limit: u64, taken: u64) -> u64 {
+        self.gone.retain(|(since, _)| since.elapsed() < sweep::AFTER);
+        let gone = self.gone.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let there = limit.saturating_mul(2).saturating_sub(taken).saturating_sub(gone);
+        limit.saturating_sub(taken).min(there)
+    }
+}
 
 impl Quota {
-    pub(crate) fn new(bytes: Option<u64>) -> Self {
-        Self(bytes)
+    pub(crate) fn new(limit: Option<u64>) -> Self {
+        Self { limit, ..Self::default() }
     }
 
-    /// How many bytes one snapshot may have beside the others of its project.
+    /// Takes as many of these bytes as there is room for.
+    pub(crate) async fn take_up_to(
+        &self,
+        plane: &Plane,
+        project: &str,
+        wanted: u64,
+    ) -> Result<u64, Problem> {
+        let Some(limit) = self.limit else { return Ok(wanted) };
+        {
+            let mut projects = self.projects();
+            let ledger = projects.entry(project.to_owned()).or_default();
+            let is_fresh = ledger.looked.is_some_and(|looked| looked.elapsed() < FRESH);
+            if is_fresh && ledger.left(limit, ledger.taken) >= wanted {
+                ledger.taken = ledger.taken.saturating_add(wanted);
+                return Ok(wanted);
+            }
+        }
+        let taken = self.look(plane, project, None).await?;
+        let mut projects = self.projects();
+        let ledger = projects.entry(project.to_owned()).or_default();
+        let granted = ledger.left(limit, taken).min(wanted);
+        (ledger.looked, ledger.taken) = (Some(Instant::now()), taken.saturating_add(granted));
+        Ok(granted)
+    }
+
+    /// Takes these bytes, or refuses them.
+    pub(crate) async fn take(
+        &self,
+        plane: &Plane,
+        project: &str,
+        bytes: u64,
+    ) -> Result<(), Problem> {
+        let granted = self.take_up_to(plane, project, bytes).await?;
+        if granted == bytes {
+            return Ok(());
+        }
+        self.give_back(project, granted);
+        Err(self.refusal(project))
+    }
+
+    /// Gives back what was taken and not used.
+    pub(crate) fn give_back(&self, project: &str, bytes: u64) {
+        if let Some(ledger) = self.projects().get_mut(project) {
+            ledger.taken = ledger.taken.saturating_sub(bytes);
+        }
+    }
+
+    /// Notes that something is named no more, whose bytes are there until they are removed, and that what is taken has to be looked at anew.
+    pub(crate) fn released(&self, project: &str, bytes: u64) {
+        if self.limit.is_none() {
+            return;
+        }
+        let mut projects = self.projects();
+        let ledger = projects.entry(project.to_owned()).or_default();
+        ledger.looked = None;
+        if bytes > 0 {
+            ledger.gone.push((Instant::now(), bytes));
+        }
+    }
+
+    /// How many bytes a snapshot may have beside the others of its project.
     pub(crate) async fn room(
-        self,
+        &self,
         plane: &Plane,
         project: &str,
         snapshot: &str,
-    ) -> Result<Room, Problem> {
-        let Some(limit) = self.0 else { return Ok(Room::default()) };
+    ) -> Result<u64, Problem> {
+        let Some(limit) = self.limit else { return Ok(u64::MAX) };
+        let taken = self.look(plane, project, Some(snapshot)).await?;
+        Ok(self.projects().entry(project.to_owned()).or_default().left(limit, taken))
+    }
+
+    /// What is said when there is no room.
+    pub(crate) fn refusal(&self, project: &str) -> Problem {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        let message = format!(
+            "{project} may store {limit} bytes, and has no room for this beside its other snapshots and uploads; delete some that nobody needs"
+        );
+        Problem::Full { project: project.to_owned(), message }
+    }
+
+    /// What a snapshot takes of the store besides its upload; 0 where nothing is bounded.
+    pub(crate) async fn weigh(&self, plane: &Plane, record: &Record) -> Result<u64, Problem> {
+        if self.limit.is_none() {
+            return Ok(0);
+        }
+        let known: StoredSnapshot = stored(record)?;
+        let known = known.snapshot.unwrap_or_default();
+        if known.state() != SnapshotState::Ready {
+            return Ok(held::of(&*plane.meta, record).await?.iter().map(Digest::size).sum());
+        }
+        match known.manifest.as_ref().map(decode_digest) {
+            Some(Ok(manifest)) if known.size_bytes == 0 => {
+                if let Some(size) = self.sizes().get(&manifest) {
+                    return Ok(*size);
+                }
+                // What cannot be read any more takes no room that could be told.
+                let size = content(plane, manifest).await.unwrap_or_default();
+                self.sizes().insert(manifest, size);
+                Ok(size)
+            }
+            _ => Ok(known.size_bytes),
+        }
+    }
+
+    /// What the snapshots of a project take, but for one. One at a time looks, and others of the project wait.
+    async fn look(&self, plane: &Plane, project: &str, but: Option<&str>) -> Result<u64, Problem> {
+        let _turn = plane.look(project).await?;
+        let prefix = name::prefix(Kind::Snapshot, project);
         let mut taken = 0_u64;
-        for record in
-            store::all(&*plane.meta, Kind::Snapshot, &name::prefix(Kind::Snapshot, project)).await?
-        {
-            if record.name == snapshot {
+        for record in store::all(&*plane.meta, Kind::Snapshot, &prefix).await? {
+            if but == Some(&*record.name) {
                 continue;
             }
-            let known: StoredSnapshot = stored(&record)?;
-            let known = known.snapshot.unwrap_or_default();
-            let bytes = if known.state() == SnapshotState::Ready {
-                known.size_bytes
-            } else {
-                let written = held::of(&*plane.meta, &record).await?;
-                let written: u64 = written.iter().map(|digest| digest.size()).sum();
-                let (staging, name) = (plane.staging.clone(), record.name.clone());
-                written.saturating_add(store::blocking(move || staging.size(&name)).await??)
-            };
-            taken = taken.saturating_add(bytes);
+            taken = taken.saturating_add(self.weigh(plane, &record).await?);
+            let (staging, name) = (plane.staging.clone(), record.name);
+            taken = taken.saturating_add(store::blocking(move || staging.size(&name)).await??);
         }
-        Ok(Room { project: project.to_owned(), limit, left: limit.saturating_sub(taken) })
+        Ok(taken)
+    }
+
+    fn projects(&self) -> MutexGuard<'_, HashMap<String, Ledger>> {
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, HashMap<Digest, u64>> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a project has left.
-#[derive(Debug, Clone)]
-pub(crate) struct Room {
-    project: String,
-    limit: u64,
-    left: u64,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self { project: String::new(), limit: u64::MAX, left: u64::MAX }
-    }
-}
-
-impl Room {
-    /// How many bytes there is room for.
-    pub(crate) fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// Refuses what is larger.
-    pub(crate) fn admit(&self, bytes: u64) -> Result<(), Problem> {
-        if bytes <= self.left { Ok(()) } else { Err(self.refusal()) }
-    }
-
-    /// What is said to what is larger.
-    pub(crate) fn refusal(&self) -> Problem {
-        let Self { project, limit, left } = self;
-        let message = format!(
-            "{project} may store {limit} bytes, and has room for {left} beside its other snapshots; delete some that nobody needs"
-        );
-        Problem::Full { project: project.clone(), message }
-    }
+/// How many bytes all blobs have that a manifest leads to, itself among them, each counted once.
+pub(crate) async fn content(plane: &Plane, manifest: Digest) -> Result<u64, Problem> {
+    let named = content::named_by(&*plane.blobs, vec![Root::Manifest(manifest)]).await?;
+    Ok(named.iter().map(Digest::size).sum())
 }

@@ -206,10 +206,13 @@ impl Snapshots {
         self.plane.get(Kind::Snapshot, &name.full).await?;
         // An open upload must not go on acknowledging what is thrown away.
         let _turn = self.plane.uploads.take_over(&name.full).await;
+        let record = self.plane.get(Kind::Snapshot, &name.full).await?;
+        let bytes = self.plane.quota.weigh(&self.plane, &record).await?;
         self.plane
             .meta
             .commit(Txn::delete(Kind::Snapshot, name.full.clone(), expect(request.etag)))
             .await?;
+        self.plane.quota.released(&name.project, bytes);
         held::forget(&*self.plane.meta, &name.full).await?;
         if let Some(parts) = self.plane.blobs.parts() {
             parts.remove_parts(&name.full).await?;

@@ -20,6 +20,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::{Digest, Function};
+use tokio_util::sync::CancellationToken;
 
 use super::{BlobStore, Scrubbed, StoreError, blocking, pack::Packs, synced::Disk};
 
@@ -27,6 +28,8 @@ use super::{BlobStore, Scrubbed, StoreError, blocking, pack::Packs, synced::Disk
 const PACKS: &str = "packs";
 /// Where damaged blobs are put.
 const ASIDE: &str = "damaged";
+/// Where files are that are not whole yet.
+const TEMPORARY: &str = "tmp";
 
 /// A directory of blobs.
 #[derive(Debug, Clone)]
@@ -47,7 +50,7 @@ impl FileBlobs {
     }
 
     fn open_on(root: &Path, disk: Arc<Disk>) -> Result<Self, StoreError> {
-        let temporary = root.join("tmp");
+        let temporary = root.join(TEMPORARY);
         match fs::remove_dir_all(&temporary) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::Io { doing: "clear", path: temporary, source });
@@ -159,11 +162,22 @@ impl FileBlobs {
         Ok(removed)
     }
 
-    fn scrub_blocking(&self, put_aside: bool) -> Result<Scrubbed, StoreError> {
-        let mut found = self.packs.scrub()?;
+    fn scrub_blocking(
+        &self,
+        put_aside: bool,
+        stop: &CancellationToken,
+    ) -> Result<Scrubbed, StoreError> {
+        let mut found = self.packs.scrub(stop)?;
         for shelf in self.shelves()? {
             for blob in read_dir(&shelf)? {
-                let bytes = fs::read(&blob).map_err(io_error("read", &blob))?;
+                if stop.is_cancelled() {
+                    return Err(StoreError::Stopped);
+                }
+                let bytes = match fs::read(&blob) {
+                    // Removed since it was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    read => read.map_err(io_error("read", &blob))?,
+                };
                 found.blobs += 1;
                 let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 found.bytes += size;
@@ -187,15 +201,16 @@ impl FileBlobs {
 
     /// The directories of blobs that are files of their own.
     fn shelves(&self) -> Result<impl Iterator<Item = PathBuf>, StoreError> {
-        let is_shelf =
-            |path: &PathBuf| path.is_dir() && !path.ends_with(PACKS) && !path.ends_with(ASIDE);
+        let is_shelf = |path: &PathBuf| {
+            path.is_dir() && ![PACKS, ASIDE, TEMPORARY].iter().any(|it| path.ends_with(it))
+        };
         Ok(read_dir(&self.root)?.into_iter().filter(is_shelf))
     }
 
     /// A name for a file that is not whole yet.
     fn temporary(&self) -> PathBuf {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        self.root.join("tmp").join(COUNTER.fetch_add(1, Ordering::Relaxed).to_string())
+        self.root.join(TEMPORARY).join(COUNTER.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
@@ -235,9 +250,13 @@ impl BlobStore for FileBlobs {
         blocking(move || blobs.missing_blocking(&digests)).await
     }
 
-    async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError> {
-        let blobs = self.clone();
-        blocking(move || blobs.scrub_blocking(put_aside)).await?
+    async fn scrub(
+        &self,
+        put_aside: bool,
+        stop: &CancellationToken,
+    ) -> Result<Scrubbed, StoreError> {
+        let (blobs, stop) = (self.clone(), stop.clone());
+        blocking(move || blobs.scrub_blocking(put_aside, &stop)).await?
     }
 
     async fn retain(&self, live: HashSet<Digest>, grace: Duration) -> Result<u64, StoreError> {
@@ -320,11 +339,11 @@ mod tests {
             assert_eq!(sum.split(' ').next(), Some(&*digest.to_hex()));
         }
         assert_eq!(
-            blobs.scrub(false).await.unwrap(),
+            blobs.scrub(false, &CancellationToken::new()).await.unwrap(),
             Scrubbed { blobs: 6, bytes: 18, ..Scrubbed::default() }
         );
         fs::write(blobs.path(&digests[0]), "abd").unwrap();
-        assert_eq!(blobs.scrub(true).await.unwrap().put_aside, 1);
+        assert_eq!(blobs.scrub(true, &CancellationToken::new()).await.unwrap().put_aside, 1);
         assert_eq!(blobs.missing(&digests).await.unwrap(), [digests[0]]);
         blobs
             .put_named(vec![(digests[0], "abc".into()), (digests[1], "def".into())])
@@ -361,7 +380,7 @@ mod tests {
                 "{error}"
             );
         }
-        let found = blobs.scrub(true).await.unwrap();
+        let found = blobs.scrub(true, &CancellationToken::new()).await.unwrap();
         assert_eq!((found.damaged.len(), found.put_aside), (1, 1));
         assert_eq!(blobs.missing(&[digest]).await.unwrap(), [digest]);
         blobs.put("abc".into()).await.unwrap();
@@ -379,7 +398,7 @@ mod tests {
         bytes[1] ^= 1;
         fs::write(&pack, bytes).unwrap();
         assert!(blobs.get(&Digest::of(b"abc")).await.unwrap_err().is_damage());
-        assert_eq!(blobs.scrub(true).await.unwrap().damaged.len(), 1);
+        assert_eq!(blobs.scrub(true, &CancellationToken::new()).await.unwrap().damaged.len(), 1);
         blobs.put_all(both()).await.unwrap();
         for blobs in [blobs, FileBlobs::open(dir.path()).unwrap()] {
             for bytes in both() {

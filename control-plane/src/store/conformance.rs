@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::{Digest, Function};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     BlobStore, CommitError, Expect, Guard, Kind, Lease, ListQuery, MetaStore, Record, Scrubbed,
@@ -47,7 +48,7 @@ pub(crate) async fn blobs(store: &dyn BlobStore) {
     }
     assert_eq!(store.retain([digest].into(), now).await.unwrap(), 2);
     let sound = Scrubbed { blobs: 1, bytes: 5, ..Scrubbed::default() };
-    assert_eq!(store.scrub(true).await.unwrap(), sound);
+    assert_eq!(store.scrub(true, &CancellationToken::new()).await.unwrap(), sound);
 }
 
 /// Checks that what one store dumps another one, which must be empty, takes in once.

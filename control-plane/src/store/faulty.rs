@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::{Digest, Function};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     BlobStore, CommitError, Committed, Dump, Epoch, Kind, Lease, ListQuery, MetaStore, Page,
@@ -150,8 +151,12 @@ impl<S: BlobStore> BlobStore for Faulty<S> {
         self.call("retain", self.inner.retain(live, grace)).await
     }
 
-    async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError> {
-        self.inner.scrub(put_aside).await
+    async fn scrub(
+        &self,
+        put_aside: bool,
+        stop: &CancellationToken,
+    ) -> Result<Scrubbed, StoreError> {
+        self.inner.scrub(put_aside, stop).await
     }
 }
 

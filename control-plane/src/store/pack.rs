@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::{Digest, Function};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Scrubbed, StoreError,
@@ -67,9 +68,20 @@ impl Packs {
 
     /// A blob, verified; `None` when no pack holds it.
     pub(super) fn get(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(Place { pack, at }) = places.get(digest).cloned() else { return Ok(None) };
-        drop(places);
+        let place = || {
+            let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+            places.get(digest).cloned()
+        };
+        let Some(mut found) = place() else { return Ok(None) };
+        while !found.pack.is_file() {
+            // It was written anew since, without what nobody needs.
+            match place() {
+                Some(now) if now.pack != found.pack => found = now,
+                Some(_) => break,
+                None => return Ok(None),
+            }
+        }
+        let Place { pack, at } = found;
         let read = || {
             let mut bytes = vec![0; usize::try_from(digest.size()).unwrap_or(usize::MAX)];
             fs::File::open(&pack)?.read_exact_at(&mut bytes, at)?;
@@ -128,14 +140,20 @@ impl Packs {
     }
 
     /// Reads every pack. What is damaged stays where it is: whoever stores it again stores it beside.
-    pub(super) fn scrub(&self) -> Result<Scrubbed, StoreError> {
+    pub(super) fn scrub(&self, stop: &CancellationToken) -> Result<Scrubbed, StoreError> {
         let mut found = Scrubbed::default();
         for path in read_dir(&self.dir)? {
             let Ok(list) = read_list(&path) else {
+                if !path.is_file() {
+                    continue;
+                }
                 found.damaged.push(path.display().to_string());
                 continue;
             };
             for digest in self.held(&path, list) {
+                if stop.is_cancelled() {
+                    return Err(StoreError::Stopped);
+                }
                 found.blobs += 1;
                 found.bytes += digest.size();
                 match self.get(&digest) {

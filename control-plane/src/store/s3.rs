@@ -23,6 +23,7 @@ use object_store::{
     aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum},
     path::Path,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{BlobStore, Parts, Scrubbed, StoreError};
 
@@ -234,7 +235,11 @@ impl BlobStore for S3Blobs {
         self.remove(dead).await
     }
 
-    async fn scrub(&self, put_aside: bool) -> Result<Scrubbed, StoreError> {
+    async fn scrub(
+        &self,
+        put_aside: bool,
+        stop: &CancellationToken,
+    ) -> Result<Scrubbed, StoreError> {
         let all = self.store.list(Some(&self.root.clone().join("blobs")));
         let all: Vec<Path> = all
             .map_ok(|object| object.location)
@@ -251,7 +256,10 @@ impl BlobStore for S3Blobs {
             sum.put_aside += found.put_aside;
             std::future::ready(Ok(sum))
         });
-        found.await
+        tokio::select! {
+            found = found => found,
+            () = stop.cancelled() => Err(StoreError::Stopped),
+        }
     }
 
     async fn claim(&self, store_uid: &str) -> Result<(), StoreError> {
@@ -324,7 +332,10 @@ mod tests {
         for damage in ["abx", "ab"] {
             let path = blobs.path(&digest);
             blobs.store.put(&path, damage.into()).await.unwrap();
-            assert_eq!(blobs.scrub(false).await.unwrap().damaged.len(), 1);
+            assert_eq!(
+                blobs.scrub(false, &CancellationToken::new()).await.unwrap().damaged.len(),
+                1
+            );
             let error = blobs.get(&digest).await.unwrap_err();
             assert!(error.is_damage() && error.to_string().contains(path.as_ref()), "{error}");
         }
@@ -332,10 +343,10 @@ mod tests {
         assert_eq!(blobs.get(&digest).await.unwrap(), Some("abc".into()));
         // One of the right size is mended when it was put aside.
         blobs.store.put(&blobs.path(&digest), "abx".into()).await.unwrap();
-        assert_eq!(blobs.scrub(true).await.unwrap().put_aside, 1);
+        assert_eq!(blobs.scrub(true, &CancellationToken::new()).await.unwrap().put_aside, 1);
         assert_eq!(blobs.missing(&[digest]).await.unwrap(), [digest]);
         blobs.put("abc".into()).await.unwrap();
-        assert!(blobs.scrub(true).await.unwrap().damaged.is_empty());
+        assert!(blobs.scrub(true, &CancellationToken::new()).await.unwrap().damaged.is_empty());
     }
 
     #[tokio::test]

@@ -81,7 +81,7 @@ async fn what_was_cut_here_is_sound() {
     let (world, manifest) = World::new().await;
     let mut seen = Vec::new();
     let found = check(&world.blobs, &world.held, manifest, |at| seen.push(at)).await.unwrap();
-    assert_eq!(found, Found { pairs: 31, inbound: 16, ..found });
+    assert_eq!(found, Found { pairs: 31, inbound: 16 });
     let last = seen.last().unwrap();
     assert_eq!((last.pairs, last.bytes_done), (31, last.bytes_total));
 }
@@ -177,8 +177,7 @@ async fn the_first_layout_is_read_too() {
     let (first, second) = (world.put(encode([0, 2])).await, world.put(encode([1, 3])).await);
     let stored = |chunks| Stored { chunks, pairs: 4, ..Stored::default() };
     let sound = world.put(wire::encode_manifest(&stored(vec![(first, 2), (second, 2)]))).await;
-    let found = world.check(sound).await.unwrap();
-    assert_eq!(found, Found { pairs: 4, inbound: 0, bytes: first.size() + second.size() });
+    assert_eq!(world.check(sound).await.unwrap(), Found { pairs: 4, inbound: 0 });
     let (_, what) = world.refused(&stored(vec![(first, 2), (first, 2)])).await;
     assert!(what.contains("the number 0"), "{what}");
 }

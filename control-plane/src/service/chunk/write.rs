@@ -3,7 +3,7 @@
 //! What has arrived is stored together, up to a few MiB. What all streams hold in memory is bounded, and of one project's less than that, so that nobody
 //! keeps the others from writing; so is how long a stream may be silent, and how long a blob may take.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use countersign_engine::snapshot::{
@@ -21,7 +21,7 @@ use tonic::{Code, Status, Streaming};
 use crate::{
     held,
     import::staging::StagingError,
-    service::{Plane, Problem, name::Name, quota::Room, snapshot},
+    service::{Plane, Problem, name::Name, snapshot},
     store::{Kind, Record, StoreError, blocking},
     turns::{Turn, Turns},
 };
@@ -108,8 +108,7 @@ async fn serve(
     let held = held::of(&*plane.meta, &snapshot).await.map_err(Problem::from)?;
     let limit = plane.staging.limit();
     let written: u64 = held.iter().map(Digest::size).sum();
-    let quota = plane.quota.room(plane, &name.project, &name.full).await.map_err(Status::from)?;
-    let room = limit.min(quota.left()).saturating_sub(written);
+    let room = limit.saturating_sub(written);
     let mut writing = Writing {
         plane,
         project: name.project,
@@ -118,7 +117,7 @@ async fn serve(
         answers,
         room,
         limit,
-        quota,
+        held,
         open: None,
         batch: Vec::new(),
         size: 0,
@@ -171,7 +170,8 @@ struct Writing<'p> {
     /// How many bytes more the snapshot may have.
     room: u64,
     limit: u64,
-    quota: Room,
+    /// What the snapshot has already, which costs nothing when it comes again.
+    held: HashSet<Digest>,
     open: Option<Open>,
     batch: Vec<Whole>,
     size: u64,
@@ -255,13 +255,13 @@ impl Writing<'_> {
             let (code, reason) = (Code::InvalidArgument, "CHUNK_TOO_LARGE");
             return Err(Problem::Blob { code, reason, digest, message }.into());
         }
-        self.room = self.room.checked_sub(digest.size()).ok_or_else(|| {
-            if self.quota.left() < self.limit {
-                self.quota.refusal()
-            } else {
-                StagingError::OverQuota { limit: self.limit }.into()
-            }
-        })?;
+        if !self.held.contains(&digest) {
+            self.room = self
+                .room
+                .checked_sub(digest.size())
+                .ok_or_else(|| Problem::from(StagingError::OverQuota { limit: self.limit }))?;
+            self.plane.quota.take(self.plane, &self.project, digest.size()).await?;
+        }
         let room = match self.memory.now(&self.project, digest.size()) {
             Some(room) => room,
             None => {
@@ -292,7 +292,7 @@ impl Writing<'_> {
         bad.map_or(Ok(()), |digest| Err(mismatch(digest).into()))
     }
 
-    async fn keep(&self, sound: &[Whole]) -> Result<(), Problem> {
+    async fn keep(&mut self, sound: &[Whole]) -> Result<(), Problem> {
         if sound.is_empty() {
             return Ok(());
         }
@@ -303,6 +303,7 @@ impl Writing<'_> {
         held::add(self.plane, &self.snapshot, storing, &digests).await?;
         // What was thrown away meanwhile must not be acknowledged.
         snapshot::open(self.plane, &self.snapshot.name).await?;
+        self.held.extend(digests);
         Ok(())
     }
 }

@@ -58,7 +58,7 @@ async fn serve(
     let mirror = Mirror::of(plane, &name.full, &upload_id);
     let log = open(plane, &name, &upload_id, mirror).await?;
     turn.grown();
-    Upload { plane, name: &name.full, upload_id: &upload_id, turn, mirror }
+    Upload { plane, name: &name, upload_id: &upload_id, turn, mirror }
         .receive(first, log, requests, answers)
         .await
 }
@@ -76,11 +76,15 @@ pub(crate) async fn once(
     let _here = plane.appending.enter(&name.full);
     let mirror = Mirror::of(plane, &name.full, upload_id);
     let mut log = open(plane, &name, upload_id, mirror).await?;
-    let upload = Upload { plane, name: &name.full, upload_id, turn, mirror };
+    let upload = Upload { plane, name: &name, upload_id, turn, mirror };
+    let bytes: usize =
+        pieces.iter().map(|piece| Log::most(piece.path.len(), piece.data.len())).sum();
+    let room = Room::take(plane, &name.project, bytes, &mut log).await?;
     let mut shared = Vec::new();
     for piece in pieces {
         shared.extend(upload.take(piece, &mut log)?);
     }
+    room.used(&log);
     let (_, committed) = upload.keep(log, shared).await?;
     Ok(committed?)
 }
@@ -104,21 +108,46 @@ async fn open(
     upload_id: &str,
     mirror: Option<Mirror<'_>>,
 ) -> Result<Log, Problem> {
-    let room = plane.quota.room(plane, &name.project, &name.full).await?;
-    let mut log = if let Some(mirror) = mirror {
-        mirror.open().await?
-    } else {
-        let (staging, upload_id, full) =
-            (plane.staging.clone(), upload_id.to_owned(), name.full.clone());
-        store::blocking(move || staging.open(&full, &upload_id)).await??
-    };
-    log.bound(room.left());
-    Ok(log)
+    if let Some(mirror) = mirror {
+        return mirror.open().await;
+    }
+    let (staging, upload_id, full) =
+        (plane.staging.clone(), upload_id.to_owned(), name.full.clone());
+    Ok(store::blocking(move || staging.open(&full, &upload_id)).await??)
+}
+
+/// What the project may still store, for as long as pieces are taken.
+struct Room<'p> {
+    plane: &'p Plane,
+    project: &'p str,
+    granted: u64,
+    before: u64,
+}
+
+impl<'p> Room<'p> {
+    /// Takes so many bytes, or as many as there are, and lets the log grow by them.
+    async fn take(
+        plane: &'p Plane,
+        project: &'p str,
+        bytes: usize,
+        log: &mut Log,
+    ) -> Result<Self, Problem> {
+        let wanted = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let granted = plane.quota.take_up_to(plane, project, wanted).await?;
+        log.bound(granted);
+        Ok(Self { plane, project, granted, before: log.bytes() })
+    }
+
+    /// Gives back what the log has not grown by.
+    fn used(self, log: &Log) {
+        let used = log.bytes().saturating_sub(self.before);
+        self.plane.quota.give_back(self.project, self.granted.saturating_sub(used));
+    }
 }
 
 struct Upload<'p> {
     plane: &'p Plane,
-    name: &'p str,
+    name: &'p Name,
     upload_id: &'p str,
     turn: Turn,
     mirror: Option<Mirror<'p>>,
@@ -138,7 +167,9 @@ impl Upload<'_> {
         let mut next = Some(first);
         while let Some(request) = next.take() {
             let mut pieces = Vec::new();
+            let room = Room::take(self.plane, &self.name.project, 2 * BATCH, &mut log).await?;
             let taken = self.batch(request, &mut log, &mut pieces, requests);
+            room.used(&log);
             // What came before a bad piece is kept and acknowledged.
             let committed;
             (log, committed) = self.keep(log, pieces).await?;
@@ -154,7 +185,7 @@ impl Upload<'_> {
                     if let Ok(Ok(None)) = timeout(LAST_WORD, requests.message()).await {
                         return Ok(());
                     }
-                    let message = format!("another stream took over the upload to {}", self.name);
+                    let message = format!("another stream took over the upload to {}", self.name.full);
                     return Err(Problem::Aborted { reason: "UPLOAD_TAKEN_OVER", message }.into());
                 }
             };
@@ -179,7 +210,7 @@ impl Upload<'_> {
         {
             mirror.share(pieces).await?;
             // What another control plane has thrown away must not be acknowledged.
-            self.plane.get(Kind::Snapshot, self.name).await?;
+            self.plane.get(Kind::Snapshot, &self.name.full).await?;
         }
         Ok((log, synced))
     }
@@ -207,7 +238,7 @@ impl Upload<'_> {
     /// Takes a piece, and returns it where it has to be shared.
     fn take(&self, request: AppendRecordsRequest, log: &mut Log) -> Result<Option<Piece>, Problem> {
         let differs = |given: &str, known: &str| !given.is_empty() && given != known;
-        if differs(&request.name, self.name) || differs(&request.upload_id, self.upload_id) {
+        if differs(&request.name, &self.name.full) || differs(&request.upload_id, self.upload_id) {
             let message = "one stream carries one upload to one snapshot; open another stream for another upload";
             return Err(Problem::field("upload_id", "UPLOAD_CHANGED", message));
         }
@@ -230,7 +261,10 @@ impl Upload<'_> {
             ));
         }
         let piece = Piece { sequence: request.sequence, path: request.path, data: request.data };
-        log.append(&piece).map_err(|error: StagingError| Problem::from(error))?;
+        log.append(&piece).map_err(|error| match error {
+            StagingError::NoRoom => self.plane.quota.refusal(&self.name.project),
+            error => Problem::from(error),
+        })?;
         Ok(self.mirror.map(|_| piece))
     }
 }

@@ -3,7 +3,10 @@
 mod treating;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,7 +32,7 @@ use crate::{
     service::{
         Plane, Problem, chain,
         name::Name,
-        stored,
+        quota, stored,
         wire::{self, StoredSnapshot},
     },
     store::{self, Expect, Kind, Record, StoreError, Txn},
@@ -87,8 +90,7 @@ async fn commit(
     let put = if request.validate_only {
         None
     } else {
-        let put = put(plane, pairs, told).await?;
-        plane.quota.room(plane, project, &name.full).await?.admit(put.bytes)?;
+        let put = put(plane, &name, pairs, told).await?;
         if let Some(redaction) = &mut report.redaction {
             redaction.signatures = put.signatures;
         }
@@ -267,15 +269,18 @@ fn judge(request: &CommitSnapshotRequest, report: &Report) -> Result<(), Problem
 /// What was stored.
 struct Put {
     manifest: Digest,
-    /// How many bytes the chunks have.
+    /// How many bytes it takes.
     bytes: u64,
     /// How many JWS signatures were left out.
     signatures: u64,
 }
 
 /// Stores chunks, then the manifest.
-async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<Put, Problem> {
+async fn put(plane: &Plane, name: &Name, pairs: Pairs, mut told: Told) -> Result<Put, Problem> {
+    let room = plane.quota.room(plane, &name.project, &name.full).await?;
     let blobs = Arc::clone(&plane.blobs);
+    let written = AtomicU64::new(0);
+    let count = &written;
     // Chunks are cut while others are hashed and synced; one batch waits in between.
     let (full, batches) = mpsc::channel::<Vec<Bytes>>(1);
     let cut = store::blocking(move || {
@@ -296,19 +301,28 @@ async fn put(plane: &Plane, pairs: Pairs, mut told: Told) -> Result<Put, Problem
         let mut batches = batches;
         let mut digests = Vec::new();
         while let Some(batch) = batches.recv().await {
+            let size: usize = batch.iter().map(Bytes::len).sum();
+            let size = u64::try_from(size).unwrap_or(u64::MAX);
+            if count.load(Ordering::Relaxed).saturating_add(size) > room {
+                return Err(plane.quota.refusal(&name.project));
+            }
             digests.extend(blobs.put_all(batch).await?);
+            count.fetch_add(size, Ordering::Relaxed);
         }
-        Ok::<_, StoreError>(digests)
+        Ok::<_, Problem>(digests)
     };
-    let (cut, written) = tokio::join!(cut, write);
+    let (cut, ended) = tokio::join!(cut, write);
+    if ended.is_err() {
+        plane.quota.released(&name.project, written.load(Ordering::Relaxed));
+    }
     // That nobody takes chunks any more is not the reason but its consequence.
-    let digests = written?;
+    let digests = ended?;
     let (treatment, numbers, signatures) = cut??;
     let chunks = digests.into_iter().zip(numbers);
     let named = |(digest, (pairs, ordinals))| ChunkRef { digest, pairs, ordinals };
     let manifest = Manifest { treatment, chunks: chunks.map(named).collect() };
-    let bytes = manifest.bytes();
-    Ok(Put { manifest: manifest.put(&*plane.blobs).await?, bytes, signatures })
+    let manifest = manifest.put(&*plane.blobs).await?;
+    Ok(Put { manifest, bytes: quota::content(plane, manifest).await?, signatures })
 }
 
 /// Chunks that are stored together.
@@ -347,6 +361,9 @@ pub(super) async fn finish(
         snapshot.encode_to_vec(),
     );
     let committed = plane.commit_stored(storing, txn, Root::Manifest(manifest)).await?;
+    // What was uploaded counts no more.
+    let name = Name::parse(Kind::Snapshot, "name", &record.name)?;
+    plane.quota.released(&name.project, 0);
     let (staging, name) = (plane.staging.clone(), record.name.clone());
     if let Err(error) = held::forget(&*plane.meta, &name).await {
         tracing::warn!(error = chain(&error), "cannot remove what a committed snapshot has held");

@@ -17,7 +17,7 @@ use crate::{
     content::check::{self, Unsound},
     held,
     import::Progress,
-    service::{Plane, Problem, name::Name, stored, wire::StoredSnapshot},
+    service::{Plane, Problem, name::Name, quota, stored, wire::StoredSnapshot},
     store::{Kind, Record},
 };
 
@@ -54,7 +54,10 @@ async fn commit(
         told.reading(Progress { bytes_done, bytes_total, pairs });
     };
     let found = check::check(&*plane.blobs, &held, manifest, progress).await?;
-    plane.quota.room(plane, &name.project, &name.full).await?.admit(found.bytes)?;
+    let size_bytes = quota::content(plane, manifest).await?;
+    if size_bytes > plane.quota.room(plane, &name.project, &name.full).await? {
+        return Err(plane.quota.refusal(&name.project));
+    }
     let draft: StoredSnapshot = stored(&record)?;
     let snapshot = Snapshot {
         state: SnapshotState::Ready.into(),
@@ -64,7 +67,7 @@ async fn commit(
         out_count: found.pairs.saturating_sub(found.inbound),
         report: Some(ImportReport { imported: found.pairs, ..ImportReport::default() }),
         transform,
-        size_bytes: found.bytes,
+        size_bytes,
         ..draft.snapshot.unwrap_or_default()
     };
     let stored = StoredSnapshot { snapshot: Some(snapshot), upload_id: manifest.to_string() };
