@@ -4,6 +4,7 @@
 //! medians are compared. The server has one core, the load another.
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
+mod amplify;
 mod compile;
 mod faults;
 mod generator;
@@ -73,6 +74,8 @@ enum Command {
     Sequence(sequence::Plan),
     /// The load generator beside wrk, which has to be installed.
     Generator(generator::Plan),
+    /// What clients cost who want our time and memory, beside what it cost them (R11).
+    Amplify(amplify::Plan),
     /// Serves a response with nothing but hyper (used by the bench itself).
     #[command(hide = true)]
     Bare {
@@ -177,6 +180,7 @@ fn main() -> anyhow::Result<()> {
             sequence::run(plan)
         }
         Command::Generator(plan) => tell(&generator::run(&plan)?),
+        Command::Amplify(plan) => tell(&amplify::run(plan)?),
         Command::Bare { config } => {
             http::bare::serve(&serde_json::from_slice(&std::fs::read(config)?)?)
         }

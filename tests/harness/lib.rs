@@ -18,6 +18,8 @@ pub mod disks;
 mod fallback;
 pub mod faults;
 pub mod fleet;
+pub mod floods;
+pub mod frames;
 pub mod kubernetes;
 pub mod link;
 pub mod pages;

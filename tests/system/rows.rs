@@ -10,7 +10,6 @@ mod cluster;
 mod console;
 mod exhaustion;
 mod floods;
-mod frames;
 mod handshakes;
 mod imports;
 mod jwt;
@@ -39,6 +38,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use harness::{
     binaries,
     client::Client,
+    frames,
     process::{self, Finished, Process},
     recording, wait_until,
 };
