@@ -181,9 +181,10 @@ fn recorded(nth: usize) -> Value {
     let line = recording::line("POST", "/asked", &json!({"access_token": token}));
     let mut line: Value = serde_json::from_str(&line).unwrap_or_default();
     let body = json!({"id": nth, "list": ["a", "b", {"c": nth}], "text": "x".repeat(100)});
-    if let Some(request) = line.pointer_mut("/http/req") {
-        request["bodyBase64"] = STANDARD.encode(body.to_string()).into();
-        request["headers"]["Content-Type"] = json!(["application/json"]);
+    if let Some(Value::Object(request)) = line.pointer_mut("/http/req") {
+        request.insert("bodyBase64".to_owned(), STANDARD.encode(body.to_string()).into());
+        let headers = json!({"Host": ["api.example"], "Content-Type": ["application/json"]});
+        request.insert("headers".to_owned(), headers);
     }
     line
 }
@@ -213,7 +214,8 @@ fn asked(name: &str, times: usize, head: &str, body: &[u8]) -> Case {
 
 fn heads() -> Vec<Case> {
     let get = |more: &str| format!("GET /nothing HTTP/1.1\r\n{more}");
-    let many = |count: usize, one: &dyn Fn(usize) -> String| -> String { (0..count).map(one).collect() };
+    let many =
+        |count: usize, one: &dyn Fn(usize) -> String| -> String { (0..count).map(one).collect() };
     let token = recording::old_token("ES256", &json!({"sub": "user", "text": "x".repeat(500)}));
     let fields = many(90, &|nth| format!("X-Field-{nth}: {}\r\n", "v".repeat(500)));
     let tokens = many(60, &|nth| format!("X-Token-{nth}: {token}\r\n"));
@@ -224,7 +226,12 @@ fn heads() -> Vec<Case> {
         asked("nothing recorded", 64, &get(""), b""),
         asked("90 fields", 8, &get(&fields), b""),
         asked("60 tokens", 8, &get(&tokens), b""),
-        asked("a bearer token of 60 KB", 4, &get(&format!("Authorization: Bearer a.{}.b\r\n", "x".repeat(60_000))), b""),
+        asked(
+            "a bearer token of 60 KB",
+            4,
+            &get(&format!("Authorization: Bearer a.{}.b\r\n", "x".repeat(60_000))),
+            b"",
+        ),
         asked("4,000 cookies", 4, &get(&format!("Cookie: {cookies}\r\n")), b""),
         asked("8,000 parameters", 4, &format!("GET /nothing?{query} HTTP/1.1\r\n"), b""),
         asked("a path of 10,000 segments", 4, &format!("GET /{segments} HTTP/1.1\r\n"), b""),
@@ -232,12 +239,18 @@ fn heads() -> Vec<Case> {
         asked("a head that is too large", 1, &get(&format!("X: {}\r\n", "x".repeat(70_000))), b""),
         asked("two lengths", 1, &get("Content-Length: 1\r\nContent-Length: 2\r\n"), b""),
         asked("no request", 1, "no request at all\r\n", b""),
-        Case { name: "connections that say nothing".to_owned(), first: b"G".to_vec(), bytes: b"G".to_vec(), answers: 1 },
+        Case {
+            name: "connections that say nothing".to_owned(),
+            first: b"G".to_vec(),
+            bytes: b"G".to_vec(),
+            answers: 1,
+        },
     ]
 }
 
 fn bodies() -> anyhow::Result<Vec<Case>> {
-    let post = |more: &str| format!("POST /asked HTTP/1.1\r\nContent-Type: application/json\r\n{more}");
+    let post =
+        |more: &str| format!("POST /asked HTTP/1.1\r\nContent-Type: application/json\r\n{more}");
     let list = |count: usize, one: &dyn Fn(usize) -> String| -> String {
         (0..count).map(one).collect::<Vec<_>>().join(",")
     };
@@ -253,19 +266,46 @@ fn bodies() -> anyhow::Result<Vec<Case>> {
         Ok(packer.finish()?)
     };
     let ones: Vec<u8> = b"1\r\nx\r\n".repeat(50_000);
-    let chunked = [b"POST /asked HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\r\n", &ones[..], b"0\r\n\r\n"].concat();
+    let chunked = [
+        b"POST /asked HTTP/1.1\r\nHost: api.example\r\nTransfer-Encoding: chunked\r\n\r\n",
+        &ones[..],
+        b"0\r\n\r\n",
+    ]
+    .concat();
     Ok(vec![
-        asked("a recorded body", 64, &post(""), json!({"id": 7, "list": ["a", "b", {"c": 7}], "text": "x".repeat(100)}).to_string().as_bytes()),
+        asked(
+            "a recorded body",
+            64,
+            &post(""),
+            json!({"id": 7, "list": ["a", "b", {"c": 7}], "text": "x".repeat(100)})
+                .to_string()
+                .as_bytes(),
+        ),
         asked("another body", 64, &post(""), b"{\"id\":\"none\"}"),
         asked("100,000 members", 1, &post(""), members.as_bytes()),
         asked("120 levels", 64, &post(""), deep.as_bytes()),
         asked("100,000 levels", 1, &post(""), deeper.as_bytes()),
         asked("escapes in a text", 1, &post(""), escapes.as_bytes()),
         asked("9 MB of text", 1, &post(""), &vec![b'x'; 9_000_000]),
-        asked("100,000 fields of a form", 1, "POST /asked HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n", form.as_bytes()),
+        asked(
+            "100,000 fields of a form",
+            1,
+            "POST /asked HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+            form.as_bytes(),
+        ),
         asked("JSON, packed 200 times", 16, &post("Content-Encoding: gzip\r\n"), &gzip(&zeros)?),
-        asked("spaces, packed beyond measure", 16, &post("Content-Encoding: gzip\r\n"), &gzip(&" ".repeat(60_000_000))?),
-        Case { name: "50,000 chunks of a byte".to_owned(), first: Vec::new(), bytes: chunked, answers: 1 },
+        asked(
+            "spaces, packed beyond measure",
+            16,
+            &post("Content-Encoding: gzip\r\n"),
+            &gzip(&" ".repeat(60_000_000))?,
+        ),
+        Case {
+            name: "50,000 chunks of a byte".to_owned(),
+            first: Vec::new(),
+            bytes: chunked,
+            answers: 1,
+        },
         asked("a body that does not come", 1, &post("Expect: 100-continue\r\n"), b"x"),
     ])
 }

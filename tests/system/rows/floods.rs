@@ -6,8 +6,7 @@ use harness::{
     DEADLINE,
     floods::{Flood, floods},
     frames::{
-        END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, fields, frame, get, opening,
-        read,
+        END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, fields, frame, opening, read,
     },
 };
 use tokio::{
