@@ -16,7 +16,7 @@ pub(crate) const LOOKING: (usize, usize) = (4, 8);
 
 /// Watches that are open at a time, each of which looks at the store whenever something changes.
 pub(crate) const WATCHES: (usize, usize) = (256, 1024);
-/// Subscriptions of responders.
+/// Subscriptions of responders: ten thousand of one project are promised.
 pub(crate) const SUBSCRIPTIONS: (usize, usize) = (12 * 1024, 16 * 1024);
 
 /// Turns that are shared by projects.
