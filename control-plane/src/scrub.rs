@@ -48,14 +48,13 @@ pub(crate) async fn all(
     let (mut missing, mut affected) = (Vec::new(), Vec::new());
     for kind in [Kind::Snapshot, Kind::Assignment, Kind::Holding] {
         for record in store::all(meta, kind, "").await? {
-            let found = lacks(blobs, kind, &record, &scrubbed).await?;
-            if found.is_none() {
+            let (absent, damaged) = lacks(blobs, kind, &record, &scrubbed).await?;
+            if absent.is_empty() && damaged.is_empty() {
                 continue;
             }
             // What was deleted or replaced meanwhile may have lost its blobs.
             let now = meta.get(kind, &record.name).await?;
             if now.is_some_and(|now| now.etag == record.etag) {
-                let (absent, damaged) = found.unwrap_or_default();
                 missing.extend(absent);
                 affected.extend(damaged);
             }
@@ -64,13 +63,13 @@ pub(crate) async fn all(
     Ok(Report { scrubbed, missing, affected })
 }
 
-/// What a record names that is not there, and what of it is damaged, each in a sentence; `None` when it has everything.
+/// What a record names that is not there, and what of it is damaged, each in a sentence.
 async fn lacks(
     blobs: &dyn BlobStore,
     kind: Kind,
     record: &Record,
     scrubbed: &Scrubbed,
-) -> Result<Option<(Vec<String>, Vec<String>)>, StoreError> {
+) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let name = &record.name;
     let named = match sweep::roots(kind, record.clone()) {
         Ok(roots) => content::named_by(blobs, roots).await,
@@ -81,7 +80,7 @@ async fn lacks(
         Err(ContentError::Store(error)) if !error.is_damage() => return Err(error),
         Err(error) => {
             let what = format!("{kind} {name}: {}", chain(&error));
-            return Ok(Some((vec![what], Vec::new())));
+            return Ok((vec![what], Vec::new()));
         }
     };
     let absent = blobs.missing(&named).await?;
@@ -94,8 +93,7 @@ async fn lacks(
             damaged.push(format!("{kind} {name} needs the blob {digest}, which is damaged"));
         }
     }
-    let is_whole = absent.is_empty() && damaged.is_empty();
-    Ok((!is_whole).then_some((absent, damaged)))
+    Ok((absent, damaged))
 }
 
 /// How the last scrub of this process ended; all zeros before there was one.
@@ -168,7 +166,8 @@ async fn once(plane: &Plane, every: Duration) -> Result<(), StoreError> {
     let report = match all(&*plane.meta, &*plane.blobs, false, &plane.stopping).await {
         Ok(report) => report,
         Err(error) => {
-            plane.meta.release(LEASE, holder).await?;
+            // It runs out by itself where this fails, too; what failed first is what matters.
+            drop(plane.meta.release(LEASE, holder).await);
             return Err(error);
         }
     };

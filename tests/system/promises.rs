@@ -30,7 +30,7 @@ const ELSEWHERE: [(&str, &str, &str); 2] = [
 ];
 
 /// How words are spelled that are no plain ones.
-const SPELLED: [(&str, &str); 17] = [
+const SPELLED: [(&str, &str); 15] = [
     ("hmac", "HMAC"),
     ("rsa", "RSA"),
     ("pss", "PSS"),
@@ -39,13 +39,11 @@ const SPELLED: [(&str, &str); 17] = [
     ("ed448", "Ed448"),
     ("ed25519", "Ed25519"),
     ("eddsa", "EdDSA"),
-    ("base64url", "base64url"),
     ("urls", "URLs"),
     ("url", "URL"),
     ("kib", "KiB"),
     ("kid", "`kid`"),
     ("alg", "`alg`"),
-    ("none", "none"),
     ("s", "’s"),
     ("ui", "UI"),
 ];

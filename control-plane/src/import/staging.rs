@@ -226,9 +226,9 @@ impl Log {
         self.bytes
     }
 
-    /// How many bytes a piece takes.
+    /// How many bytes a piece takes whose path and data have so many.
     #[must_use]
-    pub fn most(path: usize, data: usize) -> usize {
+    pub fn frame(path: usize, data: usize) -> usize {
         HEAD + FIXED + path + data
     }
 
@@ -253,7 +253,7 @@ impl Log {
         if data > MAX_DATA || path > MAX_PATH {
             return Err(StagingError::TooLarge { data, path });
         }
-        let frame = Self::most(path, data);
+        let frame = Self::frame(path, data);
         let bytes = self.bytes.saturating_add(frame.try_into().unwrap_or(u64::MAX));
         if bytes > self.limit {
             return Err(StagingError::OverQuota { limit: self.limit });

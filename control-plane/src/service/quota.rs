@@ -24,8 +24,10 @@ use crate::{
     sweep,
 };
 
-/// What was looked at is good for so long.
+/// What was looked at is good for so long, while there is room.
 const FRESH: Duration = Duration::from_secs(5);
+/// And for so long where there is none, so that who asks in vain does not have everything looked at each time.
+const JUST: Duration = Duration::from_secs(1);
 
 /// What projects have taken of what each of them may.
 #[derive(Debug, Default)]
@@ -46,6 +48,19 @@ struct Ledger {
 }
 
 impl Ledger {
+    /// As many of these bytes as there is room for, if that is known.
+    fn known(&mut self, limit: u64, wanted: u64) -> Option<u64> {
+        let age = self.looked?.elapsed();
+        let is_known = age < JUST || (age < FRESH && self.left(limit, self.taken) >= wanted);
+        is_known.then(|| self.grant(limit, wanted))
+    }
+
+    fn grant(&mut self, limit: u64, wanted: u64) -> u64 {
+        let granted = self.left(limit, self.taken).min(wanted);
+        self.taken = self.taken.saturating_add(granted);
+        granted
+    }
+
     fn left(&mut self, limit: u64, taken: u64) -> u64 {
         self.gone.retain(|(since, _)| since.elapsed() < sweep::AFTER);
         let gone = self.gone.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
@@ -67,21 +82,16 @@ impl Quota {
         wanted: u64,
     ) -> Result<u64, Problem> {
         let Some(limit) = self.limit else { return Ok(wanted) };
+        if let Some(granted) =
+            self.projects().entry(project.to_owned()).or_default().known(limit, wanted)
         {
-            let mut projects = self.projects();
-            let ledger = projects.entry(project.to_owned()).or_default();
-            let is_fresh = ledger.looked.is_some_and(|looked| looked.elapsed() < FRESH);
-            if is_fresh && ledger.left(limit, ledger.taken) >= wanted {
-                ledger.taken = ledger.taken.saturating_add(wanted);
-                return Ok(wanted);
-            }
+            return Ok(granted);
         }
         let taken = self.look(plane, project, None).await?;
         let mut projects = self.projects();
         let ledger = projects.entry(project.to_owned()).or_default();
-        let granted = ledger.left(limit, taken).min(wanted);
-        (ledger.looked, ledger.taken) = (Some(Instant::now()), taken.saturating_add(granted));
-        Ok(granted)
+        (ledger.looked, ledger.taken) = (Some(Instant::now()), taken);
+        Ok(ledger.grant(limit, wanted))
     }
 
     /// Takes these bytes, or refuses them.
@@ -155,8 +165,8 @@ impl Quota {
                 if let Some(size) = self.sizes().get(&manifest) {
                     return Ok(*size);
                 }
-                // What cannot be read any more takes no room that could be told.
-                let size = content(plane, manifest).await.unwrap_or_default();
+                // What cannot be read now has no size that could be told, and is looked at again.
+                let Ok(size) = content(plane, manifest).await else { return Ok(0) };
                 self.sizes().insert(manifest, size);
                 Ok(size)
             }
@@ -164,7 +174,7 @@ impl Quota {
         }
     }
 
-    /// What the snapshots of a project take, but for one. One at a time looks, and others of the project wait.
+    /// What the snapshots of a project take, but for one. It takes a turn, of which a project has few.
     async fn look(&self, plane: &Plane, project: &str, but: Option<&str>) -> Result<u64, Problem> {
         let _turn = plane.look(project).await?;
         let prefix = name::prefix(Kind::Snapshot, project);

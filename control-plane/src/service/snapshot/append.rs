@@ -78,7 +78,7 @@ pub(crate) async fn once(
     let mut log = open(plane, &name, upload_id, mirror).await?;
     let upload = Upload { plane, name: &name, upload_id, turn, mirror };
     let bytes: usize =
-        pieces.iter().map(|piece| Log::most(piece.path.len(), piece.data.len())).sum();
+        pieces.iter().map(|piece| Log::frame(piece.path.len(), piece.data.len())).sum();
     let room = Room::take(plane, &name.project, bytes, &mut log).await?;
     let mut shared = Vec::new();
     for piece in pieces {

@@ -105,21 +105,16 @@ fn refuse_other_wrappings(bytes: &[u8]) -> Result<(), KeyError> {
     if begins(&[b"LS0tLS1CRUdJTi"]) {
         return Err(TWICE);
     }
-    // A DER sequence of 256 bytes or more begins with `MI` in base64, a shorter one with `M`; an object of JSON, white space before it, with
-    // one of the others.
-    if begins(&[b"M", b"e", b"W", b"I", b"C", b"D", b"7"]) {
-        let text: Zeroizing<Vec<u8>> = Zeroizing::new(
-            bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect(),
-        );
-        let inner = decoded(&text);
-        if private_jwk::is_meant(inner.trim_ascii()) {
-            return Err(TWICE);
-        }
-        if der::is_sequence(&inner) || der::shape(&inner).is_some() {
-            return Err(KeyError::Malformed(
-                "it is the inside of a PEM file; the BEGIN and END lines are missing",
-            ));
-        }
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    text.extend(bytes.iter().filter(|byte| !byte.is_ascii_whitespace()));
+    let inner = decoded(&text);
+    if private_jwk::is_meant(inner.trim_ascii()) {
+        return Err(TWICE);
+    }
+    if der::is_sequence(&inner) || der::shape(&inner).is_some() {
+        return Err(KeyError::Malformed(
+            "it is the inside of a PEM file; the BEGIN and END lines are missing",
+        ));
     }
     Ok(())
 }
