@@ -22,6 +22,7 @@ pub mod floods;
 pub mod frames;
 pub mod kubernetes;
 pub mod link;
+pub mod memory;
 pub mod pages;
 pub mod process;
 pub mod python;

@@ -7,10 +7,9 @@ mod calls;
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs,
     io::Write as _,
     net::SocketAddr,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -21,7 +20,7 @@ use base64::{
 };
 use harness::{
     client::Client,
-    has_openssl, notice,
+    has_openssl, memory, notice,
     process::{self, Process},
     recording, wait_until,
 };
@@ -87,30 +86,6 @@ fn of_rsa(pem: &[u8]) -> [Canary; 2] {
     let part =
         der[400..].windows(24).find(|part| !part.contains(&0) && !part.contains(&b'\n')).unwrap();
     [Canary::new("a line of the PEM", lines[9].as_bytes()), Canary::new("a private number", part)]
-}
-
-/// What a process has in memory that it may write to, which is what a core file has; `None` for who may not look.
-fn memory(pid: u32, into: &Path) -> Option<()> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
-    let mut dump = File::create(into).ok()?;
-    let mut read = 0;
-    for line in maps
-        .lines()
-        .filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")))
-    {
-        let (from, to) = line.split(' ').next()?.split_once('-')?;
-        let [from, to] = [from, to].map(|at| u64::from_str_radix(at, 16).unwrap());
-        let mut at = from;
-        while at < to {
-            let mut page = vec![0; usize::try_from((to - at).min(1 << 20)).unwrap()];
-            let Ok(got @ 1..) = memory.read_at(&mut page, at) else { break };
-            dump.write_all(&page[..got]).ok()?;
-            at += u64::try_from(got).unwrap();
-            read += got;
-        }
-    }
-    (read > 1 << 20).then_some(())
 }
 
 /// Both planes, started with a key for each of the tokens that were recorded.
@@ -309,7 +284,7 @@ impl World {
     /// Which of these the responder has in memory; `None` for who may not look.
     fn held(&self, canaries: &[&Canary]) -> Option<Vec<String>> {
         let dump = self.path("memory");
-        memory(self.responder.id(), &dump)?;
+        fs::write(&dump, memory::of(self.responder.id())?).unwrap();
         Some(holding(canaries.iter().copied(), &dump))
     }
 

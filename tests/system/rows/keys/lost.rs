@@ -1,7 +1,7 @@
 //! Keys that may not be read, are gone, are of another kind, do not change, can be read by everybody, or should be in memory no more.
 
 use std::{
-    os::unix::fs::{FileExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{PermissionsExt as _, chown},
     path::PathBuf,
 };
 
@@ -175,23 +175,7 @@ async fn k13_a_key_that_everybody_may_read_is_told_of_and_refused_where_that_is_
 
 /// Whether these bytes are in a process's memory; `None` where it may not be looked at.
 fn is_in_memory(pid: u32, bytes: &[u8]) -> Option<bool> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
-    let mut seen = 0_usize;
-    for line in maps.lines().filter(|line| line.contains(" rw")) {
-        let (from, to) = line.split(' ').next()?.split_once('-')?;
-        let (from, to) = (u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?);
-        let mut region = vec![0; usize::try_from(to - from).ok()?];
-        // Some regions have no pages.
-        if memory.read_exact_at(&mut region, from).is_err() {
-            continue;
-        }
-        seen += region.len();
-        if memmem(&region, bytes) {
-            return Some(true);
-        }
-    }
-    (seen > 0).then_some(false)
+    Some(memmem(&harness::memory::of(pid)?, bytes))
 }
 
 fn memmem(haystack: &[u8], needle: &[u8]) -> bool {
