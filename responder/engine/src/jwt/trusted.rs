@@ -4,13 +4,13 @@
 //! The key decides what it verifies, an allow-list bounds that, and the token's `alg` only selects among both. A token is read as strictly as one that is
 //! re-signed: nothing twice, no critical extensions, no JWE. `jku`, `x5u` and `jwk` in a token are not looked at.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::{
     alg::Alg,
     key::PublicKey,
-    token::{Token, TokenError},
+    members,
+    token::{Jws, TokenError},
 };
 
 /// Keys of a set that are looked at.
@@ -58,6 +58,9 @@ pub enum DistrustError {
     /// It names none, and several would do.
     #[error("it names no key, and there are several")]
     Unnamed,
+    /// Several keys have the name and would do.
+    #[error("it names a key that stands twice in the key set")]
+    Twice,
     /// The key that it names is not for its algorithm.
     #[error("the key that it names is not for {0}")]
     Mismatch(&'static str),
@@ -93,50 +96,54 @@ impl TrustedKeys {
         token: &str,
         allowed: &[Alg],
     ) -> Result<Map<String, Value>, DistrustError> {
-        let read = Token::parse(token.as_bytes())?;
-        let alg = read.alg;
-        if !allowed.contains(&alg) {
-            return Err(DistrustError::Alg(alg.as_str()));
+        let jws = self.verified(token, allowed)?;
+        // A member twice, or what is too deep, is refused here.
+        members::of(&jws.payload)?;
+        let malformed = |_| TokenError::Malformed("its claims are no JSON object");
+        Ok(serde_json::from_slice(&jws.payload).map_err(malformed)?)
+    }
+
+    /// A token that one of these keys has signed, whatever it says.
+    fn verified<'t>(&self, token: &'t str, allowed: &[Alg]) -> Result<Jws<'t>, DistrustError> {
+        let jws = Jws::parse(token.as_bytes())?;
+        if !allowed.contains(&jws.alg) {
+            return Err(DistrustError::Alg(jws.alg.as_str()));
         }
-        let key = self.key(&read, alg)?;
-        let (message, signature) = token.rsplit_once('.').ok_or(DistrustError::Signature)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| DistrustError::Signature)?;
-        if !key.has_signed(alg, message.as_bytes(), &signature) {
+        if !self.key(&jws)?.has_signed(jws.alg, jws.message, &jws.signature) {
             return Err(DistrustError::Signature);
         }
-        let malformed = |_| TokenError::Malformed("its claims are no JSON object");
-        Ok(serde_json::from_slice(&read.claims).map_err(malformed)?)
+        Ok(jws)
     }
 
     /// The one key that may have signed a token.
-    fn key(&self, token: &Token, alg: Alg) -> Result<&PublicKey, DistrustError> {
-        let fits = |trusted: &&Trusted| {
+    fn key(&self, jws: &Jws<'_>) -> Result<&PublicKey, DistrustError> {
+        let alg = jws.alg;
+        let kid = kid(jws)?;
+        let is_named = |trusted: &&Trusted| kid.is_none() || trusted.kid == kid;
+        if !self.keys.iter().any(|trusted| is_named(&trusted)) {
+            return Err(DistrustError::UnknownKey);
+        }
+        let mut fitting = self.keys.iter().filter(is_named).filter(|trusted| {
             trusted.key.verifies(alg) && trusted.alg.is_none_or(|only| only == alg)
+        });
+        let Some(Trusted { key, .. }) = fitting.next() else {
+            let named = DistrustError::Mismatch(alg.as_str());
+            return Err(if kid.is_some() { named } else { DistrustError::UnknownKey });
         };
-        if let Some(kid) = kid(token)? {
-            let named = self.keys.iter().filter(|trusted| trusted.kid.as_ref() == Some(&kid));
-            let named: Vec<&Trusted> = named.collect();
-            if named.is_empty() {
-                return Err(DistrustError::UnknownKey);
-            }
-            let found = named.into_iter().find(fits);
-            return found.map(|trusted| &trusted.key).ok_or(DistrustError::Mismatch(alg.as_str()));
+        // One key may well stand there once for each of its algorithms.
+        if fitting.any(|other| other.key != *key) {
+            return Err(if kid.is_some() { DistrustError::Twice } else { DistrustError::Unnamed });
         }
-        let mut fitting = self.keys.iter().filter(fits);
-        match (fitting.next(), fitting.next()) {
-            (Some(only), None) => Ok(&only.key),
-            (None, _) => Err(DistrustError::UnknownKey),
-            (Some(_), Some(_)) => Err(DistrustError::Unnamed),
-        }
+        Ok(key)
     }
 }
 
 /// The key that a token names; what is no string names none that could be published.
-fn kid(token: &Token) -> Result<Option<String>, DistrustError> {
-    let Some(member) = token.header_members.iter().find(|member| member.name == "kid") else {
+fn kid(jws: &Jws<'_>) -> Result<Option<String>, DistrustError> {
+    let Some(member) = jws.header_members.iter().find(|member| member.name == "kid") else {
         return Ok(None);
     };
-    let text = token.header.get(member.value.clone());
+    let text = jws.header.get(member.value.clone());
     let text = text.and_then(|raw| serde_json::from_slice::<String>(raw).ok());
     text.map(Some).ok_or(DistrustError::UnknownKey)
 }
@@ -160,116 +167,4 @@ fn trusted(jwk: &Value) -> Option<Trusted> {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests may read files")]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::jwt::key::SigningKey;
-
-    fn vector(name: &str) -> SigningKey {
-        let path = format!("{}/src/jwt/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
-        SigningKey::parse(&std::fs::read(path).unwrap()).unwrap()
-    }
-
-    fn token(key: &SigningKey, alg: Alg, header: &Value) -> String {
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", part(header), part(&json!({"sub": "anna"})));
-        let mut signature = Vec::new();
-        key.sign(alg, message.as_bytes(), &mut signature).unwrap();
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-
-    fn published(key: &SigningKey, kid: &str) -> Value {
-        PublicKey::of(key).unwrap().published(kid, &[])
-    }
-
-    fn set(keys: &[Value]) -> TrustedKeys {
-        TrustedKeys::parse(json!({"keys": keys}).to_string().as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn each_kind_of_key_verifies_its_own_tokens() {
-        for (name, alg) in [
-            ("rfc7515-a2.pem", Alg::Rs256),
-            ("rfc7515-a2.pem", Alg::Ps512),
-            ("rfc7515-a3.pem", Alg::Es256),
-            ("rfc7515-a4.pem", Alg::Es512),
-            ("rfc8037-a1.pem", Alg::EdDsa),
-        ] {
-            let key = vector(name);
-            let header = json!({"alg": alg.as_str(), "kid": "one"});
-            let keys = set(&[published(&key, "one")]);
-            let claims = keys.claims(&token(&key, alg, &header), &Alg::ALL).unwrap();
-            assert_eq!(claims.get("sub"), Some(&json!("anna")), "{name}");
-        }
-    }
-
-    #[test]
-    fn whatever_else_a_token_says_it_is_not_believed() {
-        let (key, other) = (vector("rfc7515-a3.pem"), vector("p256-other.pem"));
-        let keys = set(&[published(&key, "one"), published(&other, "two")]);
-        let refused = |key: &SigningKey, header: Value| {
-            keys.claims(&token(key, Alg::Es256, &header), &[Alg::Es256, Alg::Rs256]).unwrap_err()
-        };
-        let es256 = |kid: &str| json!({"alg": "ES256", "kid": kid});
-        assert_eq!(refused(&key, es256("two")), DistrustError::Signature);
-        assert_eq!(refused(&other, es256("one")), DistrustError::Signature);
-        assert_eq!(refused(&key, es256("three")), DistrustError::UnknownKey);
-        assert_eq!(refused(&key, json!({"alg": "ES256", "kid": 1})), DistrustError::UnknownKey);
-        assert_eq!(refused(&key, json!({"alg": "ES256"})), DistrustError::Unnamed);
-        let rs256 = json!({"alg": "RS256", "kid": "one"});
-        assert_eq!(refused(&key, rs256), DistrustError::Mismatch("RS256"));
-        let hs256 = json!({"alg": "HS256", "kid": "one"});
-        assert_eq!(refused(&key, hs256), DistrustError::Alg("HS256"));
-        for header in [
-            json!({"alg": "none", "kid": "one"}),
-            json!({"kid": "one"}),
-            json!({"alg": "ES256", "kid": "one", "crit": ["x"]}),
-        ] {
-            assert!(matches!(refused(&key, header), DistrustError::Token(_)));
-        }
-        let embedded = json!({"alg": "ES256", "kid": "x", "jwk": published(&key, "x")});
-        assert_eq!(refused(&key, embedded), DistrustError::UnknownKey);
-        let good = token(&key, Alg::Es256, &es256("one"));
-        let (message, _) = good.rsplit_once('.').unwrap();
-        let unsigned = keys.claims(&format!("{message}."), &Alg::ALL).unwrap_err();
-        assert!(matches!(unsigned, DistrustError::Token(_)));
-    }
-
-    #[test]
-    fn keys_for_something_else_are_passed_over() {
-        let key = vector("rfc7515-a3.pem");
-        let with = |name: &str, value: Value| {
-            let mut jwk = published(&key, "one");
-            jwk[name] = value;
-            TrustedKeys::parse(json!({"keys": [jwk]}).to_string().as_bytes())
-        };
-        assert!(with("key_ops", json!(["verify"])).is_ok());
-        for (name, value) in [
-            ("use", json!("enc")),
-            ("key_ops", json!(["sign"])),
-            ("alg", json!("ECDH-ES")),
-            ("alg", json!(5)),
-            ("kty", json!("oct")),
-            ("crv", json!("secp256k1")),
-            ("x", json!("AA")),
-            ("x", json!(null)),
-        ] {
-            assert_eq!(
-                with(name, value.clone()).unwrap_err(),
-                KeySetError::Empty,
-                "{name} {value}"
-            );
-        }
-        let named = with("alg", json!("ES256")).unwrap();
-        let good = token(&key, Alg::Es256, &json!({"alg": "ES256", "kid": "one"}));
-        assert!(named.claims(&good, &[Alg::Es256]).is_ok());
-        let parse = |text: &str| TrustedKeys::parse(text.as_bytes()).unwrap_err();
-        for text in ["", "[]", "{}", r#"{"keys": 1}"#] {
-            assert_eq!(parse(text), KeySetError::Malformed, "{text}");
-        }
-        let many = json!({"keys": vec![json!({}); MAX_KEYS + 1]}).to_string();
-        assert_eq!(parse(&many), KeySetError::TooMany);
-    }
-}
+mod tests;

@@ -18,6 +18,10 @@ use crate::jwt::alg::Alg;
 const UNSOUND: KeyError = KeyError::Malformed(
     "it is JSON, but no sound JWK: it is whole, and each member stands once, as text without escapes",
 );
+/// Whoever reads such a set may take one for the other, or publish it.
+const MIXED: KeyError = KeyError::Malformed(
+    "the key set has an HMAC secret beside public keys; give the secret a file of its own",
+);
 /// Members of JWKs and of their sets.
 const MEMBERS: [&str; 17] = [
     "alg", "crv", "d", "dp", "dq", "e", "k", "key_ops", "keys", "kid", "kty", "n", "oth", "p", "q",
@@ -106,6 +110,7 @@ pub(super) fn read(text: &[u8]) -> Result<SigningKey, KeyError> {
     let set: Set<'_> = serde_json::from_slice(text).map_err(|_| UNSOUND)?;
     let private: Vec<&Jwk<'_>> = set.keys.iter().filter(|jwk| jwk.is_private()).collect();
     match private.as_slice() {
+        [jwk] if jwk.kty == "oct" && set.keys.len() > 1 => Err(MIXED),
         [jwk] => jwk.key(),
         [] => Err(KeyError::Public),
         several => Err(KeyError::Ambiguous(several.len())),

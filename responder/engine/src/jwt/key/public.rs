@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::SigningKey;
+use super::{SigningKey, der, load};
 use crate::jwt::alg::Alg;
 
 /// The public half of an asymmetric key.
@@ -26,8 +26,9 @@ impl PublicKey {
         })
     }
 
-    /// A key that somebody publishes (RFC 7517): RSA of at least 2048 bits, P-256, P-384, P-521 or Ed25519. `None` for every other one, and where a
-    /// member is missing or has not the length that it must have. That a point lies on its curve is found when something is verified.
+    /// A key that somebody publishes (RFC 7517): RSA, P-256, P-384, P-521 or Ed25519. `None` for every other one, for RSA keys that are too weak or too
+    /// large to sign here, and where a member is missing or has not the length that it must have. That a point lies on its curve is found when something
+    /// is verified.
     #[must_use]
     pub fn of_jwk(jwk: &Value) -> Option<Self> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
@@ -35,7 +36,10 @@ impl PublicKey {
         let is_long = |name: &str, length: usize| bytes(name).is_some_and(|b| b.len() == length);
         let rsa = &[Alg::Rs256, Alg::Rs384, Alg::Rs512, Alg::Ps256, Alg::Ps384, Alg::Ps512];
         let (members, algs): (&[&str], &[Alg]) = match (text("kty")?, text("crv")) {
-            ("RSA", _) if bytes("n")?.len() >= 256 && bytes("e").is_some() => {
+            ("RSA", _) => {
+                let (modulus, exponent) = (bytes("n")?, bytes("e")?);
+                load::judge_rsa(der::without_zeros(&modulus), der::without_zeros(&exponent))
+                    .ok()?;
                 (&["e", "kty", "n"], rsa)
             }
             ("EC", Some(curve)) => {

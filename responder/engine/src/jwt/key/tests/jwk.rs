@@ -202,6 +202,12 @@ fn of_a_set_the_one_private_key_counts() {
     assert_eq!(code(&set(&[])), "key_is_public");
     assert_eq!(code(&set(&[with(OCT, &[]), half])), "key_ambiguous", "a private part is private");
     assert_eq!(code(&set(&[rsa.clone(), oct.clone()])), "key_ambiguous");
+    assert_eq!(
+        code(&set(&[public, oct.clone()])),
+        "key_malformed",
+        "a secret beside what is published"
+    );
+    assert_eq!(code(&set(std::slice::from_ref(&oct))), "ok");
     assert_eq!(code(&set(&[oct.clone(), oct])), "key_ambiguous", "also when they are the same");
     assert_eq!(code(&set(&[json!({"kty": "RSA", "n": 5}), rsa])), "key_malformed");
 }
