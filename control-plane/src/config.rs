@@ -212,7 +212,7 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_MAX_UPLOAD_MIB", value_name = "MIB", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     max_upload_mib: u64,
 
-    /// How much the snapshots and uploads of one project may take, in MiB; without it as much as there is
+    /// How much one project may take with all that it has, in MiB; without it as much as there is
     #[arg(long, env = "COUNTERSIGN_PROJECT_QUOTA_MIB", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
     project_quota_mib: Option<u64>,
 

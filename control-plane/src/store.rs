@@ -51,6 +51,9 @@ pub trait MetaStore: fmt::Debug + Send + Sync {
     /// A page of records in order of their names.
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError>;
 
+    /// How many records of a kind have names that begin like this, and how long they are together.
+    async fn weigh(&self, kind: Kind, prefix: &str) -> Result<Weight, StoreError>;
+
     /// The revision of the last commit that this process knows of. Lossy: a reader sees the newest value, not each one.
     fn revision(&self) -> watch::Receiver<u64>;
 
@@ -359,6 +362,15 @@ pub struct Page {
     pub more: bool,
     /// The store's revision when the page was read.
     pub revision: u64,
+}
+
+/// What records weigh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weight {
+    /// How many there are.
+    pub records: u64,
+    /// The bytes of their bodies.
+    pub bytes: u64,
 }
 
 /// All records of a kind whose names begin with the prefix.

@@ -1,7 +1,7 @@
 //! How much of the store one project may take, so that it leaves room to the others.
 //!
 //! A snapshot counts with all blobs that it is made of, whether or not it shares some with another one, and one that is not committed with what was uploaded
-//! or written for it. What is stored is looked at anew every few seconds while something is stored, and what is taken meanwhile is added to it.
+//! or written for it. So do all records of a project, and what a replay was started with. What is stored is looked at anew every few seconds while something is stored, and what is taken meanwhile is added to it.
 //!
 //! Blobs of what was deleted or refused stay until they are removed, which is after a day or so. Deleting makes room at once all the same, but no more than
 //! as much again: a project that fills and deletes all the time would fill the disk otherwise.
@@ -13,14 +13,19 @@ use std::{
 };
 
 use countersign_engine::snapshot::{digest::Digest, wire::decode_digest};
-use countersign_proto::control::v1::SnapshotState;
+use countersign_proto::control::v1::{Replay, SnapshotState};
 use tokio::time::Instant;
 
-use super::{Plane, Problem, name, stored, wire::StoredSnapshot};
+use super::{
+    Plane, Problem,
+    name::{self, Name},
+    stored,
+    wire::{self, StoredSnapshot},
+};
 use crate::{
     content::{self, Root},
     held,
-    store::{self, Kind, Record},
+    store::{self, Expect, Kind, Record, Txn, Weight},
     sweep,
 };
 
@@ -29,13 +34,16 @@ const FRESH: Duration = Duration::from_secs(5);
 /// And for so long where there is none, so that who asks in vain does not have everything looked at each time.
 const JUST: Duration = Duration::from_secs(1);
 
+/// What a record takes besides what it says, in rows and indexes, so that a project cannot have any number of empty ones.
+const RECORD: u64 = 1024;
+
 /// What projects have taken of what each of them may.
 #[derive(Debug, Default)]
 pub(crate) struct Quota {
     /// As much as there is when there is none.
     limit: Option<u64>,
     projects: Mutex<HashMap<String, Ledger>>,
-    /// Of snapshots that were committed before their size was told, by their manifests.
+    /// Of snapshots that were committed before their size was told, by their manifests, and of bundles.
     sizes: Mutex<HashMap<Digest, u64>>,
 }
 
@@ -109,6 +117,24 @@ impl Quota {
         Err(self.refusal(project))
     }
 
+    /// How much more a record takes than before; 0 where nothing is bounded.
+    async fn growth(
+        &self,
+        plane: &Plane,
+        kind: Kind,
+        name: &Name,
+        length: usize,
+    ) -> Result<u64, Problem> {
+        if self.limit.is_none() {
+            return Ok(0);
+        }
+        let weight =
+            |length: usize| u64::try_from(length).unwrap_or(u64::MAX).saturating_add(RECORD);
+        let before = plane.meta.get(kind, &name.full).await?;
+        let before = before.map_or(0, |record| weight(record.body.len()));
+        Ok(weight(length).saturating_sub(before))
+    }
+
     /// Gives back what was taken and not used.
     pub(crate) fn give_back(&self, project: &str, bytes: u64) {
         if let Some(ledger) = self.projects().get_mut(project) {
@@ -145,7 +171,7 @@ impl Quota {
     pub(crate) fn refusal(&self, project: &str) -> Problem {
         let limit = self.limit.unwrap_or(u64::MAX);
         let message = format!(
-            "{project} may store {limit} bytes, and has no room for this beside its other snapshots and uploads; delete some that nobody needs"
+            "{project} may store {limit} bytes, and has no room for this beside all that it has; delete snapshots, or other things, that nobody needs"
         );
         Problem::Full { project: project.to_owned(), message }
     }
@@ -174,11 +200,36 @@ impl Quota {
         }
     }
 
-    /// What the snapshots of a project take, but for one. It takes a turn, of which a project has few.
+    /// What a replay was started with, but for the snapshot.
+    async fn started(&self, plane: &Plane, replay: &Record) -> Result<u64, Problem> {
+        let Some(Ok(bundle)) = stored::<Replay>(replay)?.bundle.as_ref().map(decode_digest) else {
+            return Ok(0);
+        };
+        if let Some(size) = self.sizes().get(&bundle) {
+            return Ok(*size);
+        }
+        // What cannot be read now is looked at again.
+        let Ok(Some(bytes)) = plane.blobs.get(&bundle).await else { return Ok(0) };
+        let Ok(parts) = wire::decode_bundle(bytes) else { return Ok(0) };
+        let transform = parts.transform.as_ref().map_or(0, Digest::size);
+        let size = bundle.size().saturating_add(parts.test_config.size()).saturating_add(transform);
+        self.sizes().insert(bundle, size);
+        Ok(size)
+    }
+
+    /// What a project takes, but for the content of one snapshot. It takes a turn, of which a project has few.
     async fn look(&self, plane: &Plane, project: &str, but: Option<&str>) -> Result<u64, Problem> {
         let _turn = plane.look(project).await?;
-        let prefix = name::prefix(Kind::Snapshot, project);
         let mut taken = 0_u64;
+        for kind in Kind::ALL {
+            let Weight { records, bytes } = plane.meta.weigh(kind, &format!("{project}/")).await?;
+            taken = taken.saturating_add(bytes).saturating_add(records.saturating_mul(RECORD));
+        }
+        let prefix = name::prefix(Kind::Replay, project);
+        for record in store::all(&*plane.meta, Kind::Replay, &prefix).await? {
+            taken = taken.saturating_add(self.started(plane, &record).await?);
+        }
+        let prefix = name::prefix(Kind::Snapshot, project);
         for record in store::all(&*plane.meta, Kind::Snapshot, &prefix).await? {
             if but == Some(&*record.name) {
                 continue;
@@ -197,6 +248,24 @@ impl Quota {
     fn sizes(&self) -> MutexGuard<'_, HashMap<Digest, u64>> {
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes a record of a project that has room for it.
+pub(crate) async fn put(
+    plane: &Plane,
+    kind: Kind,
+    name: Name,
+    expect: Expect,
+    body: Vec<u8>,
+) -> Result<Record, Problem> {
+    let grown = plane.quota.growth(plane, kind, &name, body.len()).await?;
+    plane.quota.take(plane, &name.project, grown).await?;
+    let committed = plane.meta.commit(Txn::put(kind, name.full.clone(), expect, body)).await;
+    if committed.is_err() {
+        plane.quota.give_back(&name.project, grown);
+    }
+    let record = committed?.records.into_iter().next();
+    record.ok_or(Problem::NotFound { kind, name: name.full })
 }
 
 /// How many bytes all blobs have that a manifest leads to, itself among them, each counted once.

@@ -23,7 +23,7 @@ use super::{
     Plane, Problem,
     announced::decode_policy,
     name::{self, Name},
-    page, snapshot, test_config,
+    page, quota, snapshot, test_config,
     transform::expect,
 };
 use crate::store::{Expect, Kind, ListQuery, Record, Txn};
@@ -74,6 +74,7 @@ impl ReplayService for Replays {
             Expect::Any,
         );
         self.plane.announce(txn).await.map_err(Problem::from)?;
+        self.plane.quota.released(&name.project, 0);
         super::report::forget(&self.plane, &request.name).await?;
         self.transitions.forget(&request.name);
         Ok(Response::new(()))
@@ -218,9 +219,8 @@ impl Replays {
             }
             return Ok(Replay { name: name.full, ..replay });
         }
-        let txn = Txn::put(Kind::Replay, name.full.clone(), Expect::Absent, replay.encode_to_vec());
-        let record = self.plane.meta.commit(txn).await?.records.into_iter().next();
-        self.complete(record.ok_or(Problem::NotFound { kind: Kind::Replay, name: name.full })?)
+        let body = replay.encode_to_vec();
+        self.complete(quota::put(&self.plane, Kind::Replay, name, Expect::Absent, body).await?)
     }
 
     async fn stop(&self, name: &Name) -> Result<Replay, Problem> {

@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Plane, Problem, lineage,
     name::{self, Name},
-    page,
+    page, quota,
     transform::expect,
     wire::StoredSnapshot,
 };
@@ -192,13 +192,7 @@ impl Snapshots {
         }
         let body =
             StoredSnapshot { snapshot: Some(snapshot), upload_id: String::new() }.encode_to_vec();
-        let committed = self
-            .plane
-            .meta
-            .commit(Txn::put(Kind::Snapshot, name.full.clone(), Expect::Absent, body))
-            .await?;
-        let record = committed.records.into_iter().next();
-        read(record.ok_or(Problem::NotFound { kind: Kind::Snapshot, name: name.full })?)
+        read(quota::put(&self.plane, Kind::Snapshot, name, Expect::Absent, body).await?)
     }
 
     async fn delete(&self, request: DeleteSnapshotRequest) -> Result<(), Problem> {

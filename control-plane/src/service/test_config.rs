@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Plane, Problem,
     name::{self, Name},
-    page,
+    page, quota,
 };
 use crate::store::{Expect, Kind, ListQuery, Record, Txn};
 
@@ -74,6 +74,7 @@ impl TestConfigService for TestConfigs {
         refuse_protected(&name)?;
         let txn = Txn::delete(Kind::TestConfig, name.full, super::transform::expect(request.etag));
         self.plane.meta.commit(txn).await.map_err(Problem::from)?;
+        self.plane.quota.released(&name.project, 0);
         Ok(Response::new(()))
     }
 
@@ -185,13 +186,7 @@ impl TestConfigs {
 
     async fn put(&self, name: Name, expect: Expect, json: String) -> Result<TestConfig, Problem> {
         let body = test_config(json).encode_to_vec();
-        let committed = self
-            .plane
-            .meta
-            .commit(Txn::put(Kind::TestConfig, name.full.clone(), expect, body))
-            .await?;
-        let record = committed.records.into_iter().next();
-        read(record.ok_or(Problem::NotFound { kind: Kind::TestConfig, name: name.full })?)
+        read(quota::put(&self.plane, Kind::TestConfig, name, expect, body).await?)
     }
 }
 

@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Plane, Problem, lineage,
     name::{self, Name},
-    page, snapshot, wire,
+    page, quota, snapshot, wire,
 };
 use crate::{
     store::{Expect, Kind, ListQuery, Record, Txn},
@@ -78,6 +78,7 @@ impl TransformService for Transforms {
         let name = Name::parse(Kind::Transform, "name", &request.name)?;
         let txn = Txn::delete(Kind::Transform, name.full, expect(request.etag));
         self.plane.meta.commit(txn).await.map_err(Problem::from)?;
+        self.plane.quota.released(&name.project, 0);
         Ok(Response::new(()))
     }
 
@@ -179,13 +180,7 @@ impl Transforms {
         checked: &Checked,
     ) -> Result<Transform, Problem> {
         let body = transform(json, checked).encode_to_vec();
-        let committed = self
-            .plane
-            .meta
-            .commit(Txn::put(Kind::Transform, name.full.clone(), expect, body))
-            .await?;
-        let record = committed.records.into_iter().next();
-        shown(record.ok_or(Problem::NotFound { kind: Kind::Transform, name: name.full })?)
+        shown(quota::put(&self.plane, Kind::Transform, name, expect, body).await?)
     }
 
     async fn validate(

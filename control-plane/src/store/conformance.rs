@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BlobStore, CommitError, Expect, Guard, Kind, Lease, ListQuery, MetaStore, Record, Scrubbed,
-    StoreError, Txn,
+    StoreError, Txn, Weight,
 };
 
 /// Checks a blob store, which must be empty.
@@ -156,6 +156,10 @@ async fn pages(store: &dyn MetaStore) {
     );
     assert!(!second.more);
     assert_eq!(second.revision, *store.revision().borrow());
+    let weight = |prefix: &'static str| store.weigh(Kind::Snapshot, prefix);
+    assert_eq!(weight("p/s/").await.unwrap(), Weight { records: 4, bytes: 4 });
+    assert_eq!(weight("r/").await.unwrap(), Weight::default());
+    assert_eq!(store.weigh(Kind::Transform, "p/s/").await.unwrap(), Weight::default());
 }
 
 async fn concurrent_commits(store: &dyn MetaStore) {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BlobStore, CommitError, Committed, Dump, Epoch, Kind, Lease, ListQuery, MetaStore, Page,
-    Record, Scrubbed, StoreError, Txn,
+    Record, Scrubbed, StoreError, Txn, Weight,
 };
 
 /// When a call fails.
@@ -85,6 +85,10 @@ impl<S: MetaStore> MetaStore for Faulty<S> {
 
     async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
         self.call("list", self.inner.list(query)).await
+    }
+
+    async fn weigh(&self, kind: Kind, prefix: &str) -> Result<Weight, StoreError> {
+        self.call("weigh", self.inner.weigh(kind, prefix)).await
     }
 
     fn revision(&self) -> watch::Receiver<u64> {

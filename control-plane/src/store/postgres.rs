@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     CommitError, Committed, Dump, Epoch, Kind, Lease, ListQuery, MetaStore, Op, Page, Record,
-    Roster, StoreError, Txn,
+    Roster, StoreError, Txn, Weight,
 };
 
 /// A PostgreSQL database of records.
@@ -126,6 +126,18 @@ impl MetaStore for PgMeta {
         let more = records.len() > query.limit;
         records.truncate(query.limit);
         Ok(Page { records, more, revision })
+    }
+
+    async fn weigh(&self, kind: Kind, prefix: &str) -> Result<Weight, StoreError> {
+        let sql = "SELECT count(*), coalesce(sum(length(body)), 0)::int8 FROM resources
+             WHERE kind = $1 AND name >= $2 AND name < $2 || chr(1114111)";
+        let values: Values<'_> = &[(&kind.as_str(), Type::TEXT), (&prefix, Type::TEXT)];
+        let rows = self.shared.rows(sql, values).await?;
+        let number = |row: &Row, at| u64::try_from(row.get::<_, i64>(at)).unwrap_or_default();
+        Ok(rows.first().map_or_else(Weight::default, |row| Weight {
+            records: number(row, 0),
+            bytes: number(row, 1),
+        }))
     }
 
     fn revision(&self) -> watch::Receiver<u64> {

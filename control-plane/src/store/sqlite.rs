@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use super::{
     CommitError, Committed, Dump, Epoch, Kind, Lease, ListQuery, MetaStore, Op, Page, Record,
-    StoreError, Txn,
+    StoreError, Txn, Weight,
     blob::{io_error, sync_dir},
     blocking, now,
 };
@@ -141,6 +141,15 @@ impl MetaStore for SqliteMeta {
         blocking(move || {
             let mut reader = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
             list(&mut reader, &query).map_err(inner.failed("read"))
+        })
+        .await?
+    }
+
+    async fn weigh(&self, kind: Kind, prefix: &str) -> Result<Weight, StoreError> {
+        let (inner, prefix) = (Arc::clone(&self.inner), prefix.to_owned());
+        blocking(move || {
+            let reader = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            weigh(&reader, kind, &prefix).map_err(inner.failed("read"))
         })
         .await?
     }
@@ -323,6 +332,18 @@ fn read(connection: &Connection, kind: Kind, name: &str) -> rusqlite::Result<Opt
         .prepare_cached("SELECT name, etag, rev, created, updated, body FROM resources WHERE kind = ?1 AND name = ?2")?
         .query_row(params![kind.as_str(), name], record)
         .optional()
+}
+
+fn weigh(reader: &Connection, kind: Kind, prefix: &str) -> rusqlite::Result<Weight> {
+    let number = |number: i64| u64::try_from(number).unwrap_or_default();
+    reader
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(length(body)), 0) FROM resources
+             WHERE kind = ?1 AND name >= ?2 AND name < ?2 || char(1114111)",
+        )?
+        .query_row(params![kind.as_str(), prefix], |row| {
+            Ok(Weight { records: number(row.get(0)?), bytes: number(row.get(1)?) })
+        })
 }
 
 fn list(reader: &mut Connection, query: &ListQuery) -> rusqlite::Result<Page> {

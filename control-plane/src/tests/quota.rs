@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 use countersign_proto::control::v1::{
-    AppendRecordsRequest, CreateSnapshotRequest, DeleteSnapshotRequest,
+    AppendRecordsRequest, CreateReplayRequest, CreateSnapshotRequest, DeleteSnapshotRequest,
+    DeleteTestConfigRequest, Replay, TestConfig, UpdateTestConfigRequest,
 };
 use tempfile::TempDir;
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
@@ -33,6 +34,19 @@ async fn create(server: &Server, project: &str, id: &str) -> String {
 async fn delete(server: &Server, name: &str) {
     let request = DeleteSnapshotRequest { name: name.into(), ..Default::default() };
     server.snapshots().delete_snapshot(request).await.unwrap();
+}
+
+/// A test config of this length, created or changed.
+async fn configure(server: &Server, id: &str, length: usize) -> Result<TestConfig, Status> {
+    let mut config_json = format!(r#"{{"id":"{id}"}}"#);
+    config_json.extend(std::iter::repeat_n(' ', length - config_json.len()));
+    let name = format!("projects/default/testConfigs/{id}");
+    let request = UpdateTestConfigRequest {
+        test_config: Some(TestConfig { name, config_json, ..Default::default() }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    Ok(server.test_configs().update_test_config(request).await?.into_inner())
 }
 
 /// A file with one pair and so many empty lines.
@@ -135,4 +149,68 @@ async fn what_was_written_comes_again_for_nothing() {
         ended.unwrap();
         assert_eq!(acknowledged.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn whatever_a_project_has_counts() {
+    let server = world().await;
+    configure(&server, "a", 40_000).await.unwrap();
+    assert_refused(configure(&server, "b", 40_000).await, Code::ResourceExhausted, "PROJECT_FULL");
+    let snapshot = create(&server, "default", "s").await;
+    let refused = server.upload(&snapshot, "u", file(40_000)).await;
+    assert_refused(refused, Code::ResourceExhausted, "PROJECT_FULL");
+    // What grows counts by as much as it grows, and what shrinks makes room.
+    configure(&server, "a", 50_000).await.unwrap();
+    assert_refused(configure(&server, "a", 70_000).await, Code::ResourceExhausted, "PROJECT_FULL");
+    configure(&server, "a", 50_001).await.unwrap();
+    let name = "projects/default/testConfigs/a".to_owned();
+    let request = DeleteTestConfigRequest { name, ..Default::default() };
+    server.test_configs().delete_test_config(request).await.unwrap();
+    configure(&server, "b", 40_000).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_project_cannot_have_any_number_of_empty_things() {
+    let server = world().await;
+    let mut made = 0;
+    let refused = loop {
+        let request = CreateSnapshotRequest {
+            parent: "projects/default".into(),
+            snapshot_id: format!("s{made}"),
+            ..Default::default()
+        };
+        match server.snapshots().create_snapshot(request).await {
+            Ok(_) => made += 1,
+            refused => break refused,
+        }
+    };
+    assert_refused(refused, Code::ResourceExhausted, "PROJECT_FULL");
+    assert!((32..64).contains(&made), "{made} of more than a kilobyte each, in 64");
+    create(&server, "modest", "s").await;
+}
+
+#[tokio::test]
+async fn what_replays_are_started_with_counts() {
+    let server = world().await;
+    server.import("s", &[("a.jsonl", pair("OUT", "/a"))]).await;
+    configure(&server, "c", 10_000).await.unwrap();
+    let replay = Replay {
+        snapshot: "projects/default/snapshots/s".into(),
+        test_config: "projects/default/testConfigs/c".into(),
+        ..Default::default()
+    };
+    let (parent, replay) = ("projects/default".into(), Some(replay));
+    let request = CreateReplayRequest { parent, replay, ..Default::default() };
+    let replay = server.replays().create_replay(request).await.unwrap().into_inner();
+    let mut started = 0;
+    let refused = loop {
+        // Each time another one, of which the store keeps a copy.
+        configure(&server, "c", 10_000 + started).await.unwrap();
+        match server.start_replay(&replay.name).await {
+            Ok(_) => started += 1,
+            refused => break refused,
+        }
+    };
+    assert_refused(refused, Code::ResourceExhausted, "PROJECT_FULL");
+    assert!((4..12).contains(&started), "{started} times ten kilobytes, in twice 64");
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use bytes::Bytes;
 use countersign_engine::{
     diagnostic::{Diagnostic, has_errors},
     snapshot::{
@@ -68,15 +69,22 @@ pub(super) async fn start(
         });
     }
 
+    let transform = transform.map(|transform| Bytes::from(transform.template_json));
+    let config = Bytes::from(config.config_json);
+    // What it is started with goes beside what the project has, and stays for a day once it is stopped.
+    let length = config.len().saturating_add(transform.as_ref().map_or(0, Bytes::len));
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    plane.quota.take(plane, &name.project, length).await?;
+    plane.quota.released(&name.project, length);
     let storing = plane.storing().await?;
     // Everything that the announcement names is durable before the commit that makes it visible.
     let bundle = Bundle {
         manifest,
         transform: match transform {
             None => None,
-            Some(transform) => Some(plane.blobs.put(transform.template_json.into()).await?),
+            Some(transform) => Some(plane.blobs.put(transform).await?),
         },
-        test_config: plane.blobs.put(config.config_json.into()).await?,
+        test_config: plane.blobs.put(config).await?,
         required_secrets: template.required_secrets(),
         serve,
     };
