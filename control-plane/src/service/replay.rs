@@ -68,13 +68,14 @@ impl ReplayService for Replays {
     ) -> Result<Response<()>, Status> {
         let request = request.into_inner();
         let name = Name::parse(Kind::Replay, "name", &request.name)?;
+        let bytes = self.plane.quota.of_replay(&self.plane, &name).await?;
         let txn = Txn::delete(Kind::Replay, name.full.clone(), expect(request.etag)).and_delete(
             Kind::Assignment,
             name.full,
             Expect::Any,
         );
         self.plane.announce(txn).await.map_err(Problem::from)?;
-        self.plane.quota.released(&name.project, 0);
+        self.plane.quota.released(&name.project, bytes);
         super::report::forget(&self.plane, &request.name).await?;
         self.transitions.forget(&request.name);
         Ok(Response::new(()))
@@ -229,6 +230,7 @@ impl Replays {
         if replay.state() != ReplayState::Running {
             return self.complete(record);
         }
+        let bytes = self.plane.quota.of_replay(&self.plane, name).await?;
         let stopped = Replay { state: ReplayState::Stopped.into(), bundle: None, ..replay };
         let txn = Txn::put(
             Kind::Replay,
@@ -238,6 +240,7 @@ impl Replays {
         )
         .and_delete(Kind::Assignment, name.full.clone(), Expect::Any);
         let written = self.plane.announce(txn).await?.records.into_iter().next();
+        self.plane.quota.released(&name.project, bytes);
         self.complete(written.unwrap_or(record))
     }
 

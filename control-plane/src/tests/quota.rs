@@ -4,7 +4,7 @@ use bytes::Bytes;
 use countersign_engine::snapshot::digest::Digest;
 use countersign_proto::control::v1::{
     AppendRecordsRequest, CreateReplayRequest, CreateSnapshotRequest, DeleteSnapshotRequest,
-    DeleteTestConfigRequest, Replay, TestConfig, UpdateTestConfigRequest,
+    DeleteTestConfigRequest, Replay, StopReplayRequest, TestConfig, UpdateTestConfigRequest,
 };
 use tempfile::TempDir;
 use tonic::{Code, Status};
@@ -213,4 +213,29 @@ async fn what_replays_are_started_with_counts() {
     };
     assert_refused(refused, Code::ResourceExhausted, "PROJECT_FULL");
     assert!((4..12).contains(&started), "{started} times ten kilobytes, in twice 64");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_served_counts_until_it_is_not() {
+    let server = world().await;
+    // Nothing that could be packed.
+    let noise: String = (0_u64..1_000).map(|n| Digest::of(&n.to_le_bytes()).to_string()).collect();
+    let path = format!("/{}", noise.get(..15_000).unwrap());
+    server.import("s", &[("a.jsonl", pair("OUT", &path))]).await;
+    let replay = Replay { snapshot: "projects/default/snapshots/s".into(), ..Default::default() };
+    let (parent, replay) = ("projects/default".into(), Some(replay));
+    let request = CreateReplayRequest { parent, replay, ..Default::default() };
+    let replay = server.replays().create_replay(request).await.unwrap().into_inner();
+    server.start_replay(&replay.name).await.unwrap();
+    // Again and again, which stores nothing more.
+    for _ in 0..3 {
+        server.start_replay(&replay.name).await.unwrap();
+    }
+    delete(&server, "projects/default/snapshots/s").await;
+    let next = create(&server, "default", "next").await;
+    let refused = server.upload(&next, "u", file(50_000)).await;
+    assert_refused(refused, Code::ResourceExhausted, "PROJECT_FULL");
+    let request = StopReplayRequest { name: replay.name, ..Default::default() };
+    server.replays().stop_replay(request).await.unwrap();
+    server.upload(&next, "v", file(50_000)).await.unwrap();
 }

@@ -71,10 +71,12 @@ pub(super) async fn start(
 
     let transform = transform.map(|transform| Bytes::from(transform.template_json));
     let config = Bytes::from(config.config_json);
-    // What it is started with goes beside what the project has, and stays for a day once it is stopped.
-    let length = config.len().saturating_add(transform.as_ref().map_or(0, Bytes::len));
-    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    let function = plane.blobs.function();
+    let parts = transform.iter().chain([&config]).map(|part| Digest::by(function, part));
+    let missing = plane.blobs.missing(&parts.collect::<Vec<_>>()).await?;
+    let length = missing.iter().map(Digest::size).sum();
     plane.quota.take(plane, &name.project, length).await?;
+    // It counts as if it was gone, too, as it is once something else is started.
     plane.quota.released(&name.project, length);
     let storing = plane.storing().await?;
     // Everything that the announcement names is durable before the commit that makes it visible.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use countersign_proto::discovery::v1::{RunTally, SendTallyRequest, SendTallyResponse};
+use futures_util::future::join_all;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
@@ -18,7 +19,7 @@ use super::{
     stored::{Contribution, RunName, bound},
 };
 use crate::{
-    service::{Plane, Problem, chain},
+    service::{Plane, Problem, chain, quota},
     store::{CommitError, Expect, Kind, StoreError, Txn, all},
 };
 
@@ -112,9 +113,12 @@ impl Intake {
             waiting.scheduled = false;
             std::mem::take(&mut waiting.messages)
         };
-        for (project, messages) in messages {
+        let each = messages.into_iter();
+        let each = each.map(|(project, messages)| async move {
             store_all(plane, &project, messages).await;
-        }
+        });
+        // A project may have to wait for turns of its own.
+        join_all(each).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -131,7 +135,7 @@ async fn store_all(plane: &Plane, project: &str, messages: Vec<Sent>) {
             records.entry(key).or_default().push((sent.session_id.clone(), run.clone()));
         }
     }
-    let stored = store(plane, records).await.map_err(|problem| chain(&problem));
+    let stored = store(plane, project, records).await.map_err(|problem| chain(&problem));
     if let Err(error) = &stored {
         tracing::warn!(project, error, "counts of responders could not be stored");
     }
@@ -174,6 +178,7 @@ fn check(project: &str, request: &SendTallyRequest) -> Result<(), Problem> {
 /// Stores everything; tells which replays are not known.
 async fn store(
     plane: &Plane,
+    project: &str,
     records: BTreeMap<(String, u64, String), Counted>,
 ) -> Result<Vec<String>, Problem> {
     let replays: BTreeSet<&String> = records.keys().map(|(replay, ..)| replay).collect();
@@ -186,22 +191,25 @@ async fn store(
     let known: Vec<_> =
         records.into_iter().filter(|((replay, ..), _)| !unknown.contains(replay)).collect();
     for some in known.chunks(TOGETHER) {
-        commit(plane, some).await?;
+        commit(plane, project, some).await?;
     }
     Ok(unknown)
 }
 
 async fn commit(
     plane: &Plane,
+    project: &str,
     records: &[((String, u64, String), Counted)],
 ) -> Result<(), Problem> {
     let mut attempts = ATTEMPTS;
     loop {
         let mut txn = Txn::default();
         let mut begun = BTreeSet::new();
+        let mut grown = 0_u64;
         for ((replay, run, responder), counted) in records {
             let name = format!("{}{responder}", RunName { replay, run: *run }.prefix());
             let record = plane.meta.get(Kind::Report, &name).await?;
+            let before = record.as_ref().map(|record| record.body.len());
             let (expect, known) = match record {
                 None => (Expect::Absent, None),
                 Some(record) => (Expect::Etag(record.etag), Contribution::decode(&record.body)),
@@ -215,13 +223,20 @@ async fn commit(
                 news |= contribution.take(session_id, counted.clone());
             }
             if news {
-                txn = txn.and_put(Kind::Report, name, expect, contribution.encode_to_vec());
+                let body = contribution.encode_to_vec();
+                grown = grown.saturating_add(quota::growth(before, body.len()));
+                txn = txn.and_put(Kind::Report, name, expect, body);
             }
         }
         if txn.ops.is_empty() {
             return Ok(());
         }
-        match plane.meta.commit(txn).await {
+        plane.quota.take(plane, project, grown).await?;
+        let committed = plane.meta.commit(txn).await;
+        if committed.is_err() {
+            plane.quota.give_back(project, grown);
+        }
+        match committed {
             Ok(_) => return forget_old(plane, &begun).await,
             Err(
                 CommitError::Changed { .. }
