@@ -37,6 +37,8 @@ mod serve_call;
 mod serve_request;
 mod serve_socket;
 mod server;
+#[cfg(fuzzing)]
+pub use server::fuzz;
 mod snapshots;
 mod subscription;
 mod supervise;

@@ -8,6 +8,8 @@ pub(crate) mod call;
 pub(crate) mod connection;
 mod frames;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod io;
 pub(crate) mod read;
 pub(crate) mod route;

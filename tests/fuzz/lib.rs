@@ -1,6 +1,9 @@
 //! What the fuzz targets do. Each takes arbitrary bytes through one parser, and what was parsed through the code that uses it; each must
 //! end soon, within bounds, and without a panic. Where a parser has a writer, what was written is read again.
 
+mod connection;
+mod live;
+
 use std::sync::{Arc, LazyLock};
 
 use countersign_engine::{
@@ -24,6 +27,9 @@ use countersign_engine::{
     test_config::TestConfig,
     transform::{PairFilter, Template},
 };
+
+pub use connection::connection;
+pub use live::{request, trusted};
 
 static STANDARD: LazyLock<TestConfig> = LazyLock::new(|| {
     TestConfig::parse(TestConfig::STANDARD.as_bytes()).expect("the built-in test config is sound")
@@ -230,7 +236,9 @@ pub fn grpc(data: &[u8]) {
     let grpc = http::HeaderValue::from_static("application/grpc");
     let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, grpc)]);
     let mut line = None;
-    for (end, ended) in [(0, false), (data.len() / 2, false), (data.len(), false), (data.len(), true)] {
+    for (end, ended) in
+        [(0, false), (data.len() / 2, false), (data.len(), false), (data.len(), true)]
+    {
         let request = Request {
             method: "POST",
             host: "api",

@@ -49,7 +49,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a connection needs.
 #[derive(Debug, Clone)]
-struct Link {
+pub(super) struct Link {
     plane: Arc<Plane>,
     lane: Arc<Lane>,
     drain: Drain,
@@ -59,7 +59,7 @@ struct Link {
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(super) enum Ended {
     #[error("the connection failed")]
     Io(#[from] io::Error),
     #[error("no HTTP any more")]
@@ -148,7 +148,11 @@ fn serve_tunnel(
 }
 
 /// Finds out what is spoken behind TLS without an agreement on it, and serves it.
-async fn sniff_and_speak<S: Stream>(stream: S, link: &Link, route: &Route) -> Result<(), Ended> {
+pub(super) async fn sniff_and_speak<S: Stream>(
+    stream: S,
+    link: &Link,
+    route: &Route,
+) -> Result<(), Ended> {
     match link.detect(sniff::read(stream, None)).await? {
         Some((protocol, stream)) => speak(stream, protocol, link, route).await,
         None => Ok(()),
@@ -184,6 +188,12 @@ async fn refuse<S: Stream>(mut stream: S) -> Result<(), Ended> {
 }
 
 impl Link {
+    /// A connection of which nothing is known but what it says.
+    #[cfg(fuzzing)]
+    pub(super) fn new(plane: Arc<Plane>, lane: Arc<Lane>, drain: Drain) -> Self {
+        Self { plane, lane, drain, here: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+    }
+
     /// What is spoken, within the time limit; `None` when nothing was asked and nothing need be answered.
     async fn detect<T>(
         &self,
@@ -249,14 +259,8 @@ async fn serve_http1<S: Stream>(
         }
     });
     let stream = Guarded::new(stream, Some(progress.clone()), plane.limits);
-    let mut builder = http1::Builder::new();
-    builder
-        // The socket keeps the deadlines.
-        .header_read_timeout(None)
-        .max_header_size(HEAD)
-        .max_buf_size(2 * HEAD);
     {
-        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let connection = http1().serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut connection = pin!(connection);
         match until(drain.ending(), connection.as_mut()).await {
             First::Done(ended) => ended?,
@@ -267,6 +271,17 @@ async fn serve_http1<S: Stream>(
         }
     }
     Ok(opened.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// How HTTP/1 is read.
+pub(super) fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // The socket keeps the deadlines.
+        .header_read_timeout(None)
+        .max_header_size(HEAD)
+        .max_buf_size(2 * HEAD);
+    builder
 }
 
 async fn serve_http2<S: Stream>(stream: S, link: &Link, route: &Route) -> hyper::Result<()> {

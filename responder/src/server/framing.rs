@@ -130,7 +130,10 @@ impl Framing {
             }
             Place::Fields if line.is_empty() => return self.end_of_head(),
             Place::Fields => return self.field(line),
-            Place::Size => self.place = size(line).unwrap_or(Place::Beyond),
+            Place::Size => match size(line) {
+                Some(place) => self.place = place,
+                None => return false,
+            },
             Place::ChunkEnd if line.is_empty() => self.place = Place::Size,
             Place::Trailers if line.is_empty() => self.place = Place::Start,
             Place::Trailers => {}
@@ -159,7 +162,7 @@ impl Framing {
                 let Some(value) = value_of("transfer-encoding") else { return true };
                 let first = !self.head.chunked;
                 self.head.chunked = true;
-                first && value.eq_ignore_ascii_case(b"chunked")
+                first && line.len() < KEPT && value.eq_ignore_ascii_case(b"chunked")
             }
             _ => true,
         }
@@ -168,7 +171,9 @@ impl Framing {
     fn end_of_head(&mut self) -> bool {
         let Head { length, chunked, connect } = self.head;
         self.place = match (length, chunked) {
-            _ if connect => Place::Beyond,
+            // What follows is the tunnel's; whoever takes it for content sees another tunnel (RFC 9110, section 9.3.6).
+            (None | Some(0), false) if connect => Place::Beyond,
+            _ if connect => return false,
             (Some(_), true) => return false,
             (None, true) => Place::Size,
             (None | Some(0), false) => Place::Start,
@@ -186,10 +191,14 @@ fn is_foreign(line: &[u8]) -> bool {
         && line.len() < KEPT
 }
 
-/// What follows the line of a chunk's size.
+/// What follows the line of a chunk's size: digits, and perhaps extensions (RFC 9112, section 7.1).
 fn size(line: &[u8]) -> Option<Place> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-    let digits = std::str::from_utf8(line.get(..end)?).ok()?;
+    let (digits, behind) = line.split_at_checked(end)?;
+    if !behind.is_empty() && !behind.trim_ascii_start().starts_with(b";") {
+        return None;
+    }
+    let digits = std::str::from_utf8(digits).ok()?;
     Some(match u64::from_str_radix(digits, 16).ok()? {
         0 => Place::Trailers,
         size => Place::Chunk(size),
@@ -220,7 +229,7 @@ mod tests {
         let text = "\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n\
                     POST /b HTTP/1.1\r\nContent-Length: 5\r\n\r\na\nb\nc\
                     POST /c HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n\
-                    3;x=\"y\"\r\n\n\n\n\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n\
+                    3;x=\"y\"\r\n\n\n\n\r\n1 ;x\r\na\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n\
                     GET /d HTTP/1.1\r\ncontent-type: x\r\nTE: trailers\r\n\r\n";
         for piece in 1..text.len() {
             assert_eq!(fed(text, piece), (text.to_owned(), Place::Start), "{piece}");
@@ -242,6 +251,15 @@ mod tests {
             "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
             "POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            &format!(
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked{:200}, gzip, chunked\r\n\r\n",
+                ""
+            ),
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x\nhello\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\nZ: z\r\n\r\n",
         ] {
@@ -271,7 +289,9 @@ mod tests {
 
     #[test]
     fn nothing_behind_a_tunnel_s_head_is_looked_at() {
-        let text = "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n\nanything\n";
-        assert_eq!(fed(text, 7), (text.to_owned(), Place::Beyond));
+        for field in ["Host: a:1", "Content-Length: 0"] {
+            let text = format!("CONNECT a:1 HTTP/1.1\r\n{field}\r\n\r\n\nanything\n");
+            assert_eq!(fed(&text, 7), (text, Place::Beyond));
+        }
     }
 }
