@@ -235,7 +235,7 @@ async fn a_snapshot_that_is_served_counts_until_it_is_not() {
     let next = create(&server, "default", "next").await;
     let refused = server.upload(&next, "u", file(50_000)).await;
     assert_refused(refused, Code::ResourceExhausted, "PROJECT_FULL");
-    let request = StopReplayRequest { name: replay.name, ..Default::default() };
+    let request = StopReplayRequest { name: replay.name };
     server.replays().stop_replay(request).await.unwrap();
     server.upload(&next, "v", file(50_000)).await.unwrap();
 }

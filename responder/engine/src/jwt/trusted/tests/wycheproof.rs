@@ -1,7 +1,7 @@
 //! Project Wycheproof's tokens and key sets, from its Go module, which `.ci/run` takes them from: whoever publishes a key is believed as strictly as the
 //! project asks, and so is the holder of a secret. `tests/system/vectors.rs` has the signatures beneath.
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf};
 
 use super::*;
 use crate::jwt::{key::SigningKey, token::Jws};
@@ -22,10 +22,12 @@ const DEVIATIONS: [(&str, u64, &str); 9] = [
 /// A file of vectors; `None`, with a notice, where there is none, which CI must have.
 fn vectors(name: &str) -> Option<Value> {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/ci-tools/wycheproof");
-    let dir = std::env::var_os("COUNTERSIGN_WYCHEPROOF").map_or(built.into(), PathBuf::from);
+    let dir =
+        std::env::var_os("COUNTERSIGN_WYCHEPROOF").map_or_else(|| built.into(), PathBuf::from);
     let Ok(text) = std::fs::read(dir.join(format!("json_web_{name}_test.json"))) else {
         assert!(std::env::var_os("CI").is_none(), "CI needs the vectors of Wycheproof");
-        eprintln!("NOTICE: there are no vectors of Wycheproof; `.ci/run vectors` fetches them");
+        let notice = "there are no vectors of Wycheproof; `.ci/run vectors` fetches them";
+        drop(writeln!(std::io::stderr(), "NOTICE: {notice}"));
         return None;
     };
     Some(serde_json::from_slice(&text).unwrap())
