@@ -3,7 +3,7 @@
 //! Which chunks begin a page is told by their digests, so that an edit changes the pages of the chunks that it changes, and no other. Ordinals lie in a blob of their
 //! own, because a pair that is added moves all that come later.
 
-use std::{mem, ops::Range};
+use std::{collections::HashSet, mem, ops::Range};
 
 use bytes::Bytes;
 use countersign_engine::{
@@ -91,13 +91,16 @@ impl Manifest {
         Ok(Self { chunks, treatment: stored.treatment })
     }
 
-    /// Stores it, and returns its digest.
-    pub(crate) async fn put(&self, blobs: &dyn BlobStore) -> Result<Digest, StoreError> {
+    /// Stores it. Returns its digest, and how many bytes all blobs have that it leads to, itself among them, each counted once.
+    pub(crate) async fn put(&self, blobs: &dyn BlobStore) -> Result<(Digest, u64), StoreError> {
         let ordinals: Vec<u64> =
             self.chunks.iter().flat_map(|chunk| chunk.ordinals.iter().copied()).collect();
         let mut parts = vec![Bytes::from(ordinals::encode(&ordinals))];
         parts.extend(self.pages().iter().map(|page| wire::encode_page(page)));
-        let mut stored = blobs.put_all(parts).await?.into_iter();
+        let parts = blobs.put_all(parts).await?;
+        let mut named: HashSet<Digest> = self.chunks.iter().map(|chunk| chunk.digest).collect();
+        named.extend(&parts);
+        let mut stored = parts.into_iter();
         let stored = Stored {
             ordinals: stored.next(),
             pages: stored.collect(),
@@ -105,7 +108,9 @@ impl Manifest {
             treatment: self.treatment.clone(),
             chunks: Vec::new(),
         };
-        blobs.put(wire::encode_manifest(&stored)).await
+        let digest = blobs.put(wire::encode_manifest(&stored)).await?;
+        named.insert(digest);
+        Ok((digest, named.iter().map(Digest::size).sum()))
     }
 
     fn pages(&self) -> Vec<Vec<(Digest, u64)>> {
@@ -186,7 +191,6 @@ async fn read_page(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
 
     use super::*;
     use crate::store::blob::FileBlobs;
@@ -206,7 +210,7 @@ mod tests {
         let blobs = FileBlobs::open(dir.path()).unwrap();
         for chunks in [0, 1, 2000] {
             let manifest = manifest(chunks);
-            let digest = manifest.put(&blobs).await.unwrap();
+            let (digest, _) = manifest.put(&blobs).await.unwrap();
             assert_eq!(Manifest::get(&blobs, digest).await.unwrap(), manifest);
         }
         let before = manifest(2000);
@@ -217,9 +221,12 @@ mod tests {
             .insert(500, ChunkRef { digest: Digest::of(b"new"), ..before.chunks[0].clone() });
         let mut parts = Vec::new();
         for manifest in [&before, &after] {
-            let digest = manifest.put(&blobs).await.unwrap();
+            let (digest, size) = manifest.put(&blobs).await.unwrap();
             parts.push(stored(&blobs, digest).await.unwrap());
-            let named: HashSet<Digest> = named(&blobs, digest).await.unwrap().into_iter().collect();
+            let mut named: HashSet<Digest> =
+                named(&blobs, digest).await.unwrap().into_iter().collect();
+            named.insert(digest);
+            assert_eq!(size, named.iter().map(Digest::size).sum::<u64>());
             assert!(manifest.chunks.iter().all(|chunk| named.contains(&chunk.digest)));
         }
         let new = parts[1].pages.iter().filter(|page| !parts[0].pages.contains(page)).count();

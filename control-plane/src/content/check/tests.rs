@@ -47,7 +47,7 @@ impl World {
             chunks.push(ChunkRef { digest, pairs, ordinals: chunk.ordinals.into() });
         }
         assert!(chunks.len() > 2);
-        let manifest = Manifest { chunks, treatment: None }.put(&blobs).await.unwrap();
+        let (manifest, _) = Manifest { chunks, treatment: None }.put(&blobs).await.unwrap();
         let held = content::named(&blobs, Root::Manifest(manifest)).await.unwrap();
         (Self { _dir: dir, blobs, held }, manifest)
     }

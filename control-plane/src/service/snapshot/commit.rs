@@ -32,7 +32,7 @@ use crate::{
     service::{
         Plane, Problem, chain,
         name::Name,
-        quota, stored,
+        stored,
         wire::{self, StoredSnapshot},
     },
     store::{self, Expect, Kind, Record, StoreError, Txn},
@@ -321,8 +321,8 @@ async fn put(plane: &Plane, name: &Name, pairs: Pairs, mut told: Told) -> Result
     let chunks = digests.into_iter().zip(numbers);
     let named = |(digest, (pairs, ordinals))| ChunkRef { digest, pairs, ordinals };
     let manifest = Manifest { treatment, chunks: chunks.map(named).collect() };
-    let manifest = manifest.put(&*plane.blobs).await?;
-    Ok(Put { manifest, bytes: quota::content(plane, manifest).await?, signatures })
+    let (manifest, bytes) = manifest.put(&*plane.blobs).await?;
+    Ok(Put { manifest, bytes, signatures })
 }
 
 /// Chunks that are stored together.

@@ -167,7 +167,8 @@ mod tests {
             let digest = blobs.put(Chunk { pairs }.encode_to_vec().into()).await.unwrap();
             chunks.push(ChunkRef { digest, pairs: count, ordinals: numbers.into() });
         }
-        Manifest { chunks, treatment: None }.put(blobs).await.unwrap()
+        let (digest, _) = Manifest { chunks, treatment: None }.put(blobs).await.unwrap();
+        digest
     }
 
     #[tokio::test]
