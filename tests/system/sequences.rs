@@ -111,6 +111,10 @@ async fn redis_keeps_turns_and_nothing_fails_without_it() {
         (turn(&client, 0).await.unwrap() < before).then_some(())
     })
     .await;
+    // Orderly, so that everything is told.
+    for responder in &mut all {
+        assert!(responder.terminate().await.success());
+    }
     let told = breaks(&all.map(Process::finish));
     let lost = told.values().flatten().filter(|one| matches!(one, Break::Lost { .. })).count();
     assert_eq!(lost, 1, "{told:?}");

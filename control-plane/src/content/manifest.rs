@@ -191,7 +191,6 @@ async fn read_page(
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::store::blob::FileBlobs;
 
