@@ -1,7 +1,8 @@
 //! How much of the store one project may take, so that it leaves room to the others.
 //!
 //! A snapshot counts with all blobs that it is made of, whether or not it shares some with another one, and one that is not committed with what was uploaded
-//! or written for it. So do all records of a project, and what its running replays are made of, be their snapshots deleted or not. What is stored is looked at anew every few seconds while something is stored, and what is taken meanwhile is added to it.
+//! or written for it. So do all records of a project, and what its running replays are made of, be their snapshots deleted or not.
+//! What is stored is looked at anew every few seconds while something is stored, and what is taken meanwhile is added to it.
 //!
 //! Blobs of what was deleted or refused stay until they are removed, which is after a day or so. Deleting makes room at once all the same, but no more than
 //! as much again: a project that fills and deletes all the time would fill the disk otherwise.
@@ -141,8 +142,9 @@ impl Quota {
 
     /// The same, but waits until it may be looked at again before it refuses: an upload has more than it needs for moments.
     async fn take_in_time(&self, plane: &Plane, project: &str, bytes: u64) -> Result<(), Problem> {
-        if self.take(plane, project, bytes).await.is_ok() {
-            return Ok(());
+        let taken = self.take(plane, project, bytes).await;
+        if !matches!(taken, Err(Problem::Full { .. })) {
+            return taken;
         }
         tokio::time::sleep(JUST).await;
         self.take(plane, project, bytes).await
@@ -216,7 +218,8 @@ impl Quota {
         if self.limit.is_none() {
             return Ok(0);
         }
-        let known: StoredSnapshot = stored(record)?;
+        // What cannot be read keeps nobody from the project's other things.
+        let known: StoredSnapshot = stored(record).unwrap_or_default();
         let known = known.snapshot.unwrap_or_default();
         if known.state() != SnapshotState::Ready {
             return Ok(held::of(&*plane.meta, record).await?.iter().map(Digest::size).sum());
