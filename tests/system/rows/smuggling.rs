@@ -142,6 +142,14 @@ const REFUSED: &[(&str, &str)] = &[
         "POST /f HTTP/1.1~Host: a~Transfer-Encoding: chunked~~1;x\na~0~~",
     ),
     (
+        "a line feed alone in the last chunk's extension",
+        "POST /f HTTP/1.1~Host: a~Transfer-Encoding: chunked~~0;x\n0~X: y~~",
+    ),
+    (
+        "a line feed alone that ends the last chunk",
+        "POST /f HTTP/1.1~Host: a~Transfer-Encoding: chunked~~0;x\n~~",
+    ),
+    (
         "a line feed alone behind a chunk",
         "POST /f HTTP/1.1~Host: a~Transfer-Encoding: chunked~~1~a\n0~~",
     ),
@@ -230,11 +238,14 @@ async fn h04_what_two_readers_could_read_differently_is_refused_and_nothing_behi
     for (name, head) in REFUSED {
         refused(&world, name, &format!("{}{MARKER}", lines(head))).await;
     }
+    let head = lines("POST /f HTTP/1.1~Host: a~Transfer-Encoding: chunked~~");
     for size in ["1;", "0;"] {
         let long = format!("{size}{}", "x".repeat(1 << 20));
-        let head = lines("POST /f HTTP/1.1~Host: a~Transfer-Encoding: chunked~~");
         refused(&world, "an extension of 1 MiB", &format!("{head}{long}\r\n\r\n{MARKER}")).await;
     }
+    let size = format!("{:0200}", 1);
+    refused(&world, "a size of 200 digits", &format!("{head}{size}\r\na\r\n0\r\n\r\n{MARKER}"))
+        .await;
     // What follows a CONNECT would belong to the tunnel that there is not.
     let connect = lines("CONNECT a.example HTTP/1.1~Host: a.example~~");
     refused(&world, "a tunnel without a port", &format!("{connect}{MARKER}")).await;
