@@ -2,8 +2,8 @@
 //!
 //! hyper takes a bare line feed for the end of a line, and of a request with both `Content-Length` and `Transfer-Encoding` it believes the
 //! latter; a proxy in between may do neither, and then sees other requests than we do. Putting a NUL, which is allowed nowhere, into such a
-//! head makes hyper refuse it with 400 and close, after it has answered what came before. Everything else is for hyper to judge: once it
-//! has refused something, nothing that follows is read.
+//! head makes hyper refuse it with 400 and close, after it has answered what came before; only in a chunk's extension it would take the NUL, and
+//! refuses a bare line feed by itself. Everything else is for hyper to judge: once it has refused something, nothing that follows is read.
 
 use memchr::memchr;
 
